@@ -1,0 +1,313 @@
+"""The scenario file's shape: what may be written, in which unit, within which bounds.
+
+YAML 1.2 checked by pydantic with `extra=forbid`. Every duration becomes int ns, every size int bytes; after this module
+there are no strings with units. Cross references (a node that a group names, a command's key type) are
+checked in `check.py`; file, line and cure are added in `load.py`.
+
+Not modelled yet, refused by name: `links`, `sentinels`, `replica_of`, `service`, faults on the timeline.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+from redsim.units import bits_per_s, duration_ns, memory_bytes
+
+Version = Literal["6.2", "7.0", "7.2", "7.4", "8.0", "valkey-8.0"]
+KeyType = Literal["string", "list", "hash", "set", "zset"]
+
+Duration = Annotated[int, BeforeValidator(lambda v: v if isinstance(v, int) and v == 0 else duration_ns(v))]
+Memory = Annotated[int, BeforeValidator(memory_bytes)]
+Bandwidth = Annotated[int, BeforeValidator(bits_per_s)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---- sizes ---------------------------------------------------------------------------------------------------
+
+
+class Uniform(Model):
+    low: NonNegativeInt
+    high: NonNegativeInt
+
+
+class Lognormal(Model):
+    median: PositiveInt
+    sigma: float = Field(gt=0, le=10)
+    max: PositiveInt | None = None
+
+
+class Gpareto(Model):
+    """Generalised Pareto (location, scale, shape), truncated at `max`; e.g. Facebook ETC [atikoglu-2012]."""
+
+    location: float = Field(ge=0)
+    scale: float = Field(gt=0)
+    shape: float = Field(ge=-1, le=5)
+    max: PositiveInt = 1024 * 1024
+
+
+class Size(Model):
+    """A size or a count: `100`, `4kb`, or one distribution."""
+
+    constant: Memory | None = None
+    uniform: Uniform | None = None
+    lognormal: Lognormal | None = None
+    gpareto: Gpareto | None = None
+    table: list[tuple[Memory, float]] | None = None  # (value, weight) pairs
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if isinstance(value, (int, str)) and not isinstance(value, bool):
+            return {"constant": value}
+        if isinstance(value, dict) and isinstance(value.get("uniform"), list) and len(value["uniform"]) == 2:
+            return {**value, "uniform": {"low": value["uniform"][0], "high": value["uniform"][1]}}
+        return value
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "Size":
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of constant, uniform, lognormal, gpareto, table")
+        if self.uniform is not None and self.uniform.low > self.uniform.high:
+            raise ValueError(f"uniform [{self.uniform.low}, {self.uniform.high}] is empty; the smaller goes first")
+        if self.table is not None and not (self.table and sum(w for _, w in self.table) > 0):
+            raise ValueError("table needs at least one [value, weight] pair with a positive weight")
+        if self.table is not None and any(w < 0 for _, w in self.table):
+            raise ValueError("table has a negative weight")
+        return self
+
+
+# ---- hosts and nodes -----------------------------------------------------------------------------------------
+
+
+class Hiccups(Model):
+    """When the host takes the CPU away, and for how long: what `redis-cli --intrinsic-latency` sees."""
+
+    every: Duration = Field(gt=0)  # mean time between two hiccups (exponential)
+    table: list[tuple[Duration, float]] = Field(min_length=1)  # (length, weight)
+
+
+class Host(Model):
+    profile: str = "default"  # a shipped profile, or a path
+    cores: PositiveInt | None = None  # None: as the profile says
+    hiccups: Literal["none", "profile"] | Hiccups = "none"
+
+
+class Node(Model):
+    host: str
+    version: Version = "7.0"
+    conf: str = ""  # verbatim redis.conf text
+    conf_file: str | None = None  # or a path, relative to the scenario
+
+
+class Dataset(Model):
+    node: str
+    keys: NonNegativeInt
+    type: KeyType = "string"
+    key_bytes: Size = Size(constant=16)
+    value_bytes: Size = Size(constant=100)  # of a string, or of each element of an aggregate
+    elements: Size = Size(constant=1)  # per key, for list, hash, set, zset
+    present: float = Field(default=1.0, ge=0, le=1)  # fraction of the keys that exist at the start
+
+
+# ---- load ----------------------------------------------------------------------------------------------------
+
+
+class RatePoint(Model):
+    at: Duration
+    rate_per_s: float = Field(ge=0)
+
+
+class Diurnal(Model):
+    period: Duration = Field(gt=0)
+    low_per_s: float = Field(ge=0)
+    high_per_s: float = Field(gt=0)
+
+
+class Mmpp(Model):
+    """Markov-modulated Poisson: a state with each rate, left after an exponential stay for the next one."""
+
+    rates_per_s: list[float] = Field(min_length=2)
+    stay: list[Duration] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "Mmpp":
+        if len(self.rates_per_s) != len(self.stay):
+            raise ValueError("rates_per_s and stay must have the same length")
+        if min(self.rates_per_s) < 0 or max(self.rates_per_s) <= 0 or min(self.stay) <= 0:
+            raise ValueError("rates must be 0 or more, one of them above 0, and stays above 0")
+        return self
+
+
+class Bursts(Model):
+    every: Duration = Field(gt=0)
+    size: PositiveInt
+
+
+class Open(Model):
+    """Requests come when they come; latency counts from the intended send time."""
+
+    rate_per_s: float | None = Field(default=None, gt=0)
+    process: Literal["poisson", "constant"] = "poisson"
+    schedule: list[RatePoint] | None = Field(default=None, min_length=1)  # piecewise constant, Poisson
+    diurnal: Diurnal | None = None
+    mmpp: Mmpp | None = None
+    bursts: Bursts | None = None
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> "Open":
+        given = [n for n in ("rate_per_s", "schedule", "diurnal", "mmpp", "bursts") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of rate_per_s, schedule, diurnal, mmpp, bursts")
+        if self.schedule is not None and [p.at for p in self.schedule] != sorted({p.at for p in self.schedule}):
+            raise ValueError("schedule times must rise")
+        return self
+
+
+class Closed(Model):
+    """Each connection waits for its answer, thinks, and asks again."""
+
+    think: Duration = 0
+    think_is: Literal["constant", "exponential"] = "constant"
+
+
+class Trace(Model):
+    """Replay of a `redis-cli MONITOR` capture, each command at its recorded time times 1/speed."""
+
+    monitor: str
+    speed: float = Field(default=1.0, gt=0)
+    loop: bool = False  # start again at the end of the capture
+
+
+class Arrivals(Model):
+    open: Open | None = None
+    closed: Closed | None = None
+    trace: Trace | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Arrivals":
+        if sum(x is not None for x in (self.open, self.closed, self.trace)) != 1:
+            raise ValueError("give exactly one of open, closed, trace")
+        return self
+
+
+class CommandUse(Model):
+    """How often a group sends a command, and with which arguments."""
+
+    weight: float = Field(gt=0)
+    keys: PositiveInt = 1  # MGET, MSET, DEL, UNLINK, EXISTS: keys per call; SUNION: sets per call
+    elements: PositiveInt = 1  # LPUSH, SADD, ZADD, HSET: elements per call; LPOP: count
+    start: int = 0  # LRANGE, ZRANGE
+    stop: int = -1
+    count: PositiveInt = 10  # SCAN COUNT
+    ttl: Duration | None = Field(default=None, gt=0)  # EXPIRE, SET EX
+    duration: Duration | None = None  # EVAL, DEBUG SLEEP
+    value_bytes: Size | None = None  # SET, APPEND, MSET: instead of the data set's
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"weight": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+class Hotset(Model):
+    keys: float = Field(gt=0, lt=1)  # fraction of the keys
+    traffic: float = Field(gt=0, le=1)  # fraction of the accesses
+
+
+class Popularity(Model):
+    uniform: bool | None = None
+    zipf: float | None = Field(default=None, ge=0, le=20)
+    hotset: Hotset | None = None
+    latest: float | None = Field(default=None, ge=0, le=20)  # zipf by age, newest first
+    sequential: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        words: dict[str, dict[str, Any]] = {
+            "uniform": {"uniform": True}, "sequential": {"sequential": True}, "latest": {"latest": 0.99},
+        }  # fmt: skip
+        if isinstance(value, str):
+            if value not in words:
+                raise ValueError(f"popularity {value!r} is unknown; use uniform, sequential, latest, zipf or hotset")
+            return words[value]
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> "Popularity":
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of uniform, zipf, hotset, latest, sequential")
+        return self
+
+
+class Keys(Model):
+    dataset: str
+    popularity: Popularity = Popularity(uniform=True)
+
+
+class Retries(Model):
+    max: NonNegativeInt = 0
+    backoff: Duration = 10_000_000  # before the first retry; doubles
+    cap: Duration = 1_000_000_000
+    jitter: Literal["none", "full", "equal"] = "none"
+
+
+class Station(Model):
+    """The client machine. `ample`: never a bottleneck. `loop`: single-threaded event loops (`threads` of them) that pay
+    for each poll, send and receive. `redis-benchmark`: such loops with redis-benchmark's own per-request work and its own
+    clock, which starts at its write and stops at its first read."""
+
+    kind: Literal["ample", "loop", "redis-benchmark"] = "ample"
+    threads: PositiveInt = 1
+
+
+class Group(Model):
+    node: str
+    connections: PositiveInt = 1
+    arrivals: Arrivals
+    pipeline: PositiveInt = 1
+    commands: dict[str, CommandUse] = Field(default_factory=dict)
+    commands_from_info: str | None = None  # a saved `INFO all`: mix from calls, cost from usec_per_call
+    keys: Keys | None = None
+    value_bytes: Size | None = None  # what SET, APPEND, MSET write; default: the data set's
+    timeout: Duration | None = Field(default=None, gt=0)
+    on_timeout: Literal["reconnect", "abandon"] = "reconnect"
+    retries: Retries = Retries()
+    station: Station = Station()
+    rtt: Duration | None = None  # None: the profile's loopback round trip
+    bandwidth: Bandwidth | None = None  # None: no limit
+    start: Duration = 0
+    stop: Duration | None = None
+    requests: PositiveInt | None = None  # stop after so many
+
+
+class TimelineEntry(Model):
+    """A command sent once by a redis-cli of its own, e.g. `KEYS *`, `DEL users:17`, `DEBUG SLEEP 0.5`."""
+
+    at: Duration
+    run: str
+    node: str
+    duration: Duration | None = None  # EVAL: how long the script runs
+    every: Duration | None = Field(default=None, gt=0)
+    times: PositiveInt = 1
+
+
+class ScenarioFile(Model):
+    question: str = Field(min_length=1)
+    finding: str | None = None
+    look_at: list[str] = Field(default_factory=list)
+    refs: list[str] = Field(default_factory=list)
+    duration: Duration = Field(gt=0)
+    warmup: Duration = 0
+    window: Duration | None = Field(default=None, gt=0)  # None: 200 windows, 10 ms at least
+    seed: NonNegativeInt = 1
+    hosts: dict[str, Host] = Field(min_length=1)
+    nodes: dict[str, Node] = Field(min_length=1)
+    datasets: dict[str, Dataset] = Field(default_factory=dict)
+    clients: dict[str, Group] = Field(default_factory=dict)
+    timeline: list[TimelineEntry] = Field(default_factory=list)
