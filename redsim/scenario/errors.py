@@ -1,0 +1,20 @@
+"""Bad input, said once: `ScenarioError`, whose text is the one sentence the user reads.
+
+Where possible it names file, line, key and value, and ends with the likely cure. Not modelled: error codes.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["ScenarioError", "did_you_mean"]
+
+
+class ScenarioError(Exception):
+    """The input cannot be simulated as it stands; `str(error)` is the sentence for the user."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'allkeys-lru'?"`, or `""` if nothing in `known` is near `word` (case ignored)."""
+    by_lower = {name.lower(): name for name in sorted(known)}
+    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
