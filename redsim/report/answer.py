@@ -1,0 +1,141 @@
+"""The answer: the first sentence of a report, with the figure, the sufferer and the culprit.
+
+Mirrors nothing in Redis. NOT modelled: the question itself is not parsed; the sentence tells the gravest
+thing the run shows, in the order refused, stalled, saturated, nothing held the loop.
+"""
+
+from redsim.report import facts
+from redsim.report.facts import number, say_count, say_share, say_us
+from redsim.report.findings import SATURATED, STALL_US, command_stalls, worst_victim
+from redsim.run.result import Result
+
+_FELT = 5.0  # a stall this many times the median is told first
+
+
+def answer(result: Result) -> str:
+    """One or two sentences for people; always a figure, also when nothing was answered or the run was
+    stopped.
+    """
+    return _stopped(result) + (_refused(result) or _stalled(result) or _saturated(result) or _calm(result))
+
+
+def _stopped(result: Result) -> str:
+    if not result.partial:
+        return ""
+    return f"Stopped at {facts.duration_s(result):.3g} s of {result.scenario.file.duration / 1e9:.3g} s: "
+
+
+def _refused(result: Result) -> str:
+    """Nobody was answered at all."""
+    if any(number(group.get("completed")) for group in facts.groups(result).values()):
+        return ""
+    commands = number(result.summary.get("commands"))
+    return f"No client request was answered; the server ran {say_count(commands)} commands."
+
+
+def _main_group(result: Result, node: str) -> str:
+    """The group a sentence is about: the worst p99.9 of those that talk to `node` ("" for any)."""
+    named = [name for name in facts.groups(result) if not node or facts.node_of(result, name) == node]
+    return max(
+        named, key=lambda name: number(facts.latency_us(facts.groups(result)[name], "p999")), default=""
+    )
+
+
+def _failures(result: Result) -> str:
+    errors = {"timeout": "timed out", "connection": "lost their connection", "busy": "were answered BUSY"}
+    told = []
+    for key, said in errors.items():
+        count = sum(number((group.get("errors") or {}).get(key)) for group in facts.groups(result).values())
+        told += [f"{say_count(count)} attempts {said}"] if count else []
+    return f" {' and '.join(told)}." if told else ""
+
+
+def _stalled(result: Result) -> str:
+    """A stall that somebody felt: what held the loop, when, how many waited, whose p99.9 it is."""
+    table = command_stalls(result)
+    if table.empty or table["max_us"].max() < STALL_US:
+        return ""
+    row = table.loc[table["max_us"].idxmax()]
+    node, command, max_us = str(row["node"]), str(row["command"]), float(row["max_us"])
+    victim, p999_us, blamed_us = worst_victim(result, node, command)
+    about = victim or _main_group(result, node)
+    group = facts.groups(result).get(about, {})
+    median = number(facts.latency_us(group, "p50"))
+    if max_us < _FELT * median or (not victim and _overloaded(result, node)):
+        return ""
+    count = int(row["count"])
+    who = f"One {command}" if count == 1 else f"{count:,} {command}"
+    when = (
+        f"at t = {float(row['start_s']):.4g} s"
+        if count == 1
+        else f"for {say_us(float(row['total_us']))} in all"
+    )
+    many = f" {when} held the event loop of {node} for {say_us(max_us)}"
+    text = who + (many if count == 1 else f" held the event loop of {node} {when}, {say_us(max_us)} at worst")
+    view = result.stall_view
+    queued = (
+        facts.waiting_at_end(result) if view is not None and facts.command_of(view.what) == command else 0
+    )
+    text += (
+        f": {queued:,} requests waited, answered within {say_us(facts.drained_ns(result) / 1000)} of its end"
+        if queued
+        else ""
+    )
+    if victim:
+        text += (
+            f"; p99.9 of {victim} is {say_us(p999_us)} against a median of {say_us(median)}, "
+            f"and {say_us(blamed_us)} of it ({say_share(blamed_us / p999_us)}) is waiting behind {command}"
+        )
+    elif group:
+        largest = say_us(facts.latency_us(group, "max"))
+        p999 = say_us(facts.latency_us(group, "p999"))
+        text += f"; {about} saw {largest} at worst, a p99.9 of {p999} and a median of {say_us(median)}"
+    return f"{text}.{_failures(result)}"
+
+
+def _overloaded(result: Result, node: str) -> bool:
+    return number(facts.nodes(result).get(node, {}).get("cpu_utilisation")) > SATURATED
+
+
+def _saturated(result: Result) -> str:
+    """The main thread is the limit."""
+    for node, numbers in facts.nodes(result).items():
+        if not _overloaded(result, node):
+            continue
+        name = _main_group(result, node)
+        group = facts.groups(result).get(name, {})
+        done = say_count(number(group.get("throughput_per_s")))
+        used = say_share(number(numbers.get("cpu_utilisation")))
+        tail = (
+            f"p50 {say_us(facts.latency_us(group, 'p50'))}, p99.9 {say_us(facts.latency_us(group, 'p999'))}"
+        )
+        if facts.is_closed(result, name):
+            return (
+                f"{node} is at capacity: {name} gets {done} requests/s with "
+                f"the loop {used} busy, {tail}.{_failures(result)}"
+            )
+        offered = say_count(number(group.get("offered_per_s")))
+        return (
+            f"{node} is saturated: the loop is {used} busy and {name} gets {done} "
+            f"of {offered} requests/s, {tail}.{_failures(result)}"
+        )
+    return ""
+
+
+def _calm(result: Result) -> str:
+    name = _main_group(result, "")
+    group = facts.groups(result)[name]
+    used = number(facts.nodes(result).get(facts.node_of(result, name), {}).get("cpu_utilisation"))
+    text = (
+        f"At {say_count(number(group.get('throughput_per_s')))} requests/s "
+        f"and {say_share(used)} of the main thread, {name} waits "
+        f"{say_us(facts.latency_us(group, 'p50'))} at the median, "
+        f"{say_us(facts.latency_us(group, 'p99'))} at p99 and "
+        f"{say_us(facts.latency_us(group, 'p999'))} at p99.9"
+    )
+    parts = facts.blame_us(group, "p999")
+    total = sum(parts.values())
+    if total > 0:
+        cause, us = next(iter(parts.items()))
+        text += f"; the largest part of p99.9 is {cause}, {say_us(us)} ({say_share(us / total)})"
+    return f"{text}.{_failures(result)}"

@@ -1,0 +1,195 @@
+"""What the findings, the figures and the page read out of a Result, each read in one place.
+
+Mirrors nothing in Redis. Differs from the frames in one way: groups are summed over their commands here.
+NOT modelled: nothing is computed about the server; percentiles are read off the buckets of a Series.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from redsim.run.result import Ints, Result, Series
+from redsim.units import say_ns
+
+NETWORK = frozenset({"network"})
+CLIENT = frozenset({"client", "client station", "client machine"})
+OWN = frozenset({"own service", "service", "own"})
+_COMMAND = re.compile(r"\b[A-Z][A-Z]+(?:[ |](?:SLEEP|KILL|LOAD|SAVE|REWRITE|SHARDS|SLOTS|LIST))?\b")
+
+
+def number(value: Any, default: float = 0.0) -> float:
+    """A figure of the summary as float; missing, None or NaN gives `default`."""
+    if value is None or isinstance(value, (str, Mapping)):
+        return default
+    return default if math.isnan(float(value)) else float(value)
+
+
+def say_us(us: float) -> str:
+    """Microseconds for people: `say_us(214_000)` → `214 ms`; `–` for NaN."""
+    return "–" if math.isnan(us) else say_ns(round(us * 1000))
+
+
+def say_count(count: float) -> str:
+    """`20000.0` → `20,000`; below 10, two significant figures."""
+    return f"{count:,.0f}" if count >= 10 or count == int(count) else f"{count:.2g}"
+
+
+def say_share(share: float) -> str:
+    """`0.27` → `27 %`, never `100 %` of something that is not all of it."""
+    if 0.995 <= share < 1:
+        return f"{math.floor(share * 1000) / 10:.1f} %"
+    return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.2g} %"
+
+
+def groups(result: Result) -> dict[str, dict[str, Any]]:
+    """Client groups of the summary, by name, in the scenario's order."""
+    return dict(result.summary.get("clients", {}))
+
+
+def nodes(result: Result) -> dict[str, dict[str, Any]]:
+    """Nodes of the summary, by name."""
+    return dict(result.summary.get("nodes", {}))
+
+
+def group_file(result: Result, group: str) -> Any:
+    """The group as the scenario wrote it (redsim.scenario.schema.Group), None if it is none of the
+    scenario's.
+    """
+    return result.scenario.file.clients.get(group)
+
+
+def node_of(result: Result, group: str) -> str:
+    """The node a group talks to; the first node when the group is not the scenario's."""
+    written = group_file(result, group)
+    return str(written.node) if written is not None else next(iter(nodes(result)), "")
+
+
+def is_closed(result: Result, group: str) -> bool:
+    """True when each connection waits for its answer before it asks again."""
+    written = group_file(result, group)
+    return written is not None and written.arrivals.closed is not None
+
+
+def latency_us(group: Mapping[str, Any], percentile: str) -> float:
+    """`p999` of a group's summary in µs; NaN when no request was answered."""
+    return number((group.get("latency_us") or {}).get(percentile), math.nan)
+
+
+def blame_us(group: Mapping[str, Any], percentile: str) -> dict[str, float]:
+    """cause → µs of one percentile's latency, largest first."""
+    parts = (group.get("blame_us") or {}).get(percentile) or {}
+    return dict(sorted(((k, number(v)) for k, v in parts.items()), key=lambda item: -item[1]))
+
+
+def share_of(parts: Mapping[str, float], names: frozenset[str]) -> float:
+    """How much of a latency went to these causes, 0..1."""
+    total = sum(parts.values())
+    return sum(us for cause, us in parts.items() if cause.lower() in names) / total if total > 0 else 0.0
+
+
+def command_of(because: str) -> str:
+    """The command a stall's reason names: `"KEYS * on 1,000,000 keys"` → `KEYS`; "" when it names none."""
+    match = _COMMAND.search(because)
+    return match[0].replace("|", " ") if match else ""
+
+
+def versions(result: Result) -> dict[str, str]:
+    """Redis version by node, as the scenario wrote it."""
+    return {name: str(node.version) for name, node in result.scenario.file.nodes.items()}
+
+
+def shown_groups(result: Result, most: int) -> list[str]:
+    """The groups a figure draws: those with requests, the busiest `most` of them, in the scenario's order."""
+    total: dict[str, int] = {}
+    for series in result.series:
+        total[series.group] = total.get(series.group, 0) + int(series.by_window.sum())
+    known = [name for name in groups(result) if total.get(name)] or [name for name, n in total.items() if n]
+    kept = sorted(known, key=lambda name: -total[name])[:most]
+    return [name for name in known if name in kept]
+
+
+def _of_group(result: Result, group: str | None) -> list[Series]:
+    return [series for series in result.series if group is None or series.group == group]
+
+
+def window_counts(result: Result, group: str | None) -> tuple[Ints, Ints]:
+    """edges_ns (buckets + 1,) and counts (windows, buckets) of a group, all its commands together; None: all
+    groups.
+    """
+    chosen = _of_group(result, group)
+    if not chosen:
+        return np.array([1000, 2000], dtype=np.int64), np.zeros((0, 1), dtype=np.int64)
+    counts = np.zeros_like(chosen[0].by_window)
+    for series in chosen:
+        counts = counts + series.by_window
+    return chosen[0].edges_ns, counts
+
+
+def run_counts(result: Result, group: str | None) -> tuple[Ints, Ints]:
+    """fine_edges_ns (buckets + 1,) and counts (buckets,) of a group over the run, warm-up left out."""
+    chosen = _of_group(result, group)
+    if not chosen:
+        return np.array([1000, 2000], dtype=np.int64), np.zeros(1, dtype=np.int64)
+    counts = np.zeros_like(chosen[0].counts)
+    for series in chosen:
+        counts = counts + series.counts
+    return chosen[0].fine_edges_ns, counts
+
+
+def count_at_least(result: Result, group: str | None, latency_ns: int) -> int:
+    """Requests whose whole bucket is at or above `latency_ns` (so at most one bucket, 1/128, too few)."""
+    edges, counts = run_counts(result, group)
+    return int(counts[edges[:-1] >= latency_ns].sum())
+
+
+def percentiles_us(edges_ns: Ints, counts: Ints, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Latency in µs (shares,) of one histogram (buckets,), straight inside a bucket; NaN when it is empty."""
+    total = int(counts.sum())
+    if total == 0:
+        return np.full(len(shares), np.nan)
+    upto = np.concatenate([[0], np.cumsum(counts)])
+    rank = np.maximum(shares * total, 1e-9)  # p0 is the lower edge of the first bucket that holds anything
+    bucket = np.clip(np.searchsorted(upto, rank, side="left") - 1, 0, len(counts) - 1)
+    inside = np.clip((rank - upto[bucket]) / np.maximum(counts[bucket], 1), 0, 1)
+    return (edges_ns[bucket] + inside * (edges_ns[bucket + 1] - edges_ns[bucket])) / 1000
+
+
+def max_by_window_us(result: Result, group: str) -> pd.Series:
+    """Largest latency of each window in µs, indexed by start_s."""
+    rows = result.latency[result.latency["group"] == group]
+    return rows.groupby("start_s")["max_us"].max()
+
+
+def warmup_s(result: Result) -> float:
+    """Seconds at the start that the run's figures leave out."""
+    return float(result.scenario.file.warmup) / 1e9
+
+
+def duration_s(result: Result) -> float:
+    """Seconds the run covers: what was simulated, or what the scenario asked for where the summary does not
+    say.
+    """
+    return number(result.summary.get("simulated_s"), result.scenario.file.duration / 1e9)
+
+
+def waiting_at_end(result: Result) -> int:
+    """Requests in the stall view that had arrived by the stall's end and were not answered yet."""
+    view = result.stall_view
+    if view is None or view.requests.empty:
+        return 0
+    held = (view.requests["arrived_ns"] <= view.end_ns) & (view.requests["done_ns"] > view.end_ns)
+    return int(held.sum())
+
+
+def drained_ns(result: Result) -> int:
+    """ns from the stall's end to the answer of the last request that waited at it; 0 if none waited."""
+    view = result.stall_view
+    if view is None or not waiting_at_end(result):
+        return 0
+    queue = view.requests[view.requests["arrived_ns"] <= view.end_ns]
+    return int(queue["done_ns"].max()) - view.end_ns
