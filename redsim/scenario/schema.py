@@ -1,31 +1,44 @@
 """The scenario file's shape: what may be written, in which unit, within which bounds.
 
-YAML 1.2 checked by pydantic with `extra=forbid`. Every duration becomes int ns, every size int bytes; after this module
-there are no strings with units. Cross references (a node that a group names, a command's key type) are
-checked in `check.py`; file, line and cure are added in `load.py`.
+YAML 1.2 checked by pydantic, strict and with `extra=forbid`. Every duration becomes int ns, every size int
+bytes; after this module there are no strings with units. Cross references (a node that a group names) are
+checked in `check.py`; file, line and cure are added in `explain.py`.
 
 Not modelled yet, refused by name: `links`, `sentinels`, `replica_of`, `service`, faults on the timeline.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from redsim.units import bits_per_s, duration_ns, memory_bytes
 
-Version = Literal["6.2", "7.0", "7.2", "7.4", "8.0", "valkey-8.0"]
+Version = Annotated[
+    Literal["6.2", "7.0", "7.2", "7.4", "8.0", "valkey-8.0"],
+    BeforeValidator(lambda v: str(v) if isinstance(v, float) else v),  # `version: 7.0` without quotes
+]
 KeyType = Literal["string", "list", "hash", "set", "zset"]
 
-Duration = Annotated[int, BeforeValidator(lambda v: v if isinstance(v, int) and v == 0 else duration_ns(v))]
+Duration = Annotated[int, BeforeValidator(lambda v: v if v == 0 and type(v) is int else duration_ns(v))]
 Memory = Annotated[int, BeforeValidator(memory_bytes)]
 Bandwidth = Annotated[int, BeforeValidator(bits_per_s)]
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Strict: text is not a number, `true` is not 1, and neither NaN nor infinity is a rate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-# ---- sizes ---------------------------------------------------------------------------------------------------
+# ---- sizes -------------------------------------------------------------------------------------------------
 
 
 class Uniform(Model):
@@ -55,7 +68,7 @@ class Size(Model):
     uniform: Uniform | None = None
     lognormal: Lognormal | None = None
     gpareto: Gpareto | None = None
-    table: list[tuple[Memory, float]] | None = None  # (value, weight) pairs
+    table: list[Annotated[tuple[Memory, float], Field(strict=False)]] | None = None  # (value, weight) pairs
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +85,8 @@ class Size(Model):
         if len(given) != 1:
             raise ValueError("give exactly one of constant, uniform, lognormal, gpareto, table")
         if self.uniform is not None and self.uniform.low > self.uniform.high:
-            raise ValueError(f"uniform [{self.uniform.low}, {self.uniform.high}] is empty; the smaller goes first")
+            low, high = self.uniform.low, self.uniform.high
+            raise ValueError(f"uniform [{low}, {high}] is empty; the smaller goes first")
         if self.table is not None and not (self.table and sum(w for _, w in self.table) > 0):
             raise ValueError("table needs at least one [value, weight] pair with a positive weight")
         if self.table is not None and any(w < 0 for _, w in self.table):
@@ -80,14 +94,20 @@ class Size(Model):
         return self
 
 
-# ---- hosts and nodes -----------------------------------------------------------------------------------------
+# ---- hosts and nodes ---------------------------------------------------------------------------------------
 
 
 class Hiccups(Model):
     """When the host takes the CPU away, and for how long: what `redis-cli --intrinsic-latency` sees."""
 
     every: Duration = Field(gt=0)  # mean time between two hiccups (exponential)
-    table: list[tuple[Duration, float]] = Field(min_length=1)  # (length, weight)
+    table: list[Annotated[tuple[Duration, float], Field(strict=False)]] = Field(min_length=1)  # weights
+
+    @model_validator(mode="after")
+    def _weights(self) -> "Hiccups":
+        if any(w < 0 for _, w in self.table) or not sum(w for _, w in self.table) > 0:
+            raise ValueError("table needs weights of 0 or more, one of them above 0")
+        return self
 
 
 class Host(Model):
@@ -113,7 +133,7 @@ class Dataset(Model):
     present: float = Field(default=1.0, ge=0, le=1)  # fraction of the keys that exist at the start
 
 
-# ---- load ----------------------------------------------------------------------------------------------------
+# ---- load --------------------------------------------------------------------------------------------------
 
 
 class RatePoint(Model):
@@ -125,6 +145,12 @@ class Diurnal(Model):
     period: Duration = Field(gt=0)
     low_per_s: float = Field(ge=0)
     high_per_s: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Diurnal":
+        if self.low_per_s > self.high_per_s:
+            raise ValueError(f"low_per_s {self.low_per_s:g} is above high_per_s {self.high_per_s:g}")
+        return self
 
 
 class Mmpp(Model):
@@ -159,11 +185,14 @@ class Open(Model):
 
     @model_validator(mode="after")
     def _one_rate(self) -> "Open":
-        given = [n for n in ("rate_per_s", "schedule", "diurnal", "mmpp", "bursts") if getattr(self, n) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of rate_per_s, schedule, diurnal, mmpp, bursts")
-        if self.schedule is not None and [p.at for p in self.schedule] != sorted({p.at for p in self.schedule}):
+        forms = ("rate_per_s", "schedule", "diurnal", "mmpp", "bursts")
+        if sum(getattr(self, name) is not None for name in forms) != 1:
+            raise ValueError(f"give exactly one of {', '.join(forms)}")
+        times = [point.at for point in self.schedule or []]
+        if times != sorted(set(times)):
             raise ValueError("schedule times must rise")
+        if self.schedule is not None and not any(point.rate_per_s > 0 for point in self.schedule):
+            raise ValueError("schedule never has a rate above 0")
         return self
 
 
@@ -219,11 +248,11 @@ class Hotset(Model):
 
 
 class Popularity(Model):
-    uniform: bool | None = None
+    uniform: Literal[True] | None = None
     zipf: float | None = Field(default=None, ge=0, le=20)
     hotset: Hotset | None = None
     latest: float | None = Field(default=None, ge=0, le=20)  # zipf by age, newest first
-    sequential: bool | None = None
+    sequential: Literal[True] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -233,7 +262,8 @@ class Popularity(Model):
         }  # fmt: skip
         if isinstance(value, str):
             if value not in words:
-                raise ValueError(f"popularity {value!r} is unknown; use uniform, sequential, latest, zipf or hotset")
+                known = "uniform, sequential, latest, {zipf: 0.99} or {hotset: {keys: 0.2, traffic: 0.8}}"
+                raise ValueError(f"popularity {value[:60]!r} is unknown; use {known}")
             return words[value]
         return value
 
@@ -258,9 +288,9 @@ class Retries(Model):
 
 
 class Station(Model):
-    """The client machine. `ample`: never a bottleneck. `loop`: single-threaded event loops (`threads` of them) that pay
-    for each poll, send and receive. `redis-benchmark`: such loops with redis-benchmark's own per-request work and its own
-    clock, which starts at its write and stops at its first read."""
+    """The client machine. `ample`: never a bottleneck. `loop`: single-threaded event loops (`threads` of
+    them) that pay for each poll, send and receive. `redis-benchmark`: such loops with redis-benchmark's own
+    per-request work and its own clock, which starts at its write and stops at its first read."""
 
     kind: Literal["ample", "loop", "redis-benchmark"] = "ample"
     threads: PositiveInt = 1

@@ -1,0 +1,234 @@
+"""A scenario, read whole: file, overrides, redis.conf, profiles, captures; every mistake with its line.
+
+The order is what a user sees first: not readable, not YAML, not modelled yet, wrong shape, does not fit
+together, then redis.conf line by line (with the scenario file's own line numbers), profiles and captures.
+Not modelled: command names and key types; they are checked where commands are, with `Scenario.where`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from redsim.scenario.profile import HostProfile, load_profile
+
+from redsim.scenario.check import check
+from redsim.scenario.errors import ScenarioError
+from redsim.scenario.explain import explain, refuse_not_yet
+from redsim.scenario.info import InfoCapture, parse_info_file
+from redsim.scenario.monitor import MonitorCapture, parse_monitor_file
+from redsim.scenario.overrides import Override, apply_overrides, parse_override
+from redsim.scenario.redis_conf import RedisConf, parse_conf, parse_conf_file
+from redsim.scenario.schema import Arrivals, Group, ScenarioFile
+from redsim.scenario.source import INTEGER_MAX, Source, parse_source, read_text
+from redsim.units import S
+
+M = TypeVar("M", bound=BaseModel)
+
+SMOKE_NS = 2 * S
+SMOKE_KEYS_MAX = 100_000
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a run needs, checked: `confs` by node, `profiles` by host, `infos` and `traces` by group."""
+
+    name: str
+    path: Path | None
+    text: str = field(repr=False)
+    file: ScenarioFile
+    confs: dict[str, RedisConf] = field(repr=False)
+    profiles: dict[str, HostProfile] = field(repr=False)
+    infos: dict[str, InfoCapture] = field(repr=False)
+    traces: dict[str, MonitorCapture] = field(repr=False)
+    overrides: tuple[str, ...]
+    source: Source = field(repr=False, compare=False)
+
+    def where(self, *keys: str | int) -> str:
+        """`path/to/file.yaml:17` of that key or its nearest parent; `--set …` behind it if set from there.
+
+        `scenario.where("clients", "api", "commands", "GTE")`; a timeline entry is `("timeline", 0)`.
+        """
+        return _where(self.source, [parse_override(text) for text in self.overrides])(*keys)
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Scenario":
+        """Read and check a scenario file; ScenarioError, one sentence, if anything in it is wrong."""
+        path = Path(path)
+        return _build(path.stem, path, read_text(path), str(path), path.parent, overrides)
+
+    @classmethod
+    def from_text(
+        cls, text: str, *, name: str = "scenario", base: Path | None = None, overrides: Sequence[str] = ()
+    ) -> "Scenario":
+        """The same from text; files it names are looked for in `base` (default: the current directory)."""
+        return _build(name, None, text, f"<{name}>", base or Path(), overrides)
+
+    def smoke(self) -> "Scenario":
+        """The same story in the tests' size: 2 s at most, its times scaled together, 100,000 keys at most."""
+        if self.file.duration <= SMOKE_NS and all(
+            d.keys <= SMOKE_KEYS_MAX for d in self.file.datasets.values()
+        ):
+            return self
+        return replace(self, file=_smoke_file(self.file))
+
+    def with_seed(self, seed: int) -> "Scenario":
+        """The same scenario with another seed, 0 or more."""
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= INTEGER_MAX:
+            raise ScenarioError(f"seed {seed!r}: a seed is a whole number from 0 to {INTEGER_MAX}")
+        return replace(self, file=self.file.model_copy(update={"seed": seed}))
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """`Scenario.load`: read and check a scenario file; ScenarioError if anything in it is wrong."""
+    return Scenario.load(path, overrides)
+
+
+def _build(
+    name: str, path: Path | None, text: str, label: str, base: Path, overrides: Sequence[str]
+) -> Scenario:
+    source = parse_source(text, label)
+    changes = [parse_override(written) for written in overrides]
+    where = _where(source, changes)
+    apply_overrides(source.data, changes)
+    refuse_not_yet(source.data, where)
+    try:
+        file = ScenarioFile.model_validate(source.data)
+    except ValidationError as error:
+        raise explain(error, source.data, where) from None
+    check(file, where)
+    return Scenario(
+        name=name,
+        path=path,
+        text=text,
+        file=file,
+        confs={node: _conf(source, file, node, base, changes) for node in file.nodes},
+        profiles=_profiles(file, base, where),
+        infos=_infos(file, base, where),
+        traces=_traces(file, base, where),
+        overrides=tuple(overrides),
+        source=source,
+    )
+
+
+def _where(source: Source, overrides: Sequence[Override]) -> Callable[..., str]:
+    def where(*keys: str | int) -> str:
+        for override in reversed(overrides):
+            if override.path == tuple(keys)[: len(override.path)]:
+                return f"{source.label}: {override.label}"
+        return source.where(*keys)
+
+    return where
+
+
+def _conf(
+    source: Source, file: ScenarioFile, name: str, base: Path, overrides: Sequence[Override]
+) -> RedisConf:
+    node = file.nodes[name]
+    at = ("nodes", name, "conf")
+    if node.conf_file is not None:
+        conf = _with_place(
+            lambda: parse_conf_file(base / str(node.conf_file), version=node.version),
+            source.where("nodes", name, "conf_file"),
+        )
+    elif at in source.blocks and not any(o.path == at for o in overrides):
+        first_line = source.blocks[at]
+        conf = parse_conf(node.conf, version=node.version, where=source.label, first_line=first_line)
+    else:
+        conf = parse_conf(node.conf, version=node.version, where=f"{source.where(*at)} nodes.{name}.conf")
+    for override in overrides:
+        if override.is_directive and override.path[1] == name:
+            conf = _with_place(
+                lambda conf=conf, o=override: conf.with_override(o.directive, o.text),  # type: ignore[misc]
+                f"{source.where(*at)}: {override.label}",
+            )
+    return conf
+
+
+def _with_place(make: Callable[[], Any], place: str) -> Any:
+    """What `make` returns; its ScenarioError begins with the place in the scenario that asked for it."""
+    try:
+        return make()
+    except ScenarioError as error:
+        raise ScenarioError(f"{place}: {error}") from None
+
+
+def _profiles(file: ScenarioFile, base: Path, where: Callable[..., str]) -> dict[str, HostProfile]:
+    found: dict[str, HostProfile] = {}
+    for name, host in file.hosts.items():
+        place = where("hosts", name, "profile")
+        found[name] = _with_place(lambda profile=host.profile: load_profile(profile, base), place)  # type: ignore[misc]
+    return found
+
+
+def _infos(file: ScenarioFile, base: Path, where: Callable[..., str]) -> dict[str, InfoCapture]:
+    found: dict[str, InfoCapture] = {}
+    for name, group in file.clients.items():
+        if group.commands_from_info is None:
+            continue
+        place = where("clients", name, "commands_from_info")
+        path = base / group.commands_from_info
+        found[name] = _with_place(lambda path=path: parse_info_file(path), place)  # type: ignore[misc]
+        if not found[name].mix():
+            raise ScenarioError(
+                f"{place}: {path}:1: no data command was called (Commandstats); save INFO all under load"
+            )
+    return found
+
+
+def _traces(file: ScenarioFile, base: Path, where: Callable[..., str]) -> dict[str, MonitorCapture]:
+    found: dict[str, MonitorCapture] = {}
+    for name, group in file.clients.items():
+        trace = group.arrivals.trace
+        if trace is None:
+            continue
+        place = where("clients", name, "arrivals", "trace", "monitor")
+        path = base / trace.monitor
+        found[name] = _with_place(lambda path=path: parse_monitor_file(path), place)  # type: ignore[misc]
+        if trace.loop and found[name].span_ns == 0:
+            raise ScenarioError(f"{place}: all its commands have one time, so it cannot loop; remove loop")
+    return found
+
+
+# ---- the tests' size -------------------------------------------------------------------------------------
+
+
+def _smoke_file(file: ScenarioFile) -> ScenarioFile:
+    def scaled(time_ns: int) -> int:
+        return time_ns * SMOKE_NS // file.duration if file.duration > SMOKE_NS else time_ns
+
+    datasets = {
+        name: dataset.model_copy(update={"keys": min(dataset.keys, SMOKE_KEYS_MAX)})
+        for name, dataset in file.datasets.items()
+    }
+    timeline = [_copy(entry, scaled, at=entry.at, every=entry.every) for entry in file.timeline]
+    return _copy(file, scaled, duration=file.duration, warmup=file.warmup, window=file.window).model_copy(
+        update={
+            "datasets": datasets,
+            "timeline": timeline,
+            "clients": {name: _smoke_group(group, scaled) for name, group in file.clients.items()},
+        }
+    )
+
+
+def _smoke_group(group: Group, scaled: Callable[[int], int]) -> Group:
+    copy = _copy(group, scaled, start=group.start, stop=group.stop)
+    offered = group.arrivals.open
+    if offered is None:
+        return copy
+    changes: dict[str, Any] = {}
+    if offered.schedule is not None:
+        changes["schedule"] = [_copy(point, scaled, at=point.at) for point in offered.schedule]
+    if offered.diurnal is not None:
+        changes["diurnal"] = _copy(offered.diurnal, scaled, period=offered.diurnal.period)
+    if offered.mmpp is not None:
+        stay = [max(1, scaled(time_ns)) for time_ns in offered.mmpp.stay]
+        changes["mmpp"] = offered.mmpp.model_copy(update={"stay": stay})
+    return copy.model_copy(update={"arrivals": Arrivals(open=offered.model_copy(update=changes))})
+
+
+def _copy(model: M, scaled: Callable[[int], int], **times_ns: int | None) -> M:
+    """`model` with these times scaled; one that was above 0 stays above 0, None stays None."""
+    update = {k: None if v is None else max(min(v, 1), scaled(v)) for k, v in times_ns.items()}
+    return model.model_copy(update=update)
