@@ -105,10 +105,11 @@ def _long(text: str, *, strtoll: bool = False) -> int:
 
 
 def _memory(text: str) -> int:
-    """util.c:memtoull, where no digits at all mean 0."""
-    if not re.fullmatch(r"[0-9]*([bB]|[kKmMgG][bB]?)?", text) or len(text) > 100:
+    """util.c:memtoull, where no digits at all mean 0; up to 64 bits, twice what `memory_bytes` takes."""
+    match = re.fullmatch(r"([0-9]{0,100})([bB]|[kKmMgG][bB]?)?", text)
+    if match is None:
         raise ValueError(f"must be a memory size like 100, 64kb, 1mb or 2gb, not {text!r}")
-    return memory_bytes(text if text[:1].isdigit() else "0")
+    return int(match[1] or 0) * memory_bytes("1" + (match[2] or ""))
 
 
 def _within(value: int, low: int, high: int, text: str) -> int:
@@ -122,9 +123,9 @@ def _number(d: "Directive", args: tuple[str, ...], _version: str) -> int:
     if d.type == "percent-memory" and re.fullmatch(r"(0|[1-9][0-9]*)%", text):
         return -_within(_long(text[:-1]), 0, -low, text)
     if d.type == "octal":
-        if not re.fullmatch(r"[0-7]{1,10}", text):
+        if not re.fullmatch(rf"[{_SPACE}]*[+-]?[0-7]{{1,20}}|", text):
             raise ValueError(f"must be octal, like 700, not {text!r}")
-        return _within(int(text, 8), low, high, text)
+        return _within(int(text or "0", 8), low, high, text)
     if d.type == "int":
         return _within(_long(text), low, high, text)
     return _within(_memory(text), max(low, 0), high, text)
@@ -159,8 +160,14 @@ def _text(d: "Directive", args: tuple[str, ...], _version: str) -> str:
         raise ValueError(f"must be a file name without a path, not {text!r}; the folder goes to `dir`")
     if d.type == "hostname" and not re.fullmatch(rf"[A-Za-z0-9.-]{{0,{_HOST_CHARS_MAX}}}", text):
         raise ValueError(f"must be a host name of letters, digits, dots and hyphens, not {text!r}")
-    if d.type == "title" and not _TITLE.fullmatch(text):
-        raise ValueError(f"may hold {{title}}, {{port}} and the like, and {{{{ for a brace; not {text!r}")
+    if d.type == "title":
+        certain = re.sub(r"\{(title|server-mode|unixsocket)\}", "", text).strip(
+            " "
+        )  # the others may be empty
+        if not certain or not _TITLE.fullmatch(text):
+            raise ValueError(
+                f"may hold {{title}}, {{port}} and the like, and more than {{title}}; not {text!r}"
+            )
     return text
 
 
@@ -205,15 +212,15 @@ def _oom_values(_d: "Directive", args: tuple[str, ...], _version: str) -> tuple[
 
 
 def _keyspace_events(_d: "Directive", args: tuple[str, ...], version: str) -> str:
-    classes = "KEg$lshzxeAtmd" + ("" if version == "6.2" else "n")
+    classes = "KEg$lshzxeAtmd" if version == "6.2" else "KEg$lshzxeAtmdn"
     if len(args) != 1 or not set(args[0]) <= set(classes):
         raise ValueError(f"takes one word of the letters {classes}, not {' '.join(args)!r}")
     return args[0]
 
 
-def _words(_d: "Directive", args: tuple[str, ...], _version: str) -> tuple[str, ...]:
-    if len(args) > _BINDADDR_MAX:
-        raise ValueError(f"takes at most {_BINDADDR_MAX} addresses")
+def _words(_d: "Directive", args: tuple[str, ...], version: str) -> tuple[str, ...]:
+    if len(args) > _BINDADDR_MAX or (version == "6.2" and not args):
+        raise ValueError(f"takes 1 to {_BINDADDR_MAX} addresses")
     return () if args == ("",) else args
 
 
@@ -296,8 +303,6 @@ class Directive:
             if len(args) != 1:
                 raise ValueError(f"takes one value, not {len(args)}")
             return _SINGLE[self.type](self, args, version)
-        if not args:
-            raise ValueError("needs a value")
         if len(args) == 1 and args[0] and version != "6.2":
             args = split_args(args[0])  # config.c: one quoted argument is split again
         return _MULTI[self.type](self, args, version)
@@ -341,13 +346,9 @@ def _limit(text: str, kind: str) -> int | None:
         return None
     if text in _LIMITS:
         return _LIMITS[text]
-    return (
-        int(text, 8)
-        if kind == "octal"
-        else int(text)
-        if kind == "int" or text[0] == "-"
-        else memory_bytes(text)
-    )
+    if text[0] == "-":
+        return int(text)
+    return int(text, 8) if kind == "octal" else memory_bytes(text)
 
 
 def _directive(row: dict[str, str]) -> Directive:

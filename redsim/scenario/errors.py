@@ -8,6 +8,8 @@ from difflib import get_close_matches
 
 __all__ = ["ScenarioError", "did_you_mean"]
 
+_WORD_CHARS_MAX = 100  # difflib takes quadratic time; nobody mistypes that much
+
 
 class ScenarioError(Exception):
     """The input cannot be simulated as it stands; `str(error)` is the sentence for the user."""
@@ -15,6 +17,8 @@ class ScenarioError(Exception):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'allkeys-lru'?"`, or `""` if nothing in `known` is near `word` (case ignored)."""
+    if len(word) > _WORD_CHARS_MAX:
+        return ""
     by_lower = {name.lower(): name for name in sorted(known)}
     near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""

@@ -33,6 +33,7 @@ from redsim.scenario.errors import ScenarioError, did_you_mean
 __all__ = ["ConfLine", "DirectiveReport", "RedisConf", "parse_conf", "parse_conf_file"]
 
 _ADDS_UP = ("save", "buffer-limit", "rename", "user")  # types whose earlier lines still count
+_SHOWN_CHARS_MAX = 300  # of a directive and its value in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,9 @@ class RedisConf:
         """The value in force, by any of its names; the version's default if no line sets it.
 
         yes/no are bool, sizes int bytes (maxmemory-clients in percent: negative), numbers int in the
-        directive's own unit, `save` ((seconds, changes), ...), client-output-buffer-limit {class: (hard, soft,
-        seconds)}, rename-command {OLD: NEW}, other lists tuples. KeyError if this version lacks it.
+        directive's own unit, `save` ((seconds, changes), ...), client-output-buffer-limit
+        {class: (hard, soft, seconds)}, rename-command {OLD: NEW}, other lists tuples. KeyError if this
+        version lacks it.
         """
         return self._in_force[self._row(directive).name]
 
@@ -93,7 +95,7 @@ class RedisConf:
         ScenarioError as for a line of the file.
         """
         text = {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-        place = f"{self.where}: override {directive}={text}"
+        place = f"{self.where}: override {_one_line(f'{directive}={text}')}"
         name = ascii_lower(directive.strip())
         args = _split(text, place) or ("",)
         row = _check(name, args, self.version, place)
@@ -243,11 +245,17 @@ def _said(version: str) -> str:
     )
 
 
+def _one_line(text: str) -> str:
+    """`text` with what cannot be printed escaped, and shortened if it is very long."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_SHOWN_CHARS_MAX])
+    return shown if len(text) <= _SHOWN_CHARS_MAX else shown + "…"
+
+
 def _check(name: str, args: tuple[str, ...], version: str, place: str) -> Directive:
     """The row of `name` if `args` suit it and the model can honour it, else ScenarioError."""
     row = table(version).get(name)
     if row is None:
-        raise ScenarioError(f"{place}: {_why_unknown(name, version)}")
+        raise ScenarioError(f"{place}: {_one_line(_why_unknown(name, version))}")
     if row.type == "sentinel":
         raise ScenarioError(f"{place}: `sentinel` lines belong in sentinel.conf; move this one there")
     if row.ignored:
@@ -255,9 +263,9 @@ def _check(name: str, args: tuple[str, ...], version: str, place: str) -> Direct
     try:
         value = row.value(args, version)
     except ValueError as error:
-        raise ScenarioError(f"{place}: {name} {error}") from error
+        raise ScenarioError(f"{place}: {_one_line(f'{name} {error}')}") from error
     if row.status == "refused" and not row.is_off(value, version):
-        raise ScenarioError(f"{place}: {name} {' '.join(args)} is refused: {row.says}")
+        raise ScenarioError(f"{place}: {_one_line(' '.join((name, *args)))} is refused: {row.says}")
     return row
 
 
@@ -284,11 +292,11 @@ def _check_renames(lines: Sequence[ConfLine]) -> None:
         if line.directive != "rename-command":
             continue
         old, new = (word.upper() for word in line.args)
-        said = f"{line.where}:{line.number}: rename-command {old}"
+        said = f"{line.where}:{line.number}: rename-command {_one_line(old)}"
         if old in gone and old not in taken:
             raise ScenarioError(f"{said}: it is already renamed; keep one of the lines")
         if new and new in taken:
-            raise ScenarioError(f"{said}: the name {new} is already taken")
+            raise ScenarioError(f"{said}: the name {_one_line(new)} is already taken")
         gone.add(old)
         taken.discard(old)
         taken |= {new} - {""}
