@@ -9,6 +9,7 @@ from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.report.findings import SATURATED, STALL_US, command_stalls, worst_victim
 from redsim.run.result import Result
 
+_PART = 0.2  # a smaller part of a p99.9 is not its cause
 _FELT = 5.0  # a stall this many times the median is told first
 
 
@@ -56,41 +57,43 @@ def _stalled(result: Result) -> str:
     if table.empty or table["max_us"].max() < STALL_US:
         return ""
     row = table.loc[table["max_us"].idxmax()]
-    node, command, max_us = str(row["node"]), str(row["command"]), float(row["max_us"])
+    node, command, max_us, count = (
+        str(row["node"]),
+        str(row["command"]),
+        float(row["max_us"]),
+        int(row["count"]),
+    )
     victim, p999_us, blamed_us = worst_victim(result, node, command)
-    about = victim or _main_group(result, node)
+    share = blamed_us / p999_us if p999_us else 0.0
+    about = victim if share >= _PART else _main_group(result, node)
     group = facts.groups(result).get(about, {})
-    median = number(facts.latency_us(group, "p50"))
-    if max_us < _FELT * median or (not victim and _overloaded(result, node)):
+    median = facts.latency_us(group, "p50")
+    if max_us < _FELT * number(median) or (share < _PART and _overloaded(result, node)):
         return ""
-    count = int(row["count"])
-    who = f"One {command}" if count == 1 else f"{count:,} {command}"
-    when = (
-        f"at t = {float(row['start_s']):.4g} s"
-        if count == 1
-        else f"for {say_us(float(row['total_us']))} in all"
-    )
-    many = f" {when} held the event loop of {node} for {say_us(max_us)}"
-    text = who + (many if count == 1 else f" held the event loop of {node} {when}, {say_us(max_us)} at worst")
-    view = result.stall_view
-    queued = (
-        facts.waiting_at_end(result) if view is not None and facts.command_of(view.what) == command else 0
-    )
-    text += (
-        f": {queued:,} requests waited, answered within {say_us(facts.drained_ns(result) / 1000)} of its end"
-        if queued
-        else ""
-    )
-    if victim:
-        text += (
-            f"; p99.9 of {victim} is {say_us(p999_us)} against a median of {say_us(median)}, "
-            f"and {say_us(blamed_us)} of it ({say_share(blamed_us / p999_us)}) is waiting behind {command}"
-        )
-    elif group:
-        largest = say_us(facts.latency_us(group, "max"))
-        p999 = say_us(facts.latency_us(group, "p999"))
-        text += f"; {about} saw {largest} at worst, a p99.9 of {p999} and a median of {say_us(median)}"
+    held = f"held the event loop of {node} for {say_us(max_us)}"
+    text = f"One {command} at t = {float(row['start_s']):.4g} s {held}"
+    if count > 1:
+        total = say_us(float(row["total_us"]))
+        text = f"{count:,} {command} {held} at worst and {total} in all"
+    text += _queue(result, command)
+    p999 = f"p99.9 of {about} is {say_us(facts.latency_us(group, 'p999'))} (median {say_us(median)})"
+    if share >= _PART:
+        text += f"; {p999}, {say_share(share)} of it waiting behind {command}"
+    elif about:
+        text += f"; {about} saw {say_us(facts.latency_us(group, 'max'))} at worst, but {p999}"
     return f"{text}.{_failures(result)}"
+
+
+def _queue(result: Result, command: str) -> str:
+    """How many waited for the stall that the view shows, and how long after it the last of them was
+    answered.
+    """
+    view = result.stall_view
+    queued = facts.waiting_at_end(result)
+    if view is None or not queued or facts.command_of(view.what) != command:
+        return ""
+    drained = say_us(facts.drained_ns(result) / 1000)
+    return f": {queued:,} requests waited, the last of them answered {drained} after it ended"
 
 
 def _overloaded(result: Result, node: str) -> bool:

@@ -36,6 +36,7 @@ from redsim.run.result import Result, StallView
 from redsim.units import say_ns
 
 REQUESTS_MAX = 110
+CLIENTS = "serving clients"
 _COLOURS = {"read": SKY, "write": GREEN, "poll": PALE, "wake-up": PALE, "serverCron": ORANGE, "accept": PINK}
 
 
@@ -71,8 +72,8 @@ def _joined(view: StallView, scale: float, thin: float) -> list[tuple[float, flo
     starts = (frame["start_ns"].to_numpy() - view.start_ns) / scale
     ends = (frame["end_ns"].to_numpy() - view.start_ns) / scale
     for start, end, what in zip(starts, ends, frame["what"].astype(str), strict=True):
-        name = what if end - start >= thin else "serving clients"
-        if out and name == "serving clients" == out[-1][2] and start - out[-1][1] <= thin:
+        name = what if end - start >= thin else CLIENTS
+        if out and name == CLIENTS == out[-1][2] and start - out[-1][1] <= thin:
             out[-1] = (out[-1][0], float(end), name)
         else:
             out.append((float(start), float(end), name))
@@ -81,36 +82,29 @@ def _joined(view: StallView, scale: float, thin: float) -> list[tuple[float, flo
 
 def _main_thread(ax: Axes, view: StallView, scale: float, length: float) -> None:
     low, high = ax.get_xlim()
-    for start, end, what in _joined(view, scale, (high - low) / 400):
-        if end < low or start > high:
-            continue
+    shown = [
+        block for block in _joined(view, scale, (high - low) / 400) if block[1] >= low and block[0] <= high
+    ]
+    for start, end, what in shown:
         is_stall = end - start > 0.5 * length
-        colour = RED if is_stall else BLUE if what == "serving clients" else _COLOURS.get(what, SKY)
+        colour = RED if is_stall else BLUE if what == CLIENTS else _COLOURS.get(what, SKY)
+        hatch = "" if is_stall else "//"
         ax.broken_barh(
-            [(start, end - start)],
-            (0, 1),
-            facecolor=colour,
-            hatch="" if is_stall else "//",
-            edgecolor="white",
-            linewidth=0.4,
+            [(start, end - start)], (0, 1), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0.4
         )
-        if end - start > 0.06 * (high - low):
-            text = f"{what}, {say_ns(round((end - start) * scale))}" if is_stall else what
-            bold = "bold" if is_stall else "normal"
-            ax.text(
-                (start + end) / 2,
-                0.5,
-                text,
-                ha="center",
-                va="center",
-                color="white",
-                fontsize=11,
-                fontweight=bold,
+        if is_stall:
+            text, looks = (
+                f"{what}, {say_ns(round((end - start) * scale))}",
+                {"color": "white", "fontweight": "bold"},
             )
+            ax.text((start + end) / 2, 0.5, text, ha="center", va="center", fontsize=11, **looks)
+    last = shown[-1] if shown else (0.0, 0.0, "")
+    if last[2] == CLIENTS and last[1] < high:
+        ax.text(min(last[1], high), 0.5, " serving\n clients", va="center", fontsize=10, color=BLUE)
     ax.set_ylim(-0.1, 1.1)
     ax.set_yticks([0.5], ["main\nthread"])
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(left=False)
+    ax.spines[["left", "bottom"]].set_visible(False)
+    ax.tick_params(left=False, bottom=False)
 
 
 def _sampled(requests: pd.DataFrame) -> pd.DataFrame:

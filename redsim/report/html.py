@@ -1,0 +1,237 @@
+"""report.html: one self-contained page that says the answer first. No network, no script.
+
+Mirrors nothing in Redis. Order: question and answer, findings, key numbers, plots with how to read them,
+tables, SLOWLOG, redis.conf, what the model leaves out and guesses, how to repeat it. Each plot is drawn
+twice, for a screen and for a phone; the browser picks one. NOT modelled: nothing is computed here beyond
+sums that a table needs.
+"""
+
+import base64
+import math
+import shlex
+from dataclasses import dataclass
+from functools import cache
+
+import jinja2
+import pandas as pd
+
+from redsim.report import facts
+from redsim.report.answer import answer
+from redsim.report.facts import number, say_count, say_share, say_us
+from redsim.report.figures import HOW_TO_READ, figure
+from redsim.report.findings import findings
+from redsim.report.style import svg
+from redsim.run.result import Finding, Result
+
+ICONS = {"critical": "✖", "warning": "▲", "info": "ℹ"}  # in every common font, unlike emoji
+ROWS_MAX = 60  # of a table; the CSV has them all
+SLOWLOG_LINES_MAX = 120
+PERCENTILES = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "max"}
+_TITLES = {
+    "stall": "The worst stall",
+    "latency": "Latency over time",
+    "heatmap": "Where the requests are",
+    "percentiles": "Latency by percentile",
+    "throughput": "Throughput",
+    "blame": "Who is to blame",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A <table> for the template: head cells and rows of text; the first column heads its row."""
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure: data URIs for a screen and for a phone, the text for who cannot see it, and how to read
+    it.
+    """
+
+    name: str
+    title: str
+    wide: str
+    narrow: str
+    alt: str
+    how: str
+
+
+def render_html(result: Result) -> str:
+    """The page as text; the same Result gives the same bytes."""
+    return _template().render(
+        answer=answer(result),
+        conf=_conf_tables(result),
+        facts=_key_numbers(result),
+        findings=_findings(result),
+        guesses=_frame_table("Guesses used", result.guesses, ["name", "value", "says"]),
+        icons=ICONS,
+        not_modelled=result.not_modelled,
+        partial=result.partial,
+        plots=[_plot(result, name) for name in _TITLES],
+        repeat=repeat_command(result),
+        result=result,
+        said_partial=_said_partial(result),
+        slowlog={node: lines[:SLOWLOG_LINES_MAX] for node, lines in result.slowlog.items()},
+        slowlog_left={node: max(0, len(lines) - SLOWLOG_LINES_MAX) for node, lines in result.slowlog.items()},
+        summary=result.summary,
+        tables=[
+            table
+            for table in (_group_table(result), _command_table(result), _stall_table(result))
+            if table.rows
+        ],
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("redsim.report", "templates")
+    env = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return env.get_template("report.html.j2")
+
+
+def repeat_command(result: Result) -> str:
+    """The shell line that runs the same scenario again with the same seed and overrides."""
+    path = str(result.scenario.path) if result.scenario.path else "SCENARIO.yaml"
+    words = ["redsim", "run", path, "--seed", str(result.summary.get("seed", result.scenario.file.seed))]
+    for override in result.scenario.overrides:
+        words += ["--set", str(override)]
+    return shlex.join(words)
+
+
+def _findings(result: Result) -> list[Finding]:
+    return list(result.findings) or findings(result)
+
+
+def _said_partial(result: Result) -> str:
+    asked_s = result.scenario.file.duration / 1e9
+    return f"Partial run: stopped at {facts.duration_s(result):.3g} s of {asked_s:.3g} s of simulated time."
+
+
+def _plot(result: Result, name: str) -> Plot:
+    wide, narrow = (
+        "data:image/svg+xml;base64,"
+        + base64.b64encode(svg(figure(result, name, narrow=phone), name).encode()).decode()
+        for phone in (False, True)
+    )
+    alt = f"{_TITLES[name]}. {answer(result)}" if name == "stall" else f"{_TITLES[name]}. {HOW_TO_READ[name]}"
+    return Plot(name, _TITLES[name], wide, narrow, alt, HOW_TO_READ[name])
+
+
+def _key_numbers(result: Result) -> Table:
+    """One line per figure a planner asks for first."""
+    rows = []
+    for name, group in facts.groups(result).items():
+        rate = say_count(number(group.get("throughput_per_s")))
+        offered = (
+            ""
+            if facts.is_closed(result, name)
+            else f" of {say_count(number(group.get('offered_per_s')))} offered"
+        )
+        rows.append([f"{name}: requests answered per second", rate + offered])
+        spread = [f"{said} {say_us(facts.latency_us(group, key))}" for key, said in PERCENTILES.items()]
+        rows.append([f"{name}: latency", ", ".join(spread)])
+    for name, node in facts.nodes(result).items():
+        rows.append([f"{name}: main thread busy", say_share(number(node.get("cpu_utilisation")))])
+        rows.append([f"{name}: commands per poll", say_count(number(node.get("commands_per_poll")))])
+        worst = max(
+            (number(event.get("max_us")) for event in (node.get("stalls") or {}).values()), default=0.0
+        )
+        rows.append([f"{name}: longest stall", say_us(worst) if worst else "none in the ledger"])
+    host = result.summary.get("host") or {}
+    rows.append(["host", f"{host.get('cores', '?')} cores, profile {host.get('profile', '?')}"])
+    return Table("Key numbers", ["figure", "value"], rows)
+
+
+def _group_table(result: Result) -> Table:
+    head = [
+        "group",
+        "offered/s",
+        "answered/s",
+        "answered",
+        "failed",
+        "timed out",
+        "retries",
+        "mean",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "max",
+    ]
+    rows = []
+    for name, group in facts.groups(result).items():
+        offered = "closed" if facts.is_closed(result, name) else say_count(number(group.get("offered_per_s")))
+        counts = [
+            group.get("completed"),
+            group.get("failed"),
+            (group.get("errors") or {}).get("timeout"),
+            group.get("retries"),
+        ]
+        spread = [
+            say_us(facts.latency_us(group, key)) for key in ("mean", "p50", "p90", "p99", "p999", "max")
+        ]
+        rate = say_count(number(group.get("throughput_per_s")))
+        rows.append([name, offered, rate, *(say_count(number(count)) for count in counts), *spread])
+    return Table("Client groups", head, rows)
+
+
+def _command_table(result: Result) -> Table:
+    head = [
+        "command",
+        "group",
+        "answered",
+        "failed",
+        "hits",
+        "misses",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "server time per call",
+    ]
+    rows = []
+    for row in result.commands.head(ROWS_MAX).itertuples():
+        counts = [row.completed, row.failed, row.hits, row.misses]
+        times = [row.p50_us, row.p99_us, row.p999_us, row.max_us, row.usec_per_call]
+        said = [
+            *(say_count(number(count)) for count in counts),
+            *(say_us(number(us, math.nan)) for us in times),
+        ]
+        rows.append([str(row.command), str(row.group), *said])
+    return Table("Commands", head, rows, max(0, len(result.commands) - ROWS_MAX))
+
+
+def _stall_table(result: Result) -> Table:
+    """The ledger's longest entries."""
+    longest = result.stalls.sort_values("duration_us", ascending=False, kind="stable").head(15)
+    rows = [
+        [f"{row.start_s:.6g} s", str(row.node), str(row.event), say_us(row.duration_us), str(row.because)]
+        for row in longest.itertuples()
+    ]
+    return Table(
+        "Longest stalls",
+        ["at", "node", "event", "held the loop", "because"],
+        rows,
+        len(result.stalls) - len(rows),
+    )
+
+
+def _frame_table(caption: str, frame: pd.DataFrame, columns: list[str]) -> Table:
+    rows = [[str(value) for value in row] for row in frame[columns].itertuples(index=False)]
+    return Table(caption, columns, rows)
+
+
+def _conf_tables(result: Result) -> list[Table]:
+    """What became of each redis.conf line, a table per node."""
+    columns = ["line", "directive", "value", "status", "says"]
+    return [
+        _frame_table(f"redis.conf of {node}", rows, columns)
+        for node, rows in result.directives.groupby("node", sort=False)
+    ]
