@@ -466,6 +466,21 @@ class TestRealRedis:
         assert redis_refuses(line) == self.ours_refuses(line)
 
     @pytest.mark.real
+    def test_its_bounds_are_those_of_the_table(self, redis_refuses: Callable[[str], bool]) -> None:
+        """Each number at both bounds, and one beyond each; past 2**63 Redis wraps and we refuse."""
+        bounded = {
+            row.name: (row.low, row.high)
+            for row in table("7.0").values()
+            if row.type in ("int", "memory") and row.low is not None and row.high is not None
+        }
+        assert len(bounded) > 60
+        inside = [f"{name} {bound}" for name, bounds in bounded.items() for bound in bounds]
+        assert not redis_refuses("\n".join(inside))
+        for name, (low, high) in bounded.items():
+            assert redis_refuses(f"{name} {low - 1}"), name
+            assert high + 1 >= 2**63 or redis_refuses(f"{name} {high + 1}"), name
+
+    @pytest.mark.real
     @pytest.mark.slow
     def test_it_refuses_every_value_we_refuse(self, redis_refuses: Callable[[str], bool]) -> None:
         """For one directive of each type: each line we refuse, in a file of its own."""
