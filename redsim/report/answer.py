@@ -31,7 +31,8 @@ def _refused(result: Result) -> str:
     if any(number(group.get("completed")) for group in facts.groups(result).values()):
         return ""
     commands = number(result.summary.get("commands"))
-    return f"No client request was answered; the server ran {say_count(commands)} commands."
+    said = "no" if result.partial else "No"
+    return f"{said} client request was answered; the server ran {say_count(commands)} commands."
 
 
 def _main_group(result: Result, node: str) -> str:
@@ -56,7 +57,7 @@ def _stalled(result: Result) -> str:
     table = command_stalls(result)
     if table.empty or table["max_us"].max() < STALL_US:
         return ""
-    row = table.loc[table["max_us"].idxmax()]
+    row = table.sort_values("max_us", ascending=False, kind="stable").iloc[0]
     node, command, max_us, count = (
         str(row["node"]),
         str(row["command"]),

@@ -6,7 +6,7 @@ NOT modelled: nothing is computed about the server; percentiles are read off the
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -193,3 +193,8 @@ def drained_ns(result: Result) -> int:
         return 0
     queue = view.requests[view.requests["arrived_ns"] <= view.end_ns]
     return int(queue["done_ns"].max()) - view.end_ns
+
+
+def rows(frame: pd.DataFrame) -> Iterator[Any]:
+    """The frame's rows as named tuples."""
+    yield from frame.itertuples()

@@ -35,13 +35,14 @@ from redsim.report.style import (
     label,
     latency_axis,
     legend_below,
-    mark_end,
     mark_warmup,
     new_figure,
     nothing_to_draw,
+    short,
 )  # fmt: skip
 from redsim.run.result import Result
 
+PER_GROUP = ("latency", "throughput", "blame")
 GROUPS_MAX = 4  # panels or lines in one figure; the busiest groups are drawn
 TIME = "simulated time, s"
 HEATMAP_ROWS = 240
@@ -94,7 +95,7 @@ def _latency_panel(ax: Axes, result: Result, group: str) -> None:
     for (x, y), (name, colour, style, width) in zip(lines, _TAIL_LOOKS, strict=True):
         ax.step(x, y, where="post", color=colour, linestyle=style, linewidth=width, label=name)
     latency_axis(ax)
-    mark_warmup(ax, facts.warmup_s(result))
+    mark_warmup(ax, facts.warmup_s(result), named=True)
     ax.set_xlim(0, facts.duration_s(result) or 1)
 
 
@@ -106,7 +107,7 @@ def latency(result: Result, width_in: float) -> Figure:
     drawn, axes = new_figure(width_in, 0.7 + 2.4 * len(shown), Margins(bottom=0.8), [1.0] * len(shown))
     for ax, group in zip(axes, shown, strict=True):
         _latency_panel(ax, result, group)
-        label(ax, y="latency", title=f"Latency of {group} over time")
+        label(ax, y="latency", title=f"Latency of {short(group, 30)}")
     label(axes[-1], x=TIME)
     legend_below(drawn, axes[-1], 4)
     return drawn
@@ -141,6 +142,11 @@ def heatmap(result: Result, width_in: float) -> Figure:
     return drawn
 
 
+def _nines(count: int) -> str:
+    """1 → 90, 2 → 99, 3 → 99.9, …"""
+    return "90" if count == 1 else "99" + ("." + "9" * (count - 2) if count > 2 else "")
+
+
 def percentiles(result: Result, width_in: float) -> Figure:
     """Latency over percentile on a 1/(1 − p) axis (as HdrHistogram draws it), a line per group."""
     shown = facts.shown_groups(result, len(LINES))
@@ -148,31 +154,23 @@ def percentiles(result: Result, width_in: float) -> Figure:
     shown = [group for group in shown if totals[group] > 1]
     if not shown:
         return nothing_to_draw(width_in, "No request was answered, so there are no percentiles to draw.")
-    drawn, (ax,) = new_figure(width_in, 3.4, Margins(right=0.2 + 0.09 * max(len(g) for g in shown)))
+    foot = 0.55 + 0.25 * math.ceil(len(shown) / 2)
+    drawn, (ax,) = new_figure(width_in, 2.8 + foot, Margins(bottom=foot))
     last = max(totals.values())
     for group, (colour, style) in zip(shown, LINES, strict=False):
         odds = np.geomspace(1, totals[group], 160)
         us = facts.percentiles_us(*facts.run_counts(result, group), 1 - 1 / odds)
-        ax.plot(odds, us, color=colour, linestyle=style, linewidth=1.8, label=group)
-        mark_end(ax, float(odds[-1]), float(us[-1]), group, colour)
+        ax.plot(odds, us, color=colour, linestyle=style, linewidth=1.8, label=short(group, 24))
     ax.set_xscale("log")
     ax.set_xlim(1, last * 1.15)
-    nines = [
-        (1, "0"),
-        (2, "50"),
-        (10, "90"),
-        (100, "99"),
-        (1e3, "99.9"),
-        (1e4, "99.99"),
-        (1e5, "99.999"),
-        (1e6, "99.9999"),
-    ]
+    nines = [(1.0, "0"), (2.0, "50")] + [(10.0**n, _nines(n)) for n in range(1, 9)]
     kept = [(odds, text) for odds, text in nines if odds <= last and (odds > 1 or width_in >= WIDE_IN)]
     ax.set_xticks([odds for odds, _ in kept], [text for _, text in kept])
     ax.minorticks_off()
     ax.grid(axis="x", color=PALE, linewidth=0.6)
     latency_axis(ax)
     label(ax, x="percentile of requests, %", y="latency", title="Latency by percentile")
+    legend_below(drawn, ax, 2)
     return drawn
 
 
@@ -196,7 +194,9 @@ def throughput(result: Result, width_in: float) -> Figure:
     shown = facts.shown_groups(result, GROUPS_MAX)
     if not shown:
         return nothing_to_draw(width_in, "No request was answered, so there is no throughput to draw.")
-    drawn, (ax,) = new_figure(width_in, 3.4, Margins(bottom=0.55 + 0.25 * len(shown)))
+    lines = len(shown) + sum(not facts.is_closed(result, group) for group in shown)
+    foot = 0.55 + 0.25 * math.ceil(lines / 2)
+    drawn, (ax,) = new_figure(width_in, 2.8 + foot, Margins(bottom=foot))
     window_s = result.window_ns / 1e9
     top = 0.0
     for group, (colour, style) in zip(shown, LINES, strict=False):
@@ -208,7 +208,7 @@ def throughput(result: Result, width_in: float) -> Figure:
             color=colour,
             linestyle=style,
             linewidth=1.5,
-            label=f"{group}, answered",
+            label=f"{short(group, 20)}, answered",
         )
         top = max(top, float(rate.max()))
         if not facts.is_closed(result, group):
@@ -217,24 +217,24 @@ def throughput(result: Result, width_in: float) -> Figure:
                 at_s,
                 offered,
                 where="post",
-                color=BLACK,
+                color=BLACK if len(shown) == 1 else colour,
                 linestyle=(0, (1, 2)),
                 linewidth=1.6,
                 zorder=3,
-                label=f"{group}, offered",
+                label=f"{short(group, 20)}, offered",
             )
             top = max(top, float(offered.max()))
     ax.set_ylim(0, top * 1.12 or 1)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ax.grid(axis="y", color=PALE, linewidth=0.6)
-    mark_warmup(ax, facts.warmup_s(result), at_foot=True)
+    mark_warmup(ax, facts.warmup_s(result), named=False)
     ax.set_xlim(0, facts.duration_s(result) or 1)
     label(ax, x=TIME, y="requests per second", title="Throughput")
     legend_below(drawn, ax, 2)
     return drawn
 
 
-def _blame_rows(result: Result) -> list[tuple[str, dict[str, float]]]:
+def _blame_rows(result: Result, characters: int) -> list[tuple[str, dict[str, float]]]:
     rows = []
     names = {"mean": "mean", "p50": "p50", "p99": "p99", "p999": "p99.9"}
     for group in facts.shown_groups(result, GROUPS_MAX):
@@ -245,15 +245,13 @@ def _blame_rows(result: Result) -> list[tuple[str, dict[str, float]]]:
                 str(cause): float(us) for cause, us in zip(part["cause"], part["us"], strict=True) if us > 0
             }
             if parts:
-                rows.append((f"{group} {said}", parts))
+                rows.append((f"{short(group, characters)} {said}", parts))
     return rows
 
 
 def blame(result: Result, width_in: float) -> Figure:
-    """Shares of the mean, p50, p99 and p99.9 latency by cause; the six causes with the largest shares, the
-    rest together.
-    """
-    rows = _blame_rows(result)
+    """Shares of the mean, p50, p99 and p99.9 latency: the six causes with the largest, the rest together."""
+    rows = _blame_rows(result, 30 if width_in >= WIDE_IN else 11)
     if not rows:
         return nothing_to_draw(width_in, "No latency was measured, so there is nobody to blame.")
     weight: dict[str, float] = {}
@@ -289,6 +287,7 @@ def blame(result: Result, width_in: float) -> Figure:
         lefts = lefts + share
     for y, (_, parts) in enumerate(rows):
         ax.text(1.01, y, facts.say_us(sum(parts.values())), va="center", fontsize=10)
+    ax.margins(y=0.02)
     ax.set_yticks(ys, [name for name, _ in rows])
     ax.invert_yaxis()
     ax.set_xlim(0, 1)

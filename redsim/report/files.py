@@ -81,7 +81,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def events_log(result: Result) -> str:
     """One line per event: simulated seconds, who, what."""
-    return "".join(f"{row.time_s:14.6f} {row.who}: {row.text}\n" for row in result.events.itertuples())
+    return "".join(f"{row.time_s:14.6f} {row.who}: {row.text}\n" for row in facts.rows(result.events))
 
 
 def headline(result: Result) -> str:

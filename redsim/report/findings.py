@@ -81,7 +81,7 @@ def _waited(result: Result, node: str, command: str, max_us: float) -> str:
 
 def slow_commands(result: Result) -> Findings:
     """A command that held the loop: KEYS, SMEMBERS, DEL of a big key, EVAL and their like."""
-    for row in command_stalls(result).itertuples():
+    for row in facts.rows(command_stalls(result)):
         if row.max_us < STALL_US:
             continue
         victim, p999_us, blamed_us = worst_victim(result, row.node, row.command)
@@ -117,7 +117,7 @@ def costly_commands(result: Result) -> Findings:
     stalled = set(command_stalls(result).query("max_us >= @STALL_US")["command"])
     frame = result.commands.assign(busy_us=result.commands["completed"] * result.commands["usec_per_call"])
     total_us = float(frame["busy_us"].sum())
-    for row in frame.itertuples():
+    for row in facts.rows(frame):
         share = row.busy_us / total_us if total_us > 0 else 0.0
         if share > DOMINATES and row.usec_per_call >= 100 and row.command not in stalled:
             text = (

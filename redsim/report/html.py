@@ -18,7 +18,7 @@ import pandas as pd
 from redsim.report import facts
 from redsim.report.answer import answer
 from redsim.report.facts import number, say_count, say_share, say_us
-from redsim.report.figures import HOW_TO_READ, figure
+from redsim.report.figures import GROUPS_MAX, HOW_TO_READ, PER_GROUP, figure
 from redsim.report.findings import findings
 from redsim.report.style import svg
 from redsim.run.result import Finding, Result
@@ -45,6 +45,7 @@ class Table:
     head: list[str]
     rows: list[list[str]]
     left_out: int = 0
+    words: int = 1  # this many columns hold words and stand left, the rest figures
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,9 @@ def _plot(result: Result, name: str) -> Plot:
         for phone in (False, True)
     )
     alt = f"{_TITLES[name]}. {answer(result)}" if name == "stall" else f"{_TITLES[name]}. {HOW_TO_READ[name]}"
-    return Plot(name, _TITLES[name], wide, narrow, alt, HOW_TO_READ[name])
+    some = name in PER_GROUP and len(facts.groups(result)) > GROUPS_MAX
+    how = HOW_TO_READ[name] + (f" The {GROUPS_MAX} busiest groups are drawn." if some else "")
+    return Plot(name, _TITLES[name], wide, narrow, alt, how)
 
 
 def _key_numbers(result: Result) -> Table:
@@ -197,7 +200,7 @@ def _command_table(result: Result) -> Table:
         "server time per call",
     ]
     rows = []
-    for row in result.commands.head(ROWS_MAX).itertuples():
+    for row in facts.rows(result.commands.head(ROWS_MAX)):
         counts = [row.completed, row.failed, row.hits, row.misses]
         times = [row.p50_us, row.p99_us, row.p999_us, row.max_us, row.usec_per_call]
         said = [
@@ -205,7 +208,7 @@ def _command_table(result: Result) -> Table:
             *(say_us(number(us, math.nan)) for us in times),
         ]
         rows.append([str(row.command), str(row.group), *said])
-    return Table("Commands", head, rows, max(0, len(result.commands) - ROWS_MAX))
+    return Table("Commands", head, rows, max(0, len(result.commands) - ROWS_MAX), words=2)
 
 
 def _stall_table(result: Result) -> Table:
@@ -213,13 +216,14 @@ def _stall_table(result: Result) -> Table:
     longest = result.stalls.sort_values("duration_us", ascending=False, kind="stable").head(15)
     rows = [
         [f"{row.start_s:.6g} s", str(row.node), str(row.event), say_us(row.duration_us), str(row.because)]
-        for row in longest.itertuples()
+        for row in facts.rows(longest)
     ]
     return Table(
         "Longest stalls",
         ["at", "node", "event", "held the loop", "because"],
         rows,
         len(result.stalls) - len(rows),
+        words=5,
     )
 
 

@@ -82,7 +82,7 @@ def _nested(spans: Iterable[tuple[float, float, str, Event]], pid: int, tid: int
 def _stalls(result: Result, pids: dict[str, int]) -> Iterator[Event]:
     for node, pid in pids.items():
         spans = []
-        for row in result.stalls[result.stalls["node"] == node].itertuples():
+        for row in facts.rows(result.stalls[result.stalls["node"] == node]):
             start_us, length_us = float(row.start_s) * 1e6, float(row.duration_us)
             args = {"event": str(row.event), "because": str(row.because), "duration_us": length_us}
             name = facts.command_of(str(row.because)) or str(row.event)
@@ -97,13 +97,13 @@ def _view(result: Result, pids: dict[str, int]) -> Iterator[Event]:
     pid = pids.get(view.node, 1)
     spans = [
         (int(row.start_ns) / 1000, int(row.end_ns) / 1000, str(row.what), {"client": int(row.client)})
-        for row in view.segments.itertuples()
+        for row in facts.rows(view.segments)
     ]
     yield from _nested(spans, pid, SEGMENTS)
     waited = view.requests.sort_values(["arrived_ns", "done_ns"], kind="stable")
     if len(waited) > REQUESTS_MAX:
         waited = waited.iloc[np.unique(np.linspace(0, len(waited) - 1, REQUESTS_MAX).astype(int))]
-    for number, row in enumerate(waited.itertuples()):
+    for number, row in enumerate(facts.rows(waited)):
         shared = {"name": f"{row.group} {row.command}", "cat": "waiting", "id": number, "pid": pid, "tid": 0}
         yield {"ph": "b", "ts": int(row.arrived_ns) / 1000, **shared}
         yield {"ph": "e", "ts": int(row.done_ns) / 1000, **shared}

@@ -29,6 +29,7 @@ from redsim.report.style import (
     WIDE_IN,
     Margins,
     label,
+    mark_end,
     new_figure,
     nothing_to_draw,
 )
@@ -93,14 +94,14 @@ def _main_thread(ax: Axes, view: StallView, scale: float, length: float) -> None
             [(start, end - start)], (0, 1), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0.4
         )
         if is_stall:
-            text, looks = (
-                f"{what}, {say_ns(round((end - start) * scale))}",
-                {"color": "white", "fontweight": "bold"},
+            text = f"{what}, {say_ns(round((end - start) * scale))}"
+            middle = (start + end) / 2
+            ax.text(
+                middle, 0.5, text, ha="center", va="center", fontsize=11, color="white", fontweight="bold"
             )
-            ax.text((start + end) / 2, 0.5, text, ha="center", va="center", fontsize=11, **looks)
     last = shown[-1] if shown else (0.0, 0.0, "")
     if last[2] == CLIENTS and last[1] < high:
-        ax.text(min(last[1], high), 0.5, " serving\n clients", va="center", fontsize=10, color=BLUE)
+        mark_end(ax, last[1], 0.5, "serving\nclients", BLUE)
     ax.set_ylim(-0.1, 1.1)
     ax.set_yticks([0.5], ["main\nthread"])
     ax.spines[["left", "bottom"]].set_visible(False)
@@ -122,13 +123,8 @@ def _requests(ax: Axes, view: StallView, scale: float) -> None:
     arrived = (shown["arrived_ns"].to_numpy() - view.start_ns) / scale
     done = (shown["done_ns"].to_numpy() - view.start_ns) / scale
     rows = np.arange(len(shown))
-    ax.add_collection(
-        LineCollection(
-            np.stack([np.stack([arrived, rows], 1), np.stack([done, rows], 1)], 1),
-            colors=BLUE,
-            linewidths=0.9,
-        )
-    )
+    ends = [[(start, row), (end, row)] for start, end, row in zip(arrived, done, rows, strict=True)]
+    ax.add_collection(LineCollection(ends, colors=BLUE, linewidths=0.9))
     ax.plot(done, rows, linestyle="", marker="|", markersize=3, color=BLACK)
     ax.set_ylim(len(shown) + 1, -len(shown) * 0.06 - 1)
 

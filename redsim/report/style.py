@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -102,13 +103,25 @@ def decades(ax: Axes, low_us: float, high_us: float) -> None:
     ax.set_yticks(list(exponents), [_say_us(10.0**exponent) for exponent in exponents])
 
 
-def mark_warmup(ax: Axes, warmup_s: float, *, at_foot: bool = False) -> None:
-    """Shade the seconds that the run's figures leave out."""
-    if warmup_s > 0:
-        ax.axvspan(0, warmup_s, color=PALE, alpha=0.5, linewidth=0)
-        looks = {"rotation": 90, "ha": "center", "fontsize": _POINTS - 1, "color": GREY}
-        height, va = (0.04, "bottom") if at_foot else (0.97, "top")
-        ax.text(warmup_s / 2, height, "warm-up", transform=ax.get_xaxis_transform(), va=va, **looks)
+def mark_warmup(ax: Axes, warmup_s: float, *, named: bool) -> None:
+    """Shade the seconds that the run's figures leave out; `named` writes so."""
+    if warmup_s <= 0:
+        return
+    ax.axvspan(0, warmup_s, color=PALE, alpha=0.5, linewidth=0)
+    if named:
+        looks: dict[str, Any] = {
+            "rotation": 90,
+            "ha": "center",
+            "va": "top",
+            "fontsize": _POINTS - 1,
+            "color": GREY,
+        }
+        ax.text(warmup_s / 2, 0.97, "warm-up", transform=ax.get_xaxis_transform(), **looks)
+
+
+def short(name: str, characters: int) -> str:
+    """The name cut to so many characters, with an ellipsis where it was cut."""
+    return name if len(name) <= characters else name[: characters - 1] + "…"
 
 
 def mark_end(ax: Axes, x: float, y: float, text: str, colour: str) -> None:
