@@ -12,7 +12,15 @@ _WORD_CHARS_MAX = 100  # difflib takes quadratic time; nobody mistypes that much
 
 
 class ScenarioError(Exception):
-    """The input cannot be simulated as it stands; `str(error)` is the sentence for the user."""
+    """The input cannot be simulated as it stands; `str(error)` is the sentence for the user, on one line.
+
+    Names and values come from the user's files: what would not print (a newline, say) is escaped.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(
+            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+        )
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from redsim.scenario.errors import ScenarioError, did_you_mean
-from redsim.scenario.schema import ScenarioFile
+from redsim.scenario.schema import CommandUse, Popularity, ScenarioFile, Size
 from redsim.scenario.source import Keys, dotted, show
 
 Where = Callable[..., str]
@@ -28,6 +28,11 @@ _BOUNDS = {
     "greater_than_equal": ("ge", "at least"),
     "less_than": ("lt", "below"),
     "less_than_equal": ("le", "at most"),
+}
+_SHORT_FORMS: dict[type[BaseModel], str] = {
+    CommandUse: "a weight (0.9) or ",
+    Size: "a size (100, 4kb) or ",
+    Popularity: "uniform, sequential, latest or ",
 }
 _EXPECTED = {
     "int_type": "a whole number",
@@ -119,6 +124,8 @@ def _sentence(path: Keys, fault: dict[str, Any], data: dict[str, Any]) -> str:
 def _wrong_value(
     kind: str, context: dict[str, Any], key: str, value: Any, path: Keys, fault: dict[str, Any]
 ) -> str:
+    if kind == "value_error" and isinstance(value, list) and " is not a " in str(context.get("error", "")):
+        return f"{key} is a list; write one value"
     if kind == "value_error":
         return f"{key}: {_one_line(str(context.get('error', fault['msg'])))}"
     if kind == "literal_error":
@@ -127,9 +134,11 @@ def _wrong_value(
         name, words = _BOUNDS[kind]
         return f"{key} is {show(value)}; it must be {words} {context[name]:g}"
     if kind == "model_type":
-        known = ", ".join(_known_keys(path))
-        return f"{key} is {show(value)}; a mapping is expected here{f' with keys {known}' if known else ''}"
-    if kind in ("too_short", "string_too_short"):
+        short = _SHORT_FORMS.get(model_at(path) or BaseModel, "")
+        return f"{key} is {show(value)}; write {short}a mapping with keys {', '.join(_known_keys(path))}"
+    if kind == "string_too_short":
+        return f"{key} is empty; write a sentence"
+    if kind == "too_short":
         return f"{key} has nothing in it; write at least one"
     if isinstance(value, bool):
         return f"{key} is {str(value).lower()}; write {_EXPECTED.get(kind, 'another value')}"

@@ -65,6 +65,7 @@ _ELEMENTS = {  # command -> (first, step) of the keys or elements one call names
     **dict.fromkeys(_MANY_ELEMENTS.split(), (2, 1)),
     **dict.fromkeys(("HSET", "HMSET", "ZADD"), (3, 2)),
 }
+_ZADD_FLAGS = frozenset((b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR"))
 
 Ints = npt.NDArray[np.int64]
 
@@ -213,8 +214,8 @@ class _Reader:
         columns["request_bytes"].append(size)
         key = self.keys.setdefault(parts[key_at], len(self.keys)) if 0 < key_at < argc else -1
         columns["key"].append(key)
-        columns["value_bytes"].append(_value_bytes(parts, values) if values else -1)
-        columns["elements"].append(max(1, len(parts[elements[0] :: elements[1]])) if elements else 1)
+        columns["value_bytes"].append(_mean_bytes(_written(parts, values)) if values else -1)
+        columns["elements"].append(max(1, len(_written(parts, elements))) if elements else 1)
 
     def _spec(self, name: bytes, parts: list[bytes], number: int) -> _Spec:
         """What to look for in a command; remembered, except where the name depends on the subcommand."""
@@ -294,19 +295,14 @@ def _find_key(name: bytes, parts: list[bytes]) -> int:
     return 3 if len(parts) > 3 and parts[2].isdigit() and int(parts[2][:9]) > 0 else 0
 
 
-def _value_bytes(parts: list[bytes], where: tuple[int, int]) -> int:
+def _written(parts: list[bytes], where: tuple[int, int]) -> list[bytes]:
+    """The arguments at (first, step); ZADD's flags stand before its pairs and move them."""
     first, step = where
     if parts[0].upper() == b"ZADD":
-        while first - 1 < len(parts) and parts[first - 1].upper() in (
-            b"NX",
-            b"XX",
-            b"GT",
-            b"LT",
-            b"CH",
-            b"INCR",
-        ):
+        while first - 1 < len(parts) and parts[first - 1].upper() in _ZADD_FLAGS:
             first += 1
-    if step == 0:
-        return len(parts[first]) if first < len(parts) else -1
-    values = parts[first::step]
+    return parts[first::step] if step else parts[first : first + 1]
+
+
+def _mean_bytes(values: list[bytes]) -> int:
     return sum(map(len, values)) // len(values) if values else -1

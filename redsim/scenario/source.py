@@ -115,7 +115,8 @@ def _compose(text: str, label: str) -> Any:
     try:
         return yaml.compose(text)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        unclosed = str(error.context or "").startswith("while parsing a flow")
+        mark = error.context_mark if unclosed else error.problem_mark or error.context_mark
         raise ScenarioError(f"{label}:{mark.line + 1 if mark else 1}: {_say_yaml(error)}") from None
     except YAMLError as error:
         position = getattr(error, "position", 0) or 0
@@ -131,6 +132,8 @@ def _compose(text: str, label: str) -> Any:
 
 def _say_yaml(error: MarkedYAMLError) -> str:
     problem = " ".join(str(error.problem or error.context or "is not valid YAML").split())
+    if str(error.context or "").startswith("while parsing a flow"):
+        return "is not valid YAML: the { or [ that opens here is not closed, or a comma is missing in it"
     if "\\t" in problem:
         return "a tab cannot indent YAML; use spaces"
     if "mapping values are not allowed" in problem:
