@@ -223,6 +223,21 @@ def _summary(
     }
 
 
+def _memory() -> pd.DataFrame:
+    t = np.arange(0, 20, 0.1)
+    return pd.DataFrame(
+        {
+            "time_s": t,
+            "node": "main",
+            "keys": 1_000_000,
+            "connected_clients": 50,
+            "query_buffers_bytes": 812_000,
+            "output_buffers_bytes": 0,
+            "dict_table_bytes": 16_777_216,
+        }
+    )
+
+
 def _tables(spread: dict[str, float], blame: dict[str, Any], stall: bool) -> dict[str, pd.DataFrame]:
     stalls = [(10.0, "main", "command", 214_000.0, "KEYS * on 1,000,000 keys")] if stall else []
     events = [
@@ -258,18 +273,6 @@ def _tables(spread: dict[str, float], blame: dict[str, Any], stall: bool) -> dic
         ("wake_up_ns", "5000", "a poll that slept costs a wake-up of the thread"),
         ("cron_ns", "42000", "one serverCron"),
     ]
-    t = np.arange(0, 20, 0.1)
-    memory = pd.DataFrame(
-        {
-            "time_s": t,
-            "node": "main",
-            "keys": 1_000_000,
-            "connected_clients": 50,
-            "query_buffers_bytes": 812_000,
-            "output_buffers_bytes": 0,
-            "dict_table_bytes": 16_777_216,
-        }
-    )
     replication = ["time_s", "replica", "state", "master_offset", "lag_bytes", "lag_s"]
     command_columns = [
         "group",
@@ -285,7 +288,7 @@ def _tables(spread: dict[str, float], blame: dict[str, Any], stall: bool) -> dic
         "usec_per_call",
     ]
     return {
-        "memory": memory,
+        "memory": _memory(),
         "stalls": pd.DataFrame(stalls, columns=["start_s", "node", "event", "duration_us", "because"]),
         "events": pd.DataFrame(events, columns=["time_s", "who", "text"]),
         "replication": pd.DataFrame(columns=replication),
@@ -344,20 +347,18 @@ def calm() -> Result:
 def empty() -> Result:
     """A run stopped by Ctrl-C before its first request ended: every frame without rows, no percentiles."""
     base = stalled()
-    frames = {
-        name: getattr(base, name).iloc[0:0]
-        for name in [
-            "latency",
-            "memory",
-            "stalls",
-            "events",
-            "replication",
-            "blame",
-            "commands",
-            "directives",
-            "guesses",
-        ]
-    }
+    names = [
+        "latency",
+        "memory",
+        "stalls",
+        "events",
+        "replication",
+        "blame",
+        "commands",
+        "directives",
+        "guesses",
+    ]
+    frames = {name: pd.DataFrame(columns=getattr(base, name).columns) for name in names}
     api = {
         **base.summary["clients"]["api"],
         "throughput_per_s": 0.0,

@@ -19,6 +19,7 @@ from redsim.units import say_ns
 NETWORK = frozenset({"network"})
 CLIENT = frozenset({"client", "client station", "client machine"})
 OWN = frozenset({"own service", "service", "own"})
+WINDOWS_MAX = 400  # a figure a few hundred points wide shows no more
 _COMMAND = re.compile(r"\b[A-Z][A-Z]+(?:[ |](?:SLEEP|KILL|LOAD|SAVE|REWRITE|SHARDS|SLOTS|LIST))?\b")
 
 
@@ -117,17 +118,26 @@ def _of_group(result: Result, group: str | None) -> list[Series]:
     return [series for series in result.series if group is None or series.group == group]
 
 
-def window_counts(result: Result, group: str | None) -> tuple[Ints, Ints]:
-    """edges_ns (buckets + 1,) and counts (windows, buckets) of a group, all its commands together; None: all
-    groups.
+def window_counts(result: Result, group: str | None) -> tuple[Ints, Ints, int]:
+    """edges_ns (buckets + 1,), counts (windows, buckets), window length in ns; group None: all groups.
+
+    A group's commands are summed. More than WINDOWS_MAX windows are joined, as many at a time as it takes.
     """
     chosen = _of_group(result, group)
     if not chosen:
-        return np.array([1000, 2000], dtype=np.int64), np.zeros((0, 1), dtype=np.int64)
+        return np.array([1000, 2000], dtype=np.int64), np.zeros((0, 1), dtype=np.int64), result.window_ns
     counts = np.zeros_like(chosen[0].by_window)
     for series in chosen:
         counts = counts + series.by_window
-    return chosen[0].edges_ns, counts
+    joined = joined_windows(len(counts))
+    if joined > 1:
+        counts = np.add.reduceat(counts, np.arange(0, len(counts), joined), axis=0)
+    return chosen[0].edges_ns, counts, result.window_ns * joined
+
+
+def joined_windows(count: int) -> int:
+    """How many windows become one, so that at most WINDOWS_MAX are drawn."""
+    return max(1, math.ceil(count / WINDOWS_MAX))
 
 
 def run_counts(result: Result, group: str | None) -> tuple[Ints, Ints]:
@@ -159,10 +169,14 @@ def percentiles_us(edges_ns: Ints, counts: Ints, shares: npt.NDArray[np.float64]
     return (edges_ns[bucket] + inside * (edges_ns[bucket + 1] - edges_ns[bucket])) / 1000
 
 
-def max_by_window_us(result: Result, group: str) -> pd.Series:
-    """Largest latency of each window in µs, indexed by start_s."""
-    rows = result.latency[result.latency["group"] == group]
-    return rows.groupby("start_s")["max_us"].max()
+def max_by_window_us(result: Result, group: str, window_ns: int, count: int) -> npt.NDArray[np.float64]:
+    """Largest latency in µs of each of `count` windows of that length; NaN where nothing was answered."""
+    mine = result.latency[result.latency["group"] == group]
+    window = (mine["start_s"].to_numpy(dtype=float) * 1e9 / window_ns + 1e-6).astype(int)
+    largest = np.full(count, -np.inf)
+    known = window < count
+    np.fmax.at(largest, window[known], mine["max_us"].to_numpy(dtype=float)[known])
+    return np.where(np.isfinite(largest), largest, np.nan)
 
 
 def warmup_s(result: Result) -> float:

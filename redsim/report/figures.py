@@ -82,16 +82,16 @@ def figure(result: Result, name: str, *, narrow: bool = False) -> Figure:
     return _DRAW[name](result, NARROW_IN if narrow else WIDE_IN)
 
 
-def _windows_s(result: Result, count: int) -> Any:
-    return np.arange(count) * (result.window_ns / 1e9)
+def _windows_s(count: int, window_ns: int) -> Any:
+    return np.arange(count) * (window_ns / 1e9)
 
 
 def _latency_panel(ax: Axes, result: Result, group: str) -> None:
-    edges, counts = facts.window_counts(result, group)
-    start_s = _windows_s(result, len(counts))
+    edges, counts, window_ns = facts.window_counts(result, group)
+    start_s = _windows_s(len(counts), window_ns)
     tail_us = np.array([facts.percentiles_us(edges, row, _TAIL) for row in counts])
-    largest = facts.max_by_window_us(result, group)
-    lines = [(start_s, tail_us[:, i]) for i in range(3)] + [(largest.index.to_numpy(), largest.to_numpy())]
+    largest = facts.max_by_window_us(result, group, window_ns, len(counts))
+    lines = [(start_s, tail_us[:, i]) for i in range(3)] + [(start_s, largest)]
     for (x, y), (name, colour, style, width) in zip(lines, _TAIL_LOOKS, strict=True):
         ax.step(x, y, where="post", color=colour, linestyle=style, linewidth=width, label=name)
     latency_axis(ax)
@@ -115,7 +115,7 @@ def latency(result: Result, width_in: float) -> Figure:
 
 def heatmap(result: Result, width_in: float) -> Figure:
     """Requests per cell of time × log latency, all groups together; cells without a request stay white."""
-    edges, counts = facts.window_counts(result, None)
+    edges, counts, window_ns = facts.window_counts(result, None)
     if not counts.sum():
         return nothing_to_draw(width_in, "No request was answered, so there is no density to draw.")
     used = np.flatnonzero(counts.sum(axis=0))
@@ -127,7 +127,7 @@ def heatmap(result: Result, width_in: float) -> Figure:
     drawn, (ax,) = new_figure(width_in, 3.4, Margins(right=1.05))
     cells = np.ma.masked_less(counts[:, bucket].T, 1)
     shape = LogNorm(vmin=1, vmax=max(2, int(counts.max())))
-    end_s = len(counts) * result.window_ns / 1e9
+    end_s = len(counts) * window_ns / 1e9
     extent = (0.0, end_s, float(np.log10(low_us)), float(np.log10(high_us)))
     image = ax.imshow(
         cells, origin="lower", aspect="auto", interpolation="none", extent=extent, cmap="cividis", norm=shape
@@ -197,12 +197,15 @@ def throughput(result: Result, width_in: float) -> Figure:
     lines = len(shown) + sum(not facts.is_closed(result, group) for group in shown)
     foot = 0.55 + 0.25 * math.ceil(lines / 2)
     drawn, (ax,) = new_figure(width_in, 2.8 + foot, Margins(bottom=foot))
-    window_s = result.window_ns / 1e9
+    end_s = facts.duration_s(result)
     top = 0.0
     for group, (colour, style) in zip(shown, LINES, strict=False):
-        rate = facts.window_counts(result, group)[1].sum(axis=1) / window_s
+        _, counts, window_ns = facts.window_counts(result, group)
+        start_s = _windows_s(len(counts), window_ns)
+        length_s = np.clip(end_s - start_s, 1e-9, window_ns / 1e9)  # the last window may be cut short
+        rate = counts.sum(axis=1) / length_s
         ax.step(
-            _windows_s(result, len(rate)),
+            start_s,
             rate,
             where="post",
             color=colour,
@@ -212,7 +215,7 @@ def throughput(result: Result, width_in: float) -> Figure:
         )
         top = max(top, float(rate.max()))
         if not facts.is_closed(result, group):
-            at_s, offered = _offered(result, group, len(rate) * window_s)
+            at_s, offered = _offered(result, group, end_s)
             ax.step(
                 at_s,
                 offered,
@@ -228,7 +231,7 @@ def throughput(result: Result, width_in: float) -> Figure:
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ax.grid(axis="y", color=PALE, linewidth=0.6)
     mark_warmup(ax, facts.warmup_s(result), named=False)
-    ax.set_xlim(0, facts.duration_s(result) or 1)
+    ax.set_xlim(0, end_s or 1)
     label(ax, x=TIME, y="requests per second", title="Throughput")
     legend_below(drawn, ax, 2)
     return drawn

@@ -111,18 +111,17 @@ def _view(result: Result, pids: dict[str, int]) -> Iterator[Event]:
 
 def _counters(result: Result, pid: int) -> Iterator[Event]:
     """Requests/s and p99 of each group and window."""
-    window_s = result.window_ns / 1e9
     for group in facts.groups(result):
-        edges, counts = facts.window_counts(result, group)
+        edges, counts, window_ns = facts.window_counts(result, group)
         for window, row in enumerate(counts):
-            ts = window * result.window_ns / 1000
+            ts = window * window_ns / 1000
             total = int(row.sum())
             yield {
                 "ph": "C",
                 "name": f"{group} requests/s",
                 "pid": pid,
                 "ts": ts,
-                "args": {"per_s": total / window_s},
+                "args": {"per_s": total * 1e9 / window_ns},
             }
             if total:
                 p99_us = float(facts.percentiles_us(edges, row, np.array([0.99]))[0])
