@@ -45,7 +45,7 @@ def test_commandstats_of_a_real_server_are_read_to_the_digit() -> None:
 
 
 def test_mix_is_the_share_of_the_data_commands_and_their_cost() -> None:
-    """Recorded: GET 6498 calls, 19857 us; administration (CONFIG, SCRIPT, MONITOR) is not the application's."""
+    """Recorded: GET 6498 calls, 19857 us; CONFIG, SCRIPT and MONITOR are left out."""
     mix = parse_info_file(INFO).mix()
     assert sum(weight for weight, _ in mix.values()) == pytest.approx(1)
     assert mix["GET"][1] == 19857 * 1000 // 6498

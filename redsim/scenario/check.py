@@ -20,6 +20,8 @@ Where = Callable[..., str]
 DATASET_KEYS_MAX = 100_000_000  # 20 bytes a key on the machine that simulates
 CONNECTIONS_MAX = 1_000_000
 PIPELINE_MAX = 100_000
+BURST_MAX = 10_000_000
+TIMES_MAX = 10_000  # each is a redis-cli of its own
 PER_CALL_MAX = 1_000_000  # keys or elements one call names
 RATE_PER_S_MAX = 100_000_000
 DURATION_NS_MAX = 31 * DAY
@@ -139,6 +141,12 @@ def duration_is_sane(file: ScenarioFile) -> Iterator[Fault]:
         )
     if file.window is not None and file.window > file.duration:
         yield ("window",), f"window {say_ns(file.window)} is longer than duration {say_ns(file.duration)}"
+
+
+def timeline_is_short(file: ScenarioFile) -> Iterator[Fault]:
+    for i, entry in enumerate(file.timeline):
+        if entry.times > TIMES_MAX:
+            yield ("timeline", i, "times"), f"timeline.{i}.times is {entry.times}; at most {TIMES_MAX}"
 
 
 def timeline_fits(file: ScenarioFile) -> Iterator[Fault]:
@@ -285,6 +293,12 @@ def datasets_fit(file: ScenarioFile) -> Iterator[Fault]:
         yield from _sizes_fit((*path, "elements"), dataset.elements, DATASET_KEYS_MAX)
 
 
+def datasets_fit_together(file: ScenarioFile) -> Iterator[Fault]:
+    total = sum(dataset.keys for dataset in file.datasets.values())
+    if total > DATASET_KEYS_MAX and all(d.keys <= DATASET_KEYS_MAX for d in file.datasets.values()):
+        yield ("datasets",), f"datasets have {total} keys together; at most {DATASET_KEYS_MAX} are simulated"
+
+
 def _sizes_fit(path: Keys, size: Size | None, largest: int) -> Iterator[Fault]:
     if size is None:
         return
@@ -323,11 +337,19 @@ def groups_fit(file: ScenarioFile) -> Iterator[Fault]:
             )
 
 
+def bursts_fit(file: ScenarioFile) -> Iterator[Fault]:
+    for name, group in file.clients.items():
+        bursts = group.arrivals.open.bursts if group.arrivals.open else None
+        if bursts is not None and bursts.size > BURST_MAX:
+            path = ("clients", name, "arrivals", "open", "bursts", "size")
+            yield path, f"{dotted(path)} is {bursts.size}; at most {BURST_MAX}"
+
+
 def rates_fit(file: ScenarioFile) -> Iterator[Fault]:
     for name, group in file.clients.items():
         for path, rate in _rates(group):
             at = ("clients", name, "arrivals", "open", *path)
-            if rate > RATE_PER_S_MAX:
+            if not rate <= RATE_PER_S_MAX:
                 yield at, f"{dotted(at)} is {rate:g} a second; at most {RATE_PER_S_MAX} are simulated"
 
 
@@ -343,7 +365,7 @@ def _rates(group: Group) -> Iterator[tuple[Keys, float]]:
         yield ("diurnal", "high_per_s"), offered.diurnal.high_per_s
     if offered.mmpp is not None:
         yield ("mmpp", "rates_per_s"), max(offered.mmpp.rates_per_s)
-    if offered.bursts is not None:
+    if offered.bursts is not None and offered.bursts.size <= BURST_MAX:
         yield ("bursts",), offered.bursts.size * S / offered.bursts.every
 
 
@@ -357,6 +379,7 @@ CHECKS: tuple[Callable[[ScenarioFile], Iterator[Fault]], ...] = (
     popularity_has_keys,
     timeline_node_exists,
     duration_is_sane,
+    timeline_is_short,
     timeline_fits,
     group_times_fit,
     schedule_fits,
@@ -367,6 +390,8 @@ CHECKS: tuple[Callable[[ScenarioFile], Iterator[Fault]], ...] = (
     station_has_connections,
     retries_are_sane,
     datasets_fit,
+    datasets_fit_together,
     groups_fit,
+    bursts_fit,
     rates_fit,
 )

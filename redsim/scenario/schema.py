@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from redsim.units import bits_per_s, duration_ns, memory_bytes
+from redsim.units import DAY, bits_per_s, duration_ns, memory_bytes
 
 Version = Annotated[
     Literal["6.2", "7.0", "7.2", "7.4", "8.0", "valkey-8.0"],
@@ -27,7 +27,16 @@ Version = Annotated[
 ]
 KeyType = Literal["string", "list", "hash", "set", "zset"]
 
-Duration = Annotated[int, BeforeValidator(lambda v: v if v == 0 and type(v) is int else duration_ns(v))]
+
+def _duration(value: Any) -> int:
+    """A bare 0 needs no unit; ten years leave room below 2**63 ns for whatever is added to it."""
+    time_ns = 0 if value == 0 and type(value) is int else duration_ns(value)
+    if time_ns > 3650 * DAY:
+        raise ValueError(f"{value!r} is longer than ten years")
+    return time_ns
+
+
+Duration = Annotated[int, BeforeValidator(_duration)]
 Memory = Annotated[int, BeforeValidator(memory_bytes)]
 Bandwidth = Annotated[int, BeforeValidator(bits_per_s)]
 
@@ -310,7 +319,7 @@ class Group(Model):
     retries: Retries = Retries()
     station: Station = Station()
     rtt: Duration | None = None  # None: the profile's loopback round trip
-    bandwidth: Bandwidth | None = None  # None: no limit
+    bandwidth: Bandwidth | None = Field(default=None, gt=0)  # None: no limit
     start: Duration = 0
     stop: Duration | None = None
     requests: PositiveInt | None = None  # stop after so many
