@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from redsim.scenario.profile import HostProfile, load_profile
 
 from redsim.scenario.check import check
 from redsim.scenario.errors import ScenarioError
@@ -19,6 +18,7 @@ from redsim.scenario.explain import explain, refuse_not_yet
 from redsim.scenario.info import InfoCapture, parse_info_file
 from redsim.scenario.monitor import MonitorCapture, parse_monitor_file
 from redsim.scenario.overrides import Override, apply_overrides, parse_override
+from redsim.scenario.profile import HostProfile, load_profile
 from redsim.scenario.redis_conf import RedisConf, parse_conf, parse_conf_file
 from redsim.scenario.schema import Arrivals, Group, ScenarioFile
 from redsim.scenario.source import INTEGER_MAX, Source, parse_source, read_text
