@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_example import STALL_NS, calm, scenario, stalled
+from report_example import calm, scenario, stalled
 
 from redsim.report import facts
 from redsim.report.answer import answer
@@ -237,14 +237,19 @@ def test_percentiles_read_off_the_buckets_are_within_a_bucket(share: float) -> N
 
 
 def test_queue_and_drain_are_counted_from_the_view() -> None:
-    """Arithmetic on the view's own rows."""
-    view = stalled().stall_view
+    """Arithmetic: answered before the end, two that waited at it, one that came later, and KEYS itself."""
+    result = stalled()
+    view = result.stall_view
     assert view is not None
-    rows = view.requests
-    held = rows[(rows["arrived_ns"] <= view.end_ns) & (rows["done_ns"] > view.end_ns)]
-    assert view.end_ns - view.start_ns == STALL_NS
-    assert facts.waiting_at_end(stalled()) == len(held)
-    assert facts.drained_ns(stalled()) == int(held["done_ns"].max()) - view.end_ns
+    end = view.end_ns
+    rows = [(-9, -5), (-8, 30), (-1, 40), (7, 90)]
+    times = pd.DataFrame([(end + a, end + b) for a, b in rows], columns=["arrived_ns", "done_ns"])
+    requests = times.assign(group="api", command="GET")
+    culprit = {"arrived_ns": view.start_ns - 9, "done_ns": end + 95, "group": "cli", "command": "KEYS"}
+    requests = pd.concat([requests, pd.DataFrame([culprit])])
+    result = dataclasses.replace(result, stall_view=dataclasses.replace(view, requests=requests))
+    assert facts.waiting_at_end(result) == 2
+    assert facts.drained_ns(result) == 40
 
 
 def test_the_command_is_read_out_of_a_stalls_reason() -> None:
@@ -273,3 +278,11 @@ def test_the_largest_latency_of_a_window_is_the_largest_of_its_commands() -> Non
     at_stall = result.latency[np.isclose(result.latency["start_s"], 10.0)]
     assert largest[100] == at_stall["max_us"].max()
     assert np.isnan(largest[200])
+
+
+def test_a_timelines_redis_cli_is_not_the_reports_subject() -> None:
+    """A timeline entry is a redis-cli of its own: it is in the command table, not among the sufferers."""
+    result = stalled()
+    result.summary["clients"]["redis-cli"] = {**result.summary["clients"]["api"], "latency_us": {"p999": 9e9}}
+    assert list(facts.groups(result)) == ["api"]
+    assert answer(result) == answer(stalled())

@@ -116,6 +116,15 @@ def test_a_partial_run_is_marked_in_page_summary_and_answer() -> None:
     assert answer(result).startswith("Stopped at 12.5 s of 20 s: ")
 
 
+def test_a_summary_cut_short_still_makes_a_page() -> None:
+    """DESIGN §6: Ctrl-C leaves a valid partial report, whatever had been filled by then."""
+    result = dataclasses.replace(empty(), summary={})
+    parser = _read(render_html(result))
+    assert (parser.wrong, parser.open) == ([], [])
+    assert "No client request was answered" in answer(dataclasses.replace(result, partial=False))
+    assert json.loads(summary_json(result))["partial"] is True
+
+
 def test_the_repeat_command_quotes_its_words() -> None:
     """POSIX sh: an override with a blank is one word."""
     result = stalled()
@@ -144,6 +153,18 @@ def test_a_figure_is_the_same_svg_twice_and_parses(name: str, narrow: bool) -> N
 def test_every_figure_says_why_when_there_is_nothing_to_draw(name: str) -> None:
     """A run stopped before its first request still has a page."""
     assert "draw" in svg(figure(empty(), name), name) or name == "blame"
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["screen", "phone"])
+def test_a_bar_of_blame_is_the_whole_latency(narrow: bool) -> None:
+    """Conservation: the shares of every bar add to 100 %, the small causes together in `other`."""
+    (ax,) = figure(stalled(), "blame", narrow=narrow).axes
+    ends = np.zeros(4)
+    for bar in ax.patches:
+        row = round(bar.get_y() + bar.get_height() / 2)
+        assert bar.get_x() == pytest.approx(ends[row])
+        ends[row] += bar.get_width()
+    assert ends == pytest.approx(np.ones(4))
 
 
 def test_an_unknown_figure_is_refused_with_the_known_names() -> None:
@@ -220,7 +241,7 @@ def test_a_report_is_whole_and_leaves_no_scraps(tmp_path: Any) -> None:
 def test_a_failed_write_leaves_the_old_file(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """files.py: nothing half written, and no scraps."""
     write_report(calm(), tmp_path, trace=False)
-    before = (tmp_path / "summary.json").read_text()
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -228,8 +249,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Any, monkeypatch: pytest.M
     monkeypatch.setattr("pathlib.Path.replace", refuse)
     with pytest.raises(OSError, match="No space left"):
         write_report(stalled(), tmp_path, trace=False)
-    assert (tmp_path / "summary.json").read_text() == before
-    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
 
 
 def test_summary_json_keeps_its_order_and_has_no_nan() -> None:

@@ -48,8 +48,9 @@ def say_share(share: float) -> str:
 
 
 def groups(result: Result) -> dict[str, dict[str, Any]]:
-    """Client groups of the summary, by name, in the scenario's order."""
-    return dict(result.summary.get("clients", {}))
+    """Client groups of the summary, by name: the scenario's; if it has none, whoever sent the timeline."""
+    told = dict(result.summary.get("clients", {}))
+    return {name: told[name] for name in told if name in result.scenario.file.clients} or told
 
 
 def nodes(result: Result) -> dict[str, dict[str, Any]]:
@@ -109,7 +110,7 @@ def shown_groups(result: Result, most: int) -> list[str]:
     total: dict[str, int] = {}
     for series in result.series:
         total[series.group] = total.get(series.group, 0) + int(series.by_window.sum())
-    known = [name for name in groups(result) if total.get(name)] or [name for name, n in total.items() if n]
+    known = [name for name in groups(result) if total.get(name)]
     kept = sorted(known, key=lambda name: -total[name])[:most]
     return [name for name in known if name in kept]
 
@@ -191,22 +192,28 @@ def duration_s(result: Result) -> float:
     return number(result.summary.get("simulated_s"), result.scenario.file.duration / 1e9)
 
 
-def waiting_at_end(result: Result) -> int:
-    """Requests in the stall view that had arrived by the stall's end and were not answered yet."""
+def waiting(result: Result) -> pd.DataFrame:
+    """Requests of the stall view that waited at the stall's end; the one that held the loop is left out."""
     view = result.stall_view
-    if view is None or view.requests.empty:
-        return 0
-    held = (view.requests["arrived_ns"] <= view.end_ns) & (view.requests["done_ns"] > view.end_ns)
-    return int(held.sum())
+    if view is None:
+        return pd.DataFrame(columns=["group", "command", "arrived_ns", "done_ns"])
+    frame = view.requests
+    held = (frame["arrived_ns"] <= view.end_ns) & (frame["done_ns"] > view.end_ns)
+    culprit = (frame["command"] == view.what) & (frame["arrived_ns"] <= view.start_ns)
+    return frame[held & ~culprit]
+
+
+def waiting_at_end(result: Result) -> int:
+    """How many waited at the stall's end, as far as the view holds them."""
+    return len(waiting(result))
 
 
 def drained_ns(result: Result) -> int:
     """ns from the stall's end to the answer of the last request that waited at it; 0 if none waited."""
-    view = result.stall_view
-    if view is None or not waiting_at_end(result):
+    queue = waiting(result)
+    if result.stall_view is None or queue.empty:
         return 0
-    queue = view.requests[view.requests["arrived_ns"] <= view.end_ns]
-    return int(queue["done_ns"].max()) - view.end_ns
+    return int(queue["done_ns"].max()) - result.stall_view.end_ns
 
 
 def rows(frame: pd.DataFrame) -> Iterator[Any]:

@@ -26,6 +26,15 @@ from redsim.run.result import Finding, Result
 ICONS = {"critical": "✖", "warning": "▲", "info": "ℹ"}  # in every common font, unlike emoji
 ROWS_MAX = 60  # of a table; the CSV has them all
 SLOWLOG_LINES_MAX = 120
+_UNKNOWN = {  # what the page says of a run whose summary is cut short
+    "question": "",
+    "seed": "?",
+    "digest": "none",
+    "redsim_version": "?",
+    "simulated_s": 0,
+    "wall_s": 0,
+    "commands": 0,
+}
 PERCENTILES = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "max"}
 _TITLES = {
     "stall": "The worst stall",
@@ -79,7 +88,7 @@ def render_html(result: Result) -> str:
         said_partial=_said_partial(result),
         slowlog={node: lines[:SLOWLOG_LINES_MAX] for node, lines in result.slowlog.items()},
         slowlog_left={node: max(0, len(lines) - SLOWLOG_LINES_MAX) for node, lines in result.slowlog.items()},
-        summary=result.summary,
+        summary={**_UNKNOWN, **result.summary},
         tables=[
             table
             for table in (_group_table(result), _command_table(result), _stall_table(result))
