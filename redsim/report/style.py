@@ -3,7 +3,7 @@ say their unit.
 
 Mirrors nothing in Redis; the palette is Okabe and Ito's (2008), the density map cividis. Object-oriented
 matplotlib only, so a report changes no global state; the SVG has no date and seeded ids, so the same Result
-gives the same bytes.
+gives the same bytes. NOT modelled: a dark theme; figures are drawn on white.
 """
 
 import io
