@@ -1,8 +1,8 @@
 """What to do about a command that holds the event loop: one line of advice per command that can.
 
-Mirrors the commands whose cost grows with the data, and Redis' own escapes: SCAN, UNLINK, ASYNC, lazyfree-
-lazy-user-del (6.0), lazyfree-lazy-user-flush (6.2), busy-reply-threshold (lua-time-limit before 7.0). NOT
-modelled: whether the advice suits the application; it says what Redis offers.
+Mirrors the commands whose cost grows with the data, and Redis' own escapes: SCAN, UNLINK, ASYNC,
+lazyfree-lazy-user-del (6.0), lazyfree-lazy-user-flush (6.2), busy-reply-threshold (lua-time-limit before
+7.0). NOT modelled: whether the advice suits the application; it says what Redis offers.
 """
 
 _BY_COMMAND = {
