@@ -1,0 +1,98 @@
+"""How the data plane is compiled: a World is one address, its arrays are found through it.
+
+A World has some thirty arrays. Passed by value they would make every compiled call carry three hundred words, and numba would take minutes;
+so compiled code gets the address of a table of (address, rows) and builds the array it names on the spot. No reference is counted: the
+World outlives every call. In plain Python a World is just the named tuple it looks like.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.extending import NativeValue, register_model, typeof_impl, unbox
+from numba.np.arrayobj import make_array, populate_array
+
+from redsim.dataplane.layout import WIDTHS, World
+
+
+class WorldType(types.Type):
+    """The compiled side's type of a World."""
+
+    def __init__(self) -> None:
+        super().__init__(name="RedsimWorld")
+
+
+WORLD = WorldType()
+
+
+@typeof_impl.register(World)
+def _typeof(_value: World, _context: Any) -> WorldType:
+    return WORLD
+
+
+@register_model(WorldType)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: Any) -> None:
+        super().__init__(manager, fe_type, ir.IntType(64))
+
+
+@unbox(WorldType)
+def _unbox(_type: Any, value: Any, context: Any) -> NativeValue:
+    address = context.pyapi.object_getattr_string(value, "address")
+    native = context.pyapi.long_as_longlong(address)
+    context.pyapi.decref(address)
+    return NativeValue(native, is_error=cgutils.is_not_null(context.builder, context.pyapi.err_occurred()))
+
+
+_DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "ka": types.uint32, "heat": types.int32}
+_ONE = "st cost held heldp ring batch pending tread tab kv ke kx ka lanes".split()
+_THREE = "heat blame bsum".split() + ["smax"]
+_ARRAYS = {
+    name: types.Array(_DTYPES.get(name, types.int64), 1 if name in _ONE else 3 if name in _THREE else 2, "C")
+    for name in World._fields
+}
+
+
+@infer_getattr
+class _Attributes(AttributeTemplate):
+    """The type of `w.req` and its like."""
+
+    key = WorldType
+
+    def generic_resolve(self, _world: WorldType, name: str) -> types.Array | None:
+        return _ARRAYS.get(name)
+
+
+@lower_getattr_generic(WorldType)
+def _array(context: Any, builder: Any, _type: Any, value: Any, name: str) -> Any:
+    """The array `name`, built from its four words in the table, which do not change during a call."""
+    array_type = _ARRAYS[name]
+    word = ir.IntType(64)
+    base = builder.inttoptr(value, word.as_pointer())
+    first = 4 * World._fields.index(name)
+
+    def load(k: int) -> Any:
+        found = builder.load(builder.gep(base, [word(first + k)]))
+        found.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return found
+
+    shape = [load(1 + k) for k in range(array_type.ndim)]
+    if array_type.ndim == 2 and name in WIDTHS:
+        shape[1] = word(WIDTHS[name])
+    item = context.get_abi_sizeof(context.get_data_type(array_type.dtype))
+    strides = [word(item)]
+    for size in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], size))
+    array = make_array(array_type)(context, builder)
+    data = builder.inttoptr(load(0), array.data.type)
+    populate_array(array, data=data, shape=shape, strides=strides, itemsize=word(item), meminfo=None)
+    return array._getvalue()
+
+
+compiled = njit(_nrt=False)
+inlined = njit(_nrt=False, forceinline=True)
+entry = njit(_nrt=False, cache=True)

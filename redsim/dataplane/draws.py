@@ -1,0 +1,127 @@
+"""Random numbers inside the compiled loop: splitmix64 streams, exponentials, alias tables, zipf, sizes.
+
+Mirrors: splitmix64 [splitmix-2014], Vose's alias method [vose-1991]. Zipf is exact for any exponent >= 0 and any number of keys
+with a table of a few thousand rows: ranks are grouped into buckets whose weights differ by under 1 %, a bucket is drawn by its true
+mass, a rank within it by rejection. The logarithm is our own polynomial so that every machine draws the same integers.
+"""
+
+import math
+
+import numpy as np
+from redsim.dataplane.compile import compiled, inlined
+
+from redsim.dataplane.layout import *
+
+_S11, _S27, _S30, _S31, _S32 = (np.uint64(x) for x in (11, 27, 30, 31, 32))
+_S12, _S22, _S44, _S54 = (np.uint64(x) for x in (12, 22, 44, 54))
+_M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_ONE, _M10, _M32 = np.uint64(1), np.uint64(1023), np.uint64(0xFFFFFFFF)
+_LN2 = 0.6931471805599453
+
+
+@inlined
+def next_u64(rng, i):
+    """The next 64 bits of stream `i`."""
+    s = rng[i, 0] + rng[i, 1]
+    rng[i, 0] = s
+    z = (s ^ (s >> _S30)) * _M1
+    z = (z ^ (z >> _S27)) * _M2
+    return z ^ (z >> _S31)
+
+
+@inlined
+def below(rng, i, n):
+    """Uniform in 0..n-1, n < 2**32 (bias under n / 2**32)."""
+    return np.int64(((next_u64(rng, i) >> _S32) * np.uint64(n)) >> _S32)
+
+
+@compiled
+def exponential(rng, i):
+    """-ln(u) for u in (0, 1], as float64; + - * / only, so the same on every IEEE machine."""
+    x = float(np.int64((next_u64(rng, i) >> _S11) + _ONE)) * (1.0 / 9007199254740992.0)
+    m, e = math.frexp(x)
+    if m < 0.7071067811865476:
+        m *= 2.0
+        e -= 1
+    t = (m - 1.0) / (m + 1.0)
+    q = t * t
+    series = 1.0 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13))))))
+    return -(2.0 * t * series + e * _LN2)
+
+
+@inlined
+def alias_draw(rng, i, tab, offset, n):
+    """Row of an alias table of n rows at `offset`: pairs (threshold out of 2**32, alias)."""
+    u = next_u64(rng, i)
+    row = np.int64(((u >> _S32) * np.uint64(n)) >> _S32)
+    if np.int64(u & _M32) < tab[offset + 2 * row]:
+        return row
+    return tab[offset + 2 * row + 1]
+
+
+@compiled
+def draw_size(rng, i, tab, dist, d):
+    """A size from distribution `d`: bytes or elements."""
+    kind = dist[d, 0]
+    if kind == DIST_CONSTANT:
+        return dist[d, 1]
+    if kind == DIST_QUANTILE:
+        return quantile(next_u64(rng, i), tab, dist[d, 1])
+    n = dist[d, 2]
+    row = alias_draw(rng, i, tab, dist[d, 1], n)
+    return tab[dist[d, 1] + 2 * n + row]
+
+
+@compiled
+def quantile(u, tab, offset):
+    """Linear between 1024 quantiles; the last 1/1024 has 1024 of its own."""
+    q = np.int64(u >> _S54)
+    fraction = np.int64((u >> _S22) & _M32)
+    if q == 1023:
+        q = 1025 + np.int64((u >> _S44) & _M10)
+        fraction = np.int64((u >> _S12) & _M32)
+    low = tab[offset + q]
+    return low + (((tab[offset + q + 1] - low) * fraction) >> 32)
+
+
+@compiled
+def zipf_rank(rng, i, tab, offset, n, exponent):
+    """Rank 0.. by zipf. Per bucket: alias pair, then first rank, width, sure acceptance out of 2**32."""
+    bucket = alias_draw(rng, i, tab, offset, n)
+    row = offset + 2 * n + 3 * bucket
+    first, width = tab[row], tab[row + 1]
+    if width == 1:
+        return first
+    while True:
+        u = next_u64(rng, i)
+        rank = first + np.int64(((u >> _S32) * np.uint64(width)) >> _S32)
+        test = np.int64(u & _M32)
+        if test < tab[row + 2]:
+            return rank
+        if test < 4294967296.0 * ((first + 1.0) / (rank + 1.0)) ** exponent:
+            return rank
+
+
+@compiled
+def draw_key(w: World, g):
+    """A global key index for group `g`, by its popularity."""
+    group, rng = w.group, w.rng
+    d = group[g, G_DATASET]
+    base, n = w.dataset[d, D_BASE], w.dataset[d, D_N]
+    i = g * RNG_PER_GROUP + RNG_KEY
+    pop = group[g, G_POP]
+    if pop == POP_UNIFORM:
+        return base + below(rng, i, n)
+    if pop == POP_SEQUENTIAL:
+        key = group[g, G_SEQ_KEY]
+        group[g, G_SEQ_KEY] = key + 1 if key + 1 < n else 0
+        return base + key
+    if pop == POP_HOTSET:
+        hot = group[g, G_POP_ARG]
+        if hot > 0 and (hot >= n or np.int64(next_u64(rng, i) >> _S32) < group[g, G_POP_ARG2]):
+            return base + below(rng, i, hot)
+        return base + hot + below(rng, i, n - hot)
+    rank = zipf_rank(rng, i, w.tab, group[g, G_POP_ARG], group[g, G_POP_N], group[g, G_POP_ARG2] * 1e-9)
+    if pop == POP_LATEST:
+        return base + n - 1 - rank
+    return base + rank

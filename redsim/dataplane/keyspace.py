@@ -1,0 +1,287 @@
+"""What a command does to the keys, what it costs, how long its answer is.
+
+A cost law per command (redis/commands.py fills the columns): constant + per byte + per extra key or element + curves over the elements
+of the key touched, the elements returned, the keys in the database. Every key is real: size, elements, expiry, last access.
+Differs: SADD, HSET, ZADD to an existing key update a member in place (elements unchanged); sets are disjoint in SUNION.
+Not modelled: active expiry and eviction (a key past its time goes when it is next touched); rehashing.
+"""
+
+import numpy as np
+from redsim.dataplane.compile import compiled, inlined
+
+from redsim.dataplane.draws import draw_key, draw_size
+from redsim.dataplane.layout import *
+
+
+@inlined
+def curve_ns(curve, c, n):
+    """Total ns of curve `c` at `n` elements: linear between powers of two; 0 without a curve or elements."""
+    if c < 0 or n <= 0:
+        return 0
+    i = 0
+    while (2 << i) <= n:
+        i += 1
+    low = curve[c, i]
+    return low + (curve[c, i + 1] - low) * (n - (1 << i)) // (1 << i)
+
+
+@inlined
+def digits(n):
+    """Decimal digits of n >= 0."""
+    count = 1
+    while n >= 10:
+        n //= 10
+        count += 1
+    return count
+
+
+@inlined
+def bulk(n):
+    """RESP bytes of a bulk string of n bytes."""
+    return 5 + digits(n) + n
+
+
+@inlined
+def forget(w: World, d, key):
+    """The key is gone."""
+    w.kv[key] = NODATA
+    w.dataset[d, D_LIVE] -= 1
+    if w.dataset[d, D_EXPIRES]:
+        w.kx[key] = 0
+
+
+@inlined
+def create(w: World, d, key, size):
+    """The key exists with a value of `size` bytes (whole value of a string, 0 for an aggregate) and no expiry."""
+    if w.kv[key] == NODATA:
+        w.dataset[d, D_LIVE] += 1
+    w.kv[key] = size
+    if w.dataset[d, D_EXPIRES]:
+        w.kx[key] = 0
+
+
+@inlined
+def lookup(w: World, d, key):
+    """db.c:lookupKey: True if the key is there; one past its time is deleted (lazy expiry); the access is noted."""
+    if w.kv[key] == NODATA:
+        return False
+    if w.dataset[d, D_EXPIRES] and 0 < w.kx[key] < w.st[NOW]:
+        forget(w, d, key)
+        w.st[EXPIRED] += 1
+        return False
+    w.ka[key] = np.uint32(w.st[NOW] // 1_000_000_000)
+    return True
+
+
+@compiled
+def database_keys(w: World):
+    """Keys of the whole database."""
+    total = 0
+    for d in range(w.dataset.shape[0]):
+        total += w.dataset[d, D_LIVE]
+    return total
+
+
+@inlined
+def elements(w: World, d, key):
+    """Elements of an aggregate; 1 for a string."""
+    return 1 if w.dataset[d, D_STRING] else np.int64(w.ke[key])
+
+
+@compiled
+def string_command(w: World, r, op, k, d, key):
+    """(ns, reply bytes) of the one-key commands on strings and EXPIRE; `there` is decided here."""
+    kind, st = w.kind, w.st
+    there = lookup(w, d, key)
+    ns = kind[k, K_CONST]
+    if op == OP_SET:
+        size = w.req[r, R_ARG]
+        create(w, d, key, size)
+        w.ka[key] = np.uint32(st[NOW] // 1_000_000_000)
+        if kind[k, K_TTL] > 0:
+            w.kx[key] = st[NOW] + kind[k, K_TTL]
+        return ns + size * kind[k, K_IN_PS] // 1000, 5
+    if op == OP_GET:
+        if not there:
+            kind[k, K_MISSES] += 1
+            st[MISSES] += 1
+            return ns, 5
+        kind[k, K_HITS] += 1
+        st[HITS] += 1
+        size = np.int64(w.kv[key])
+        return ns + size * kind[k, K_OUT_PS] // 1000, bulk(size)
+    if op == OP_EXPIRE:
+        if there and kind[k, K_TTL] > 0:
+            w.kx[key] = st[NOW] + kind[k, K_TTL]
+        return ns, 4
+    if op == OP_INCR:
+        size = np.int64(w.kv[key]) if there else 1
+        if not there:
+            create(w, d, key, 1)
+        return ns, 3 + min(size, 20)
+    size = w.req[r, R_ARG] + (np.int64(w.kv[key]) if there else 0)  # APPEND
+    if not there:
+        create(w, d, key, size)
+    w.kv[key] = min(size, 2**31 - 1)
+    return ns + w.req[r, R_ARG] * kind[k, K_IN_PS] // 1000, 3 + digits(size)
+
+
+@compiled
+def many_keys(w: World, r, op, k, d, key):
+    """(ns, reply bytes) of DEL, UNLINK, EXISTS, MGET, MSET over K_NKEYS keys, the first one given."""
+    kind, st = w.kind, w.st
+    g = w.slot[w.req[r, R_SLOT], S_GROUP]
+    n = kind[k, K_NKEYS]
+    ns = kind[k, K_CONST] + (n - 1) * kind[k, K_EXTRA_NS]
+    reply = 5 if op == OP_MSET else 3 + digits(n)
+    for i in range(n):
+        if i > 0:
+            key = draw_key(w, g)
+        there = lookup(w, d, key)
+        if op == OP_MSET:
+            size = w.req[r, R_ARG] if i == 0 else draw_value(w, g, k)
+            create(w, d, key, size)
+            ns += size * kind[k, K_IN_PS] // 1000
+        elif op == OP_MGET:
+            size = np.int64(w.kv[key]) if there else 0
+            reply += bulk(size) if there else 5
+            ns += size * kind[k, K_OUT_PS] // 1000
+            kind[k, K_HITS] += 1 if there else 0
+            kind[k, K_MISSES] += 0 if there else 1
+            st[HITS] += 1 if there else 0
+            st[MISSES] += 0 if there else 1
+        elif there and op != OP_EXISTS:
+            if op == OP_DEL and not w.cost[LAZY_DEL] and not w.dataset[d, D_STRING]:
+                ns += curve_ns(w.curve, kind[k, K_CURVE_KEY], elements(w, d, key))
+            forget(w, d, key)
+    return ns, reply
+
+
+@inlined
+def draw_value(w: World, g, k):
+    """Bytes of a value written by kind `k`."""
+    return draw_size(w.rng, g * RNG_PER_GROUP + RNG_SIZE, w.tab, w.dist, w.kind[k, K_VDIST])
+
+
+@compiled
+def aggregate_command(w: World, r, op, k, d, key):
+    """(ns, reply bytes) of the commands on lists, hashes, sets and sorted sets."""
+    kind, st = w.kind, w.st
+    there = lookup(w, d, key)
+    ebytes = w.dataset[d, D_EBYTES]
+    n = np.int64(w.ke[key]) if there else 0
+    ns = kind[k, K_CONST]
+    if op == OP_PUSH or op == OP_PUT:
+        more = kind[k, K_NELEM]
+        if not there:
+            create(w, d, key, 0)
+            w.ke[key] = more
+        elif op == OP_PUSH:
+            w.ke[key] = min(n + more, 2**31 - 1)
+        w.ka[key] = np.uint32(st[NOW] // 1_000_000_000)
+        ns += (more - 1) * kind[k, K_EXTRA_NS] + more * ebytes * kind[k, K_IN_PS] // 1000
+        return ns + curve_ns(w.curve, kind[k, K_CURVE_KEY], n), 3 + digits(np.int64(w.ke[key]))
+    if op != OP_SORT and op != OP_UNION:
+        kind[k, K_HITS] += 1 if there else 0
+        kind[k, K_MISSES] += 0 if there else 1
+        st[HITS] += 1 if there else 0
+        st[MISSES] += 0 if there else 1
+    if op == OP_POP:
+        take = min(n, kind[k, K_NELEM])
+        if there:
+            w.ke[key] = n - take
+            if n == take:
+                forget(w, d, key)
+        return ns + max(take - 1, 0) * kind[k, K_EXTRA_NS], bulk(ebytes) if take > 0 else 5
+    if op == OP_FIELD:
+        return ns + ebytes * kind[k, K_OUT_PS] // 1000, bulk(ebytes) if there else 5
+    returned = n
+    if op == OP_RANGE:
+        low = kind[k, K_LO] if kind[k, K_LO] >= 0 else max(n + kind[k, K_LO], 0)
+        high = kind[k, K_HI] if kind[k, K_HI] >= 0 else n + kind[k, K_HI]
+        returned = max(min(high, n - 1) - low + 1, 0)
+    elif op == OP_UNION:
+        g = w.slot[w.req[r, R_SLOT], S_GROUP]
+        for _ in range(kind[k, K_NKEYS] - 1):
+            other = draw_key(w, g)
+            if lookup(w, d, other):
+                returned += np.int64(w.ke[other])
+        n = returned
+    ns += curve_ns(w.curve, kind[k, K_CURVE_KEY], n) + curve_ns(w.curve, kind[k, K_CURVE_RET], returned)
+    each = bulk(ebytes) * (2 if op == OP_ALL and kind[k, K_NELEM] == 2 else 1)
+    return ns + returned * ebytes * kind[k, K_OUT_PS] // 1000, 3 + digits(returned) + returned * each
+
+
+@compiled
+def database_command(w: World, r, op, k):
+    """(ns, reply bytes) of KEYS, SCAN, DBSIZE, FLUSHALL."""
+    kind, cost = w.kind, w.cost
+    total = database_keys(w)
+    ns = kind[k, K_CONST]
+    if op == OP_DBSIZE:
+        return ns, 3 + digits(total)
+    keybytes = bulk(w.dataset[kind[k, K_DATASET], D_KEYBYTES]) if kind[k, K_DATASET] >= 0 else 5
+    if op == OP_KEYS:
+        matched = total * kind[k, K_MATCH_PPM] // 1_000_000
+        ns += curve_ns(w.curve, kind[k, K_CURVE_DB], total) + curve_ns(w.curve, kind[k, K_CURVE_RET], matched)
+        return ns, 3 + digits(matched) + matched * keybytes
+    if op == OP_SCAN:
+        s = w.req[r, R_SLOT]
+        cursor = w.slot[s, S_CURSOR]
+        visited = max(min(kind[k, K_COUNT], total - cursor), 0)
+        w.slot[s, S_CURSOR] = cursor + visited if cursor + visited < total else 0
+        ns += curve_ns(w.curve, kind[k, K_CURVE_RET], visited)
+        return ns, 4 + bulk(digits(cursor)) + 3 + digits(visited) + visited * keybytes
+    if kind[k, K_NELEM] == 2 or cost[LAZY_FLUSH]:  # FLUSHALL ASYNC, or lazyfree-lazy-user-flush yes
+        ns += kind[k, K_EXTRA_NS]
+    else:
+        ns += curve_ns(w.curve, kind[k, K_CURVE_DB], total)
+    for d in range(w.dataset.shape[0]):
+        low = w.dataset[d, D_BASE]
+        for key in range(low, low + w.dataset[d, D_N]):
+            w.kv[key] = NODATA
+        if w.dataset[d, D_EXPIRES]:
+            for key in range(low, low + w.dataset[d, D_N]):
+                w.kx[key] = 0
+        w.dataset[d, D_LIVE] = 0
+    return ns, 5
+
+
+@inlined
+def run_command(w: World, r):
+    """(ns inside the command's function, reply bytes) of request `r`, executed now."""
+    kind, st = w.kind, w.st
+    k = w.req[r, R_KIND]
+    op = kind[k, K_OP]
+    d = kind[k, K_DATASET]
+    key = w.req[r, R_KEY]
+    lookups = kind[k, K_LOOKUPS]
+    if op == OP_GET or op == OP_SET or OP_EXPIRE <= op <= OP_APPEND:
+        ns, reply = string_command(w, r, op, k, d, key)
+    elif op == OP_PING:
+        ns, reply = kind[k, K_CONST], 7
+    elif OP_DEL <= op <= OP_EXISTS or op == OP_MGET or op == OP_MSET:
+        ns, reply = many_keys(w, r, op, k, d, key)
+    elif OP_KEYS <= op <= OP_FLUSHALL:
+        ns, reply = database_command(w, r, op, k)
+    elif OP_PUSH <= op <= OP_UNION:
+        ns, reply = aggregate_command(w, r, op, k, d, key)
+    else:  # EVAL, DEBUG SLEEP
+        ns, reply = kind[k, K_CONST] + kind[k, K_DUR], 5
+    if lookups > 0:
+        ns += lookups * w.curve[w.cost[LOOKUP_CURVE], size_class(w, d)]
+    if st[SLEPT]:
+        st[SLEPT] = 0
+        ns += w.cost[COLD_NS]
+    return ns, reply
+
+
+@inlined
+def size_class(w: World, d):
+    """Power of two of the data set's keys: how cold a lookup is."""
+    n = w.dataset[d, D_LIVE]
+    i = 0
+    while (2 << i) <= n:
+        i += 1
+    return i
+

@@ -1,0 +1,228 @@
+"""The world as arrays: names of the columns, how it is allocated, how it grows.
+
+Every table is int64 with one row per thing and one named column per property, so that a request is two cache lines and a
+function takes one argument, the World. Links between rows are row numbers; -1 is none. Memory does not depend on the number of
+commands: a request's row is reused as soon as its answer is in.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+NONE = -1
+
+
+def _columns(names: str) -> tuple[int, ...]:
+    return tuple(range(len(names.split())))
+
+
+# fmt: off
+# st: one number each ------------------------------------------------------------------------------------------
+(NOW, PHASE, START, END, WARMUP, WINDOW, WINDOWS, CRON_DUE, IDLE, SLEEP_FROM, POLL_DEADLINE, SLEPT, SEQ,
+ RING_HEAD, RING_N, BATCH_POS, BATCH_N, PENDING_N, TREAD_N, LISTEN_READY, ACCEPT_HEAD, ACCEPT_TAIL, ACCEPT_N,
+ REQ_FREE, REQ_FREE_N, CONN_FREE, CONN_FREE_N, LIVE, FIFO_HEAD, FIFO_N, HEAP_N, LOG_N, LOG_POS, LOG_T,
+ CLIENTS, REJECTED, ACCEPTED, POLLS, SLEEPS, READS, WRITES, COMMANDS, TREADS, TWRITES, IO_ACTIVE, IO_ACTIVE_NS,
+ BUSY, SCRIPT_LEFT, SCRIPT_REQ, SCRIPT_CONN, WAITING, STALL_ROW, STALLS, SLOW_ID, NEXT_HICCUP, HICCUPS,
+ REC_ON, REC_UNTIL, REC_WORST, SEGS, RECS, REC_FROM, REC_TO, REC_CAUSE, REC_KIND, WAKE_CPU, ITER_T0, HITS, MISSES,
+ NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, DB_DIRTY, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST) = range(78)
+ST_SIZE = 96
+
+# phases of the loop (st[PHASE])
+PH_POLL, PH_SLEEP, PH_FILE_EVENTS, PH_TIMERS, PH_BEFORE_SLEEP, PH_EXEC_READ, PH_WRITES, PH_BUSY = range(8)
+# why run() came back
+REACHED, TIMER, GROW = range(3)
+
+# cost: the host profile and the conf, in ns, ps per byte, or counts -------------------------------------------
+(POLL_NS, POLL_EVENT_NS, WAKE_NS, WAKE_CPU_NS, READ_NS, READ_PS, WRITE_NS, WRITE_PS, PARSE_NS, PARSE_PS, CALL_NS, COLD_NS,
+ ACCEPT_NS, CLOSE_NS, FORKJOIN_NS, WAKE_PEER_NS, IO_THREADS, IO_LANES, IO_DO_READS, MAXCLIENTS, BACKLOG, ACCEPTS_PER_CALL,
+ SLOW_NS, SLOW_MAX, STALL_NS, BUSY_NS, HOOK_NS, BUSY_REPLY_NS, QB_ALLOC, HICCUP_MEAN_NS, HICCUP_DIST, LOOKUP_CURVE,
+ LAZY_DEL, LAZY_FLUSH, SYN_RETRY_NS, NEED, RETRYING) = range(37)
+COST_SIZE = 40
+
+# group: one row per client group ------------------------------------------------------------------------------
+(G_MODE, G_SLOT0, G_SLOTS, G_PIPE, G_MEAN_PS, G_POISSON, G_NEXT_PS, G_BATCH, G_LEFT, G_START, G_STOP, G_THINK, G_THINK_EXP,
+ G_TIMEOUT, G_RECONNECT, G_RETRIES, G_BACKOFF, G_CAP, G_JITTER, G_NET, G_PS_PER_BYTE, G_LINK_IN, G_SEND, G_RECV,
+ G_MEASURE, G_THREAD0, G_THREADS, G_MIX, G_MIX_N, G_POP, G_POP_N, G_DATASET, G_KIND0, G_SEQ_KEY, G_TRACE0, G_TRACE_N,
+ G_TRACE_I, G_OFFERED, G_COMPLETED, G_FAILED, G_ERR_TIMEOUT, G_ERR_CONN, G_ERR_BUSY, G_RETRIED, G_AREA, G_LAT_SUM,
+ G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT) = range(54)
+G_SIZE = 56
+OPEN, CLOSED, TRACE = range(3)
+POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
+
+# slot: a client's end of a connection -------------------------------------------------------------------------
+(S_GROUP, S_CONN, S_THREAD, S_HEAD, S_TAIL, S_OUT, S_STATE, S_TIMER, S_WHEAD, S_WTAIL, S_TRIES, S_CURSOR, S_LAST,
+ S_RQ_IN, S_RQ_NEXT, S_RQ_T, S_WQ_IN, S_WQ_NEXT, S_WQ_T, S_LEFT) = range(20)
+S_SIZE = 20
+DOWN, CONNECTING, UP = range(3)
+
+# conn: the server's end ---------------------------------------------------------------------------------------
+(C_SLOT, C_HEAD, C_TAIL, C_SOCK, C_QB, C_ALLOC, C_RHEAD, C_RTAIL, C_OUT, C_FLAGS, C_LAST, C_NEXT, C_GROUP, C_LIVE,
+ C_ARRIVED, C_LASTREAD) = range(16)
+C_SIZE = 16
+F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET = 1, 2, 4, 8, 16, 32
+
+# req: a request, from the client's intention to its last byte -------------------------------------------------
+(R_NEXT, R_SNEXT, R_SLOT, R_KIND, R_KEY, R_BYTES, R_REPLY, R_INTENDED, R_BEGIN, R_SENT, R_ARRIVE, R_OWN, R_ATTEMPT,
+ R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED) = range(19)
+R_SIZE = 20
+Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY = 1, 2, 4, 8  # wanted by the client; held by the server; waiting unsent; -BUSY
+
+# kind: a command as one group sends it ------------------------------------------------------------------------
+(K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
+ K_REQ_BYTES, K_ARGC, K_VDIST, K_TTL, K_LO, K_HI, K_COUNT, K_DUR, K_FAST, K_MATCH_PPM, K_DATASET, K_PER_ELEM_BYTES,
+ K_CALLS, K_USEC_NS, K_HITS, K_MISSES, K_ERRORS, K_SLOTKEY, K_LOOKUPS, K_DRAW) = range(32)
+K_SIZE = 32
+(OP_PING, OP_GET, OP_SET, OP_DEL, OP_UNLINK, OP_EXISTS, OP_EXPIRE, OP_INCR, OP_APPEND, OP_MGET, OP_MSET, OP_KEYS, OP_SCAN,
+ OP_DBSIZE, OP_FLUSHALL, OP_PUSH, OP_POP, OP_PUT, OP_RANGE, OP_ALL, OP_FIELD, OP_SORT, OP_UNION, OP_SCRIPT,
+ OP_SLEEP) = range(25)
+
+# dataset ------------------------------------------------------------------------------------------------------
+D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_VDIST, D_EXPIRES, D_KEYDIST = range(9)
+D_SIZE = 10
+
+# thread: a client machine's event loop ------------------------------------------------------------------------
+(T_FREE, T_RHEAD, T_RTAIL, T_WHEAD, T_WTAIL, T_SCHEDULED, T_BATCH, T_SEND, T_RECV, T_POLL, T_WAKE, T_BUSY, T_SPIN,
+ T_ASLEEP, T_SEND_PS, T_RECV_PS, T_EACH) = range(17)
+T_SIZE = 18
+
+# causes (held, snap, blame) -----------------------------------------------------------------------------------
+(OWN, NETWORK, CLIENT, RETRY, WAKE, POLL, READ, WRITE, CRON, ACCEPT, HICCUP, IO, CAUSE0) = range(13)
+
+# events -------------------------------------------------------------------------------------------------------
+EV_ARRIVE, EV_ISSUE, EV_TIMEOUT, EV_RETRY, EV_SYN, EV_UP, EV_EOF, EV_THREAD, EV_CLOSED, EV_START, EV_RATE = range(11)
+
+# size distributions (dist) ------------------------------------------------------------------------------------
+DIST_CONSTANT, DIST_QUANTILE, DIST_ALIAS = range(3)
+# rng rows per group
+RNG_MIX, RNG_KEY, RNG_ARRIVAL, RNG_CONN, RNG_SIZE, RNG_JITTER = range(6)
+RNG_PER_GROUP = 6
+# fmt: on
+
+NODATA = -1  # kv: the key does not exist
+FINE_BUCKETS = 5120  # 128 per octave up to 2**46 ns
+COARSE_BUCKETS = 704  # 16 per octave
+LOG_SIZE = 32768
+SEGS_MAX = 20000
+RECS_MAX = 20000
+STALLS_MAX = 4096
+
+
+class World(NamedTuple):
+    """One server and its clients. Shapes in brackets; int64 unless said otherwise."""
+
+    st: I64  # [ST_SIZE]
+    cost: I64  # [COST_SIZE]
+    group: I64  # [groups, G_SIZE]
+    slot: I64  # [slots, S_SIZE]
+    conn: I64  # [conns, C_SIZE]
+    req: I64  # [requests, R_SIZE]
+    snap: I64  # [requests, causes]: held at arrival, plus what was the request's own
+    kind: I64  # [kinds, K_SIZE]
+    dataset: I64  # [datasets, D_SIZE]
+    thread: I64  # [threads, T_SIZE]
+    held: I64  # [causes]: ns of the main thread by cause, up to st[NOW]
+    heldp: I64  # [causes]: the same at the admission pointer
+    log: I64  # [LOG_SIZE, 2]: end, cause of each activity since the last admission
+    ring: I64  # [power of two]: connections that became ready, FIFO; NONE is the listening socket
+    batch: I64  # [conns + 1]: what the poll returned
+    pending: I64  # [conns]: clients with replies to write; the last is written first
+    tread: I64  # [conns]: clients whose read waits for the I/O threads
+    fifo: I64  # [power of two, 4]: events pushed in time order
+    heap: I64  # [events, 4]: the others; time, seq, what, argument
+    rng: npt.NDArray[np.uint64]  # [streams, 2]
+    tab: I64  # [any]: alias tables, quantiles, popularity buckets
+    dist: I64  # [distributions, 3]: type, offset or value, length
+    curve: I64  # [curves, 41]: total ns at 2**i elements
+    kv: npt.NDArray[np.int32]  # [keys]: bytes of the value; NODATA if the key does not exist
+    ke: npt.NDArray[np.int32]  # [keys of aggregate data sets]: elements
+    kx: I64  # [keys or 0]: expiry in ns, 0 none
+    ka: npt.NDArray[np.uint32]  # [keys]: second of the last access
+    hist: I64  # [series, FINE_BUCKETS]
+    heat: npt.NDArray[np.int32]  # [windows, series, COARSE_BUCKETS]
+    blame: I64  # [groups, COARSE_BUCKETS, causes]
+    bsum: I64  # [groups, COARSE_BUCKETS, 2]: count, latency ns
+    smax: I64  # [windows + 1, series, 2]: max and sum of latencies by window; the last row is the whole run
+    slow: I64  # [SLOWLOG ring, 6]: id, start, ns, kind, key, slot
+    stalls: I64  # [STALLS_MAX, 6]: start, ns, cause, kind, waiting at its end, key
+    segs: I64  # [SEGS_MAX, 4]: start, end, cause, conn
+    recs: I64  # [RECS_MAX, 4]: arrive, done, kind, slot
+    trace: I64  # [commands in traces, 5]: time, kind, key, connection, value bytes
+    rates: I64  # [rate changes, 4]: group, mean ps, mean stay ns (0: for good), next row
+    offered: I64  # [windows, groups]: requests by window of their intended time
+    lanes: I64  # [I/O threads]: scratch
+    live: I64  # [groups, 2]: scratch of live_requests()
+
+    @property
+    def address(self) -> int:
+        """Where the table lies that compiled code finds the arrays by: (address, shape) of each, four words."""
+        table = _TABLES.get(id(self.req))
+        if table is None or table[1] is not self.req:
+            _TABLES.clear()
+            words = np.array([[a.ctypes.data, *(a.shape + (0, 0))[:3]] for a in self], dtype=np.int64)
+            table = _TABLES[id(self.req)] = (words, self.req)
+        return int(table[0].ctypes.data)
+
+
+# One table per World alive; a World that has grown has another `req`, and the old table is dropped.
+_TABLES: dict[int, tuple[I64, I64]] = {}
+WIDTHS = {
+    "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
+    "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
+    "recs": 4, "trace": 5, "rates": 4, "live": 2,
+}  # fmt: skip
+
+
+def rows(count: int, width: int, fill: int = 0) -> I64:
+    return np.full((count, width), fill, dtype=np.int64)
+
+
+def power_of_two(count: int) -> int:
+    return 1 << max(4, (count - 1).bit_length())
+
+
+def event_rows(slots: int, requests: int, rates: int, groups: int) -> int:
+    """Events that can be queued at once: a few per slot, one per request in flight, the planned changes."""
+    return 8 * slots + 2 * requests + rates + groups + 64
+
+
+def chain_free(table: I64, column: int, first: int) -> None:
+    """Rows first.. of `table` become a free list linked through `column`; the last one ends it."""
+    table[first:, column] = np.arange(first + 1, table.shape[0] + 1)
+    table[-1, column] = NONE
+
+
+def grow(w: World) -> World:
+    """Twice the requests and half as many again connections; row numbers stay. Called when run() answers GROW."""
+    st = w.st
+    requests, conns = w.req.shape[0], w.conn.shape[0]
+    req = np.concatenate([w.req, rows(requests, R_SIZE)])
+    chain_free(req, R_NEXT, requests)
+    req[-1, R_NEXT] = st[REQ_FREE]
+    st[REQ_FREE] = requests
+    st[REQ_FREE_N] += requests
+    snap = np.concatenate([w.snap, rows(requests, w.snap.shape[1])])
+    more = conns // 2 + 64
+    conn = np.concatenate([w.conn, rows(more, C_SIZE)])
+    chain_free(conn, C_NEXT, conns)
+    conn[-1, C_NEXT] = st[CONN_FREE]
+    st[CONN_FREE] = conns
+    st[CONN_FREE_N] += more
+    ring = np.zeros(power_of_two(2 * (conns + more) + 2), dtype=np.int64)
+    for i in range(int(st[RING_N])):
+        ring[i] = w.ring[(st[RING_HEAD] + i) % w.ring.size]
+    st[RING_HEAD] = 0
+    events = event_rows(w.slot.shape[0], req.shape[0], w.rates.shape[0], w.group.shape[0])
+    fifo = np.zeros((power_of_two(events), 4), dtype=np.int64)
+    for i in range(int(st[FIFO_N])):
+        fifo[i] = w.fifo[(st[FIFO_HEAD] + i) % w.fifo.shape[0]]
+    st[FIFO_HEAD] = 0
+    heap = rows(events, 4)
+    heap[: w.heap.shape[0]] = w.heap
+    return w._replace(
+        req=req, snap=snap, conn=conn, ring=ring, fifo=fifo, heap=heap,
+        batch=np.concatenate([w.batch, np.zeros(more, dtype=np.int64)]),
+        pending=np.concatenate([w.pending, np.zeros(more, dtype=np.int64)]),
+        tread=np.concatenate([w.tread, np.zeros(more, dtype=np.int64)]),
+    )  # fmt: skip

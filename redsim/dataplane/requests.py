@@ -1,0 +1,242 @@
+"""A request's life: drawn, linked to its slot, carried to the socket, answered, counted, its row reused.
+
+Two interests hold a row: the client's (Z_LIVE, linked in the slot's FIFO) and the server's (Z_SERVER: in flight or in a connection).
+A client that gave up leaves a zombie that the server still reads, executes and answers to nobody: what retry storms are made of.
+"""
+
+from redsim.dataplane.compile import compiled, inlined
+
+from redsim.dataplane.layout import *
+from redsim.dataplane.draws import alias_draw, below, draw_key, draw_size, exponential
+from redsim.dataplane.events import push
+from redsim.dataplane.histogram import COARSE_BITS, FINE_BITS, bit_length, bucket_of
+from redsim.dataplane.ledger import record_request
+
+
+@inlined
+def take_row(w: World):
+    """A free request row; the caller made sure there is one (NEED)."""
+    st = w.st
+    r = st[REQ_FREE]
+    st[REQ_FREE] = w.req[r, R_NEXT]
+    st[REQ_FREE_N] -= 1
+    return r
+
+
+@inlined
+def give_row(w: World, r):
+    """The row may be used again."""
+    st = w.st
+    w.req[r, R_FLAGS] = 0
+    w.req[r, R_NEXT] = st[REQ_FREE]
+    st[REQ_FREE] = r
+    st[REQ_FREE_N] += 1
+
+
+@inlined
+def drop_server_interest(w: World, r):
+    """The server has answered or lost the request."""
+    flags = w.req[r, R_FLAGS] & ~Z_SERVER
+    w.req[r, R_FLAGS] = flags
+    if flags & (Z_LIVE | Z_QUEUED) == 0:
+        give_row(w, r)
+
+
+@compiled
+def drop_client_interest(w: World, r):
+    """Unlink the oldest request of its slot; the row is free unless the server still holds it or it waits unsent."""
+    s = w.req[r, R_SLOT]
+    w.slot[s, S_HEAD] = w.req[r, R_SNEXT]
+    if w.slot[s, S_HEAD] == NONE:
+        w.slot[s, S_TAIL] = NONE
+    flags = w.req[r, R_FLAGS] & ~Z_LIVE
+    w.req[r, R_FLAGS] = flags
+    if flags & (Z_SERVER | Z_QUEUED) == 0:
+        give_row(w, r)
+
+
+@inlined
+def link_to_slot(w: World, s, r):
+    """The newest request of slot `s`."""
+    w.req[r, R_SNEXT] = NONE
+    if w.slot[s, S_TAIL] == NONE:
+        w.slot[s, S_HEAD] = r
+    else:
+        w.req[w.slot[s, S_TAIL], R_SNEXT] = r
+    w.slot[s, S_TAIL] = r
+
+
+@inlined
+def new_request(w: World, g, s, intended):
+    """Draw a command, a key and a value for group `g`; the client's clock starts at `intended`."""
+    group, req, kind = w.group, w.req, w.kind
+    r = take_row(w)
+    row = req[r]
+    if group[g, G_MODE] == TRACE:
+        i = group[g, G_TRACE0] + group[g, G_TRACE_I]
+        k = w.trace[i, 1]
+        row[R_KEY] = w.trace[i, 2]
+        value = w.trace[i, 4]
+    else:
+        n = group[g, G_MIX_N]
+        k = group[g, G_KIND0]
+        if n > 1:
+            k += alias_draw(w.rng, g * RNG_PER_GROUP + RNG_MIX, w.tab, group[g, G_MIX], n)
+        row[R_KEY] = NONE
+        if kind[k, K_SLOTKEY] >= 0:
+            row[R_KEY] = kind[k, K_SLOTKEY]
+        elif kind[k, K_DRAW]:
+            row[R_KEY] = draw_key(w, g)
+        value = 0
+        if kind[k, K_VDIST] >= 0:
+            value = draw_size(w.rng, g * RNG_PER_GROUP + RNG_SIZE, w.tab, w.dist, kind[k, K_VDIST])
+    row[R_KIND] = k
+    row[R_ARG] = value
+    row[R_BYTES] = kind[k, K_REQ_BYTES] + (value_bytes(w, k, value) if value > 0 else 0)
+    row[R_SLOT] = s
+    row[R_INTENDED] = intended
+    row[R_BEGIN] = intended
+    row[R_ATTEMPT] = 0
+    row[R_OWN] = 0
+    row[R_FLAGS] = Z_LIVE
+    row[R_NEXT] = NONE
+    row[R_CONN] = NONE
+    st = w.st
+    group[g, G_OFFERED] += 1
+    group[g, G_AREA] += st[END] - intended
+    window = min(intended // st[WINDOW], st[WINDOWS] - 1)
+    w.offered[window, g] += 1
+    link_to_slot(w, s, r)
+    w.slot[s, S_OUT] += 1
+    return r
+
+
+@inlined
+def value_bytes(w: World, k, value):
+    """RESP bytes of the value arguments: MSET sends one for each key, of about the first one's size."""
+    n = 1
+    v = value
+    while v >= 10:
+        v //= 10
+        n += 1
+    return (5 + n + value) * (w.kind[k, K_NKEYS] if w.kind[k, K_OP] == OP_MSET else 1)
+
+
+@inlined
+def seal(w: World, r):
+    """The answer's last byte left now: snap[r] becomes what was waited for, cause by cause."""
+    held, snap = w.held, w.snap
+    for k in range(WAKE, held.shape[0]):
+        snap[r, k] = held[k] - snap[r, k]
+    w.req[r, R_LEFT] = w.st[NOW]
+
+
+@inlined
+def count_latency(w: World, r, g, start, done):
+    """One answer in the histograms and in the blame of its latency bucket."""
+    st, req = w.st, w.req
+    latency = done - start
+    k = req[r, R_KIND]
+    series = w.kind[k, K_SERIES]
+    length = bit_length(max(latency, 1))
+    coarse = bucket_of(latency, length, COARSE_BITS)
+    window = min(done // st[WINDOW], st[WINDOWS] - 1)
+    w.heat[window, series, coarse] += 1
+    mine = w.smax[window, series]
+    if latency > mine[0]:
+        mine[0] = latency
+    mine[1] += latency
+    if start < st[WARMUP]:
+        return
+    w.hist[series, bucket_of(latency, length, FINE_BITS)] += 1
+    whole = w.smax[st[WINDOWS], series]
+    if latency > whole[0]:
+        whole[0] = latency
+    whole[1] += latency
+    blame = w.blame[g, coarse]
+    retry = req[r, R_BEGIN] - req[r, R_INTENDED] if start == req[r, R_INTENDED] else 0
+    network = req[r, R_ARRIVE] - req[r, R_SENT] + req[r, R_DELIVER] - req[r, R_LEFT]
+    blame[OWN] += req[r, R_OWN]
+    blame[NETWORK] += network
+    blame[RETRY] += retry
+    blame[CLIENT] += latency - retry - network - (req[r, R_LEFT] - req[r, R_ARRIVE])
+    for i in range(WAKE, w.held.shape[0]):
+        blame[i] += w.snap[r, i]
+    w.bsum[g, coarse, 0] += 1
+    w.bsum[g, coarse, 1] += latency
+
+
+@inlined
+def complete(w: World, r, g, start, done):
+    """The client has its answer, the oldest of its slot; `start` is where the group's clock starts."""
+    group, req = w.group, w.req
+    flags = req[r, R_FLAGS]
+    group[g, G_AREA] -= w.st[END] - done
+    group[g, G_LAT_SUM] += done - req[r, R_INTENDED]
+    if flags & Z_BUSY:
+        group[g, G_FAILED] += 1
+        group[g, G_ERR_BUSY] += 1
+    else:
+        group[g, G_COMPLETED] += 1
+        count_latency(w, r, g, start, done)
+    w.slot[req[r, R_SLOT], S_OUT] -= 1
+    drop_client_interest(w, r)
+
+
+@compiled
+def think_until(w: World, g, t):
+    """When a closed-loop client that is done at `t` asks again."""
+    think = w.group[g, G_THINK]
+    if think > 0 and w.group[g, G_THINK_EXP]:
+        return t + int(exponential(w.rng, g * RNG_PER_GROUP + RNG_ARRIVAL) * think)
+    return t + think
+
+
+@compiled
+def retry_or_fail(w: World, r, t, connection_lost):
+    """Attempt `r`, the oldest of its slot, has failed at `t`: try again after a back-off, or give up."""
+    group, req = w.group, w.req
+    s = req[r, R_SLOT]
+    g = w.slot[s, S_GROUP]
+    group[g, G_ERR_CONN if connection_lost else G_ERR_TIMEOUT] += 1
+    attempt = req[r, R_ATTEMPT]
+    if attempt < group[g, G_RETRIES]:
+        backoff = min(group[g, G_CAP], group[g, G_BACKOFF] << min(attempt, 40))
+        stream = g * RNG_PER_GROUP + RNG_JITTER
+        if group[g, G_JITTER] == 1:
+            backoff = below(w.rng, stream, backoff + 1)
+        elif group[g, G_JITTER] == 2:
+            backoff = backoff // 2 + below(w.rng, stream, backoff // 2 + 1)
+        again = take_row(w)
+        for i in range(req.shape[1]):
+            req[again, i] = req[r, i]
+        req[again, R_ATTEMPT] = attempt + 1
+        req[again, R_FLAGS] = Z_LIVE | Z_QUEUED
+        req[again, R_OWN] = 0
+        req[again, R_NEXT] = NONE
+        req[again, R_CONN] = NONE
+        group[g, G_RETRIED] += 1
+        push(w, t + backoff, EV_RETRY, again)
+        drop_client_interest(w, r)
+        return
+    group[g, G_FAILED] += 1
+    group[g, G_AREA] -= w.st[END] - t
+    group[g, G_LAT_SUM] += t - req[r, R_INTENDED]
+    w.slot[s, S_OUT] -= 1
+    drop_client_interest(w, r)
+    if group[g, G_MODE] == CLOSED and w.slot[s, S_OUT] == 0:
+        wait = think_until(w, g, t)
+        push(w, max(wait, t + group[g, G_BACKOFF]) if connection_lost else wait, EV_ISSUE, s)
+
+
+@inlined
+def oldest_deadline(w: World, s, g):
+    """When the oldest request of slot `s` times out."""
+    return w.req[w.slot[s, S_HEAD], R_BEGIN] + w.group[g, G_TIMEOUT]
+
+
+@compiled
+def note_waiting(w: World, r, done):
+    """For the recording of the worst stall."""
+    if w.st[REC_ON] and w.req[r, R_ARRIVE] < w.st[REC_UNTIL]:
+        record_request(w, r, done)

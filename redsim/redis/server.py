@@ -1,0 +1,87 @@
+"""The server as SimPy sees it: the driver of the loop, serverCron, clientsCron.
+
+Mirrors server.c of 7.0: serverCron every 1000/hz ms after the end of the previous run (first after 1 ms); hz doubles while there
+are more than 200 clients per tick (dynamic-hz); jobs of 100 ms by counting runs, so that they stretch under stalls; clientsCron
+visits max(clients/hz, 5) clients.
+
+    SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
+
+Differs: databasesCron's work is part of the fixed cost. Not modelled: active expiry, rehashing, active defrag, forks, save points.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import simpy
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.loop import clients_cron, hold, run
+from redsim.scenario.profile import HostProfile
+from redsim.scenario.redis_conf import RedisConf
+from redsim.units import MS, S
+
+MAX_CLIENTS_PER_CLOCK_TICK = 200  # server.h
+CONFIG_MAX_HZ = 500  # server.h
+CLIENTS_CRON_MIN_ITERATIONS = 5  # server.c
+QUIET_NS = 1_000 * S  # a horizon for a world in which nobody else plans anything
+
+
+class Server:
+    """One node. `world` is replaced when the data plane needs more rows; read it anew after each step.
+
+    state    hz         runs of serverCron per second, now
+             cronloops  runs so far
+             sleepers   called after each return of the data plane with (now_ns,): progress, Ctrl-C
+    """
+
+    def __init__(self, env: simpy.Environment, world: dp.World, conf: RedisConf, profile: HostProfile) -> None:
+        self.env = env
+        self.world = world
+        self.config_hz = max(1, min(int(conf.get("hz")), CONFIG_MAX_HZ))
+        self.is_dynamic_hz = bool(conf.get("dynamic-hz"))
+        self.hz = self.config_hz
+        self.cronloops = 0
+        self.timeout_ns = int(conf.get("timeout")) * S
+        self.cron_ns = profile.costs["cron_ns"].value
+        self.cron_100ms_ns = profile.costs["cron_100ms_ns"].value
+        self.cron_client_ns = profile.costs["cron_client_ns"].value
+        self.on_step: list[Callable[[int], None]] = []
+        self._cursor = 0
+
+    def main(self) -> Generator[simpy.Event, Any, None]:
+        """ae.c:aeMain, as a SimPy process: ends when the loop's clock has passed the end of the run."""
+        st = self.world.st
+        end = int(st[dp.END])
+        while True:
+            horizon = min(self.env.peek(), end)
+            why = run(self.world, min(int(horizon), QUIET_NS if horizon == float("inf") else int(horizon)))
+            if why == dp.GROW:
+                self.world = dp.grow(self.world)
+                continue
+            now = int(st[dp.NOW])
+            yield self.env.timeout(max(0, now - self.env.now))
+            for step in self.on_step:
+                step(now)
+            if why == dp.TIMER:
+                self.server_cron()
+                st[dp.PHASE] = dp.PH_BEFORE_SLEEP
+            elif now >= end:
+                return
+
+    def server_cron(self) -> None:
+        """server.c:serverCron; holds the loop and sets when it is due again."""
+        st = self.world.st
+        self.hz = self.config_hz
+        if self.is_dynamic_hz:
+            while int(st[dp.CLIENTS]) // self.hz > MAX_CLIENTS_PER_CLOCK_TICK and self.hz < CONFIG_MAX_HZ:
+                self.hz = min(2 * self.hz, CONFIG_MAX_HZ)
+        period_ms = 1000 // self.hz
+        ns = self.cron_ns
+        if period_ms >= 100 or self.cronloops % (100 // period_ms) == 0:  # run_with_period(100)
+            ns += self.cron_100ms_ns
+        visits = min(int(st[dp.CLIENTS]), max(int(st[dp.CLIENTS]) // self.hz, CLIENTS_CRON_MIN_ITERATIONS))
+        ns += visits * self.cron_client_ns
+        hold(self.world, dp.CRON, ns)
+        self._cursor = int(clients_cron(self.world, self._cursor, visits, self.timeout_ns))
+        self.cronloops += 1
+        st[dp.CRON_DUE] = int(st[dp.NOW]) + period_ms * MS

@@ -1,0 +1,377 @@
+"""From a Scenario to a World: rows, tables and streams of one server and its clients. Nothing runs here.
+
+check(scenario) makes the plans only, so that `redsim lint` finds every mistake without allocating the keys.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.events import NEVER
+from redsim.redis.networking import loop_costs
+from redsim.rng import generator, stream
+from redsim.run.groups import Plan, Plans, make_plans
+from redsim.run.kinds import Curves, Kind, KindMaker
+from redsim.scenario.errors import ScenarioError
+from redsim.scenario.load import Scenario
+from redsim.scenario.profile import HostProfile
+from redsim.scenario.schema import Dataset, Hiccups
+from redsim.units import MS
+from redsim.workload.arrivals import Rates, plan_rates
+from redsim.workload.keys import KeyChoice, key_choice
+from redsim.workload.tables import Tables, alias_words, mean, sample
+
+STREAMS = ("mix", "keys", "arrivals", "connections", "sizes", "jitter")
+WINDOWS = 200
+JITTER = {"none": 0, "full": 1, "equal": 2}
+
+
+@dataclass
+class Built:
+    """A World and the names of its rows."""
+
+    world: dp.World
+    plans: Plans
+    kinds: list[Kind]  # in row order; the row's group is kind.group
+    series: list[tuple[str, str]]  # (group, command) of each series
+    causes: list[str]  # all rows of held, from OWN on
+    node: str
+    host: str
+    cores: int
+    datasets: dict[str, Dataset]
+
+
+def check(scenario: Scenario) -> None:
+    """Raise ScenarioError for whatever a run would trip over: commands, key types, io-threads of an unknown kind."""
+    node = next(iter(scenario.file.nodes))
+    maker = _maker(scenario, node)
+    make_plans(scenario, maker)
+    _io_threads(scenario, node)
+
+
+def build(scenario: Scenario) -> Built:
+    """Allocate and fill the World of the scenario's one server."""
+    node = next(iter(scenario.file.nodes))
+    maker = _maker(scenario, node)
+    plans = make_plans(scenario, maker)
+    return _Builder(scenario, node, maker, plans).build()
+
+
+def _profile(scenario: Scenario, node: str) -> HostProfile:
+    return scenario.profiles[scenario.file.nodes[node].host]
+
+
+def _maker(scenario: Scenario, node: str) -> KindMaker:
+    profile = _profile(scenario, node)
+    return KindMaker(profile, Tables(), Curves(profile), [])
+
+
+def _io_threads(scenario: Scenario, node: str) -> int:
+    threads = int(scenario.confs[node].get("io-threads"))
+    if threads > 1 and scenario.file.nodes[node].version in ("8.0", "valkey-8.0"):
+        raise ScenarioError(
+            f"{scenario.where('nodes', node, 'version')}: io-threads {threads} with version"
+            f" {scenario.file.nodes[node].version!r}: redsim models the fork-join I/O threads of 6.0 to 7.4 so far; use one of those"
+        )
+    return threads
+
+
+class _Builder:
+    """Holds what the parts of a build share; build() is the only entry."""
+
+    def __init__(self, scenario: Scenario, node: str, maker: KindMaker, plans: Plans) -> None:
+        self.scenario, self.node, self.maker, self.plans = scenario, node, maker, plans
+        self.file = scenario.file
+        self.profile = _profile(scenario, node)
+        self.tables = maker.tables
+        self.kinds: list[Kind] = []
+        self.series: list[tuple[str, str]] = []
+        host = self.file.hosts[self.file.nodes[node].host]
+        self.cores = host.cores or self.profile.cores
+        self.hiccups: Hiccups | None = None
+        if isinstance(host.hiccups, Hiccups):
+            self.hiccups = host.hiccups
+        elif host.hiccups == "profile":
+            self.hiccups = Hiccups.model_construct(
+                every=self.profile.hiccup_every_ns, table=list(self.profile.hiccup_table_ns)
+            )
+
+    def build(self) -> Built:
+        lookup = self.maker.curves.number("lookup")
+        dataset, keys = self._datasets()
+        group, slot, thread = self._groups(dataset)
+        kind = self._kind_rows(group)
+        cost = self._costs(group, lookup)
+        rates = self._rates()
+        world = self._world(dataset, keys, group, slot, thread, kind, cost, rates)
+        fixed = ["own service", "network", "client", "earlier attempts", "wake-up", "poll", "reading other clients",
+                 "writing other replies", "serverCron", "accepting connections", "host hiccup", "io-threads fork and join"]  # fmt: skip
+        return Built(world, self.plans, self.kinds, self.series, fixed + self.maker.causes, self.node,
+                     self.file.nodes[self.node].host, self.cores, self.plans.datasets)  # fmt: skip
+
+    # ---- data sets
+
+    def _datasets(self) -> tuple[dp.I64, dict[str, np.ndarray]]:
+        names = list(self.plans.datasets)
+        total = sum(self.plans.datasets[n].keys for n in names)
+        aggregates = any(self.plans.datasets[n].type != "string" for n in names)
+        expires = {k.row[dp.K_DATASET] for p in self.plans.plans for k in p.kinds if k.row[dp.K_TTL] > 0}
+        kv = np.zeros(max(total, 1), dtype=np.int32)
+        ke = np.zeros(max(total, 1) if aggregates else 1, dtype=np.int32)
+        rows = dp.rows(max(len(names), 1), dp.D_SIZE)
+        base = 0
+        for i, name in enumerate(names):
+            data = self.plans.datasets[name]
+            rng = generator(self.file.seed, "dataset", name)
+            end = base + data.keys
+            row = rows[i]
+            row[dp.D_BASE], row[dp.D_N], row[dp.D_LIVE] = base, data.keys, data.keys
+            row[dp.D_STRING] = int(data.type == "string")
+            row[dp.D_EBYTES], row[dp.D_KEYBYTES] = mean(data.value_bytes), mean(data.key_bytes)
+            row[dp.D_EXPIRES] = int(i in expires)
+            if data.type == "string":
+                kv[base:end] = _fill(data.value_bytes, data.keys, rng)
+            else:
+                ke[base:end] = np.maximum(_fill(data.elements, data.keys, rng), 1)
+            if data.present < 1:
+                absent = rng.random(data.keys) >= data.present
+                kv[base:end][absent] = dp.NODATA
+                row[dp.D_LIVE] = data.keys - int(absent.sum())
+            base = end
+        kx = np.zeros(max(total, 1) if expires else 1, dtype=np.int64)
+        return rows, {"kv": kv, "ke": ke, "kx": kx, "ka": np.zeros(max(total, 1), dtype=np.uint32)}
+
+    # ---- groups, slots, threads
+
+    def _groups(self, dataset: dp.I64) -> tuple[dp.I64, dp.I64, dp.I64]:
+        group = dp.rows(max(len(self.plans.plans), 1), dp.G_SIZE)
+        slots, threads = [], []
+        for g, plan in enumerate(self.plans.plans):
+            row = group[g]
+            row[dp.G_SLOT0], row[dp.G_SLOTS] = sum(len(s) for s in slots), plan.connections
+            row[dp.G_THREAD0] = len(threads)
+            self._group_load(row, plan)
+            self._group_network(row, plan)
+            self._group_keys(row, plan, dataset)
+            threads += self._threads(row, plan)
+            slots.append(self._slots(g, row, plan, len(threads)))
+        if not self.plans.plans:
+            group[0, dp.G_NEXT_NS] = NEVER
+        slot = np.concatenate(slots) if slots else dp.rows(1, dp.S_SIZE)
+        thread = np.array(threads, dtype=np.int64) if threads else dp.rows(1, dp.T_SIZE)
+        return group, slot, thread
+
+    def _group_load(self, row: dp.I64, plan: Plan) -> None:
+        load, end = plan.group, self.file.duration
+        row[dp.G_PIPE] = load.pipeline
+        row[dp.G_BATCH] = 1
+        row[dp.G_NEXT_NS] = NEVER
+        row[dp.G_MEAN_PS] = NEVER
+        row[dp.G_LEFT] = load.requests if load.requests is not None else dp.NONE
+        row[dp.G_START], row[dp.G_STOP] = load.start, load.stop if load.stop is not None else end
+        row[dp.G_TIMEOUT] = load.timeout or 0
+        row[dp.G_RECONNECT] = int(load.on_timeout == "reconnect")
+        row[dp.G_RETRIES], row[dp.G_BACKOFF], row[dp.G_CAP] = load.retries.max, load.retries.backoff, load.retries.cap
+        row[dp.G_JITTER] = JITTER[load.retries.jitter]
+        if plan.trace is not None:
+            row[dp.G_MODE], row[dp.G_PIPE] = dp.TRACE, 1
+            row[dp.G_TRACE_N], row[dp.G_TRACE_SPAN] = len(plan.trace), max(plan.span_ns, 1)
+            row[dp.G_TRACE_LOOP] = int(load.arrivals.trace is not None and load.arrivals.trace.loop)
+        elif load.arrivals.closed is not None:
+            row[dp.G_MODE] = dp.CLOSED
+            row[dp.G_THINK] = load.arrivals.closed.think
+            row[dp.G_THINK_EXP] = int(load.arrivals.closed.think_is == "exponential")
+        else:
+            row[dp.G_MODE] = dp.OPEN
+            assert load.arrivals.open is not None
+            opened = load.arrivals.open
+            row[dp.G_POISSON] = int(opened.process == "poisson" and opened.bursts is None)
+            if opened.rate_per_s is not None:
+                row[dp.G_MEAN_PS] = round(1e12 * load.pipeline / opened.rate_per_s)
+            if opened.bursts is not None:
+                row[dp.G_BATCH] = max(1, opened.bursts.size // load.pipeline)
+                row[dp.G_MEAN_PS] = opened.bursts.every * 1000
+
+    def _group_network(self, row: dp.I64, plan: Plan) -> None:
+        client = self.profile.client
+        load = plan.group
+        rtt = load.rtt if load.rtt is not None else self.profile.loopback_rtt_ns
+        row[dp.G_NET] = max(rtt // 2, 1)
+        row[dp.G_PS_PER_BYTE] = 8 * 10**12 // load.bandwidth if load.bandwidth else 0
+        row[dp.G_LOCAL] = int(load.rtt is None)
+        row[dp.G_MEASURE] = int(load.station.kind == "redis-benchmark")
+        if load.station.kind == "ample":
+            row[dp.G_SEND], row[dp.G_RECV] = client["ample_send_ns"].value, client["ample_recv_ns"].value
+            if not load.bandwidth:
+                row[dp.G_SHIFT] = row[dp.G_SEND] + row[dp.G_NET]
+
+    def _group_keys(self, row: dp.I64, plan: Plan, dataset: dp.I64) -> None:
+        row[dp.G_DATASET] = dp.NONE
+        choice = KeyChoice(dp.POP_UNIFORM)
+        if plan.dataset is not None:
+            d = list(self.plans.datasets).index(plan.dataset)
+            row[dp.G_DATASET] = d
+            if plan.group.keys is not None and dataset[d, dp.D_N] > 0:
+                choice = key_choice(plan.group.keys.popularity, int(dataset[d, dp.D_N]), self.tables)
+        elif plan.trace is not None and self.plans.datasets:
+            row[dp.G_DATASET] = max(plan.kinds[0].row[dp.K_DATASET], 0)
+        row[dp.G_POP], row[dp.G_POP_N] = choice.kind, choice.buckets
+        row[dp.G_POP_ARG], row[dp.G_POP_ARG2] = choice.arg, choice.arg2
+
+    def _threads(self, row: dp.I64, plan: Plan) -> list[dp.I64]:
+        station, client = plan.group.station, self.profile.client
+        if station.kind == "ample":
+            return []
+        row[dp.G_THREADS] = station.threads
+        prefix = "benchmark" if station.kind == "redis-benchmark" else "loop"
+        one = np.zeros(dp.T_SIZE, dtype=np.int64)
+        one[[dp.T_RHEAD, dp.T_RTAIL, dp.T_WHEAD, dp.T_WTAIL]] = dp.NONE
+        one[dp.T_SEND], one[dp.T_RECV] = client[f"{prefix}_send_ns"].value, client[f"{prefix}_recv_ns"].value
+        one[dp.T_EACH] = client[f"{prefix}_each_ns"].value
+        one[dp.T_POLL], one[dp.T_WAKE] = client["loop_poll_ns"].value, client["loop_wake_ns"].value
+        one[dp.T_SEND_PS] = one[dp.T_RECV_PS] = client["bytes_ps"].value
+        return [one.copy() for _ in range(station.threads)]
+
+    def _slots(self, g: int, row: dp.I64, plan: Plan, threads: int) -> dp.I64:
+        slot = dp.rows(plan.connections, dp.S_SIZE)
+        slot[:, dp.S_GROUP] = g
+        none = [dp.S_CONN, dp.S_THREAD, dp.S_HEAD, dp.S_TAIL, dp.S_WHEAD, dp.S_WTAIL, dp.S_RQ_NEXT, dp.S_WQ_NEXT]
+        slot[:, none] = dp.NONE
+        if row[dp.G_THREADS]:
+            slot[:, dp.S_THREAD] = row[dp.G_THREAD0] + np.arange(plan.connections) % row[dp.G_THREADS]
+        slot[:, dp.S_STATE] = dp.UP if plan.group.start == 0 and not plan.is_cli else dp.DOWN
+        return slot
+
+    # ---- kinds, costs, rates
+
+    def _kind_rows(self, group: dp.I64) -> dp.I64:
+        for g, plan in enumerate(self.plans.plans):
+            group[g, dp.G_KIND0], group[g, dp.G_MIX_N] = len(self.kinds), len(plan.kinds)
+            if len(plan.kinds) > 1 and plan.trace is None:
+                group[g, dp.G_MIX] = self.tables.add(alias_words(np.array([k.weight for k in plan.kinds])))
+            for kind in plan.kinds:
+                name = (plan.name, kind.name)
+                if name not in self.series:
+                    self.series.append(name)
+                kind.row[dp.K_SERIES] = self.series.index(name)
+                self.kinds.append(kind)
+        if not self.kinds:
+            return dp.rows(1, dp.K_SIZE)
+        return np.stack([k.row for k in self.kinds])
+
+    def _costs(self, group: dp.I64, lookup: int) -> dp.I64:
+        cost = loop_costs(
+            self.profile, self.scenario.confs[self.node], self.file.nodes[self.node].version,
+            _io_threads(self.scenario, self.node), self.cores,
+        )  # fmt: skip
+        cost[dp.LOOKUP_CURVE] = lookup
+        cost[dp.NEED] = int((group[:, dp.G_BATCH] * group[:, dp.G_PIPE]).max()) + 2
+        cost[dp.RETRYING] = int((group[:, dp.G_RETRIES] > 0).any())
+        if self.hiccups is not None:
+            cost[dp.HICCUP_MEAN_NS] = self.hiccups.every
+            cost[dp.HICCUP_DIST] = self.tables.weighted(
+                [length for length, _ in self.hiccups.table], [weight for _, weight in self.hiccups.table]
+            )
+        return cost
+
+    def _rates(self) -> Rates:
+        rates = Rates()
+        for g, plan in enumerate(self.plans.plans):
+            if plan.group.arrivals.open is not None and plan.trace is None:
+                plan_rates(rates, g, plan.group.arrivals.open, plan.group, self.file.duration)
+        return rates
+
+    # ---- the world
+
+    def _world(self, dataset, keys, group, slot, thread, kind, cost, rates: Rates) -> dp.World:  # type: ignore[no-untyped-def]
+        file = self.file
+        causes = dp.CAUSE0 + len(self.maker.causes)
+        conns = slot.shape[0] + 64
+        requests = dp.power_of_two(max(4 * int(cost[dp.NEED]), 2 * int((group[:, dp.G_SLOTS] * group[:, dp.G_PIPE]).sum()), 1024))
+        window = file.window or max(file.duration // WINDOWS, 10 * MS)
+        windows = -(-file.duration // window)
+        series = max(len(self.series), 1)
+        st = np.zeros(dp.ST_SIZE, dtype=np.int64)
+        st[dp.END], st[dp.WARMUP], st[dp.WINDOW], st[dp.WINDOWS] = file.duration, file.warmup, window, windows
+        st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW]] = dp.NONE
+        st[dp.CRON_DUE] = MS
+        st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
+        seeds = [stream(file.seed, p.name, s) for p in self.plans.plans or [None] for s in STREAMS if p is not None]
+        seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
+        seeds += [stream(file.seed, "host.cpu", "hiccup-gap"), stream(file.seed, "host.cpu", "hiccup-length")]
+        events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + 512, group.shape[0])
+        world = dp.World(
+            st=st, cost=cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
+            req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(requests, causes), kind=kind, dataset=dataset,
+            thread=thread, held=np.zeros(causes, dtype=np.int64), heldp=np.zeros(causes, dtype=np.int64),
+            log=dp.rows(dp.LOG_SIZE, 2), ring=np.zeros(dp.power_of_two(2 * conns + 2), dtype=np.int64),
+            batch=np.zeros(conns + 1, dtype=np.int64), pending=np.zeros(conns, dtype=np.int64),
+            tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
+            rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,
+            kv=keys["kv"], ke=keys["ke"], kx=keys["kx"], ka=keys["ka"],
+            hist=dp.rows(series, dp.FINE_BUCKETS),
+            heat=np.zeros((windows, series, dp.COARSE_BUCKETS), dtype=np.int32),
+            blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes), dtype=np.int64),
+            bsum=np.zeros((group.shape[0], dp.COARSE_BUCKETS, 2), dtype=np.int64),
+            smax=np.zeros((windows + 1, series, 2), dtype=np.int64),
+            slow=dp.rows(max(int(cost[dp.SLOW_MAX]), 1), 6), stalls=dp.rows(dp.STALLS_MAX, 6),
+            segs=dp.rows(dp.SEGS_MAX, 4), recs=dp.rows(dp.RECS_MAX, 4), trace=self._trace(group, dataset),
+            rates=np.array(rates.rows or [(0, 0, 0, 0)], dtype=np.int64), offered=dp.rows(windows, group.shape[0]),
+            lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64), live=dp.rows(group.shape[0], 2),
+        )  # fmt: skip
+        dp.chain_free(world.req, dp.R_NEXT, 0)
+        dp.chain_free(world.conn, dp.C_NEXT, 0)
+        st[dp.REQ_FREE_N], st[dp.CONN_FREE_N] = requests, conns
+        self._connect(world)
+        self._first_events(world, rates)
+        return world
+
+    def _trace(self, group: dp.I64, dataset: dp.I64) -> dp.I64:
+        """All traces behind each other, kinds and keys as global rows."""
+        parts, offset = [], 0
+        for g, plan in enumerate(self.plans.plans):
+            if plan.trace is None:
+                continue
+            trace = plan.trace.copy()
+            kinds = trace[:, 1] + group[g, dp.G_KIND0]
+            of_kind = np.array([k.row[dp.K_DATASET] for k in self.kinds])[kinds]
+            trace[:, 2] = np.where((trace[:, 2] >= 0) & (of_kind >= 0), trace[:, 2] + dataset[of_kind, dp.D_BASE], dp.NONE)
+            trace[:, 1] = kinds
+            group[g, dp.G_TRACE0] = offset
+            offset += len(trace)
+            parts.append(trace)
+        return np.concatenate(parts) if parts else dp.rows(1, 5)
+
+    def _connect(self, w: dp.World) -> None:
+        """Clients that are there from the start are connected before it, up to maxclients; the rest connect at first use."""
+        st, slot, conn = w.st, w.slot, w.conn
+        for s in np.flatnonzero(slot[:, dp.S_STATE] == dp.UP):
+            if st[dp.CLIENTS] >= w.cost[dp.MAXCLIENTS]:
+                slot[s, dp.S_STATE] = dp.DOWN
+                continue
+            c = int(st[dp.CONN_FREE])
+            st[dp.CONN_FREE] = conn[c, dp.C_NEXT]
+            st[dp.CONN_FREE_N] -= 1
+            st[dp.CLIENTS] += 1
+            conn[c] = 0
+            conn[c, [dp.C_HEAD, dp.C_TAIL, dp.C_RHEAD, dp.C_RTAIL, dp.C_NEXT]] = dp.NONE
+            conn[c, dp.C_SLOT], conn[c, dp.C_GROUP] = s, slot[s, dp.S_GROUP]
+            conn[c, dp.C_FLAGS], conn[c, dp.C_LIVE] = dp.F_ACCEPTED, 1
+            slot[s, dp.S_CONN] = c
+
+    def _first_events(self, w: dp.World, rates: Rates) -> None:
+        """What is planned before the start: groups beginning, rates changing. In time order, so the FIFO takes them."""
+        planned = [(int(w.group[g, dp.G_START]), dp.EV_START, g) for g in range(len(self.plans.plans))]
+        planned += [(at, dp.EV_RATE, row) for at, row in rates.planned]
+        for i, (at, what, arg) in enumerate(sorted(planned, key=lambda p: p[0])):
+            w.fifo[i] = (at, i, what, arg)
+        w.st[dp.FIFO_N] = w.st[dp.SEQ] = len(planned)
+
+
+def _fill(size, count: int, rng: np.random.Generator) -> np.ndarray:  # type: ignore[no-untyped-def]
+    if size.constant is not None:
+        return np.int32(min(size.constant, 2**31 - 1))  # type: ignore[return-value]
+    return np.minimum(sample(size, count, rng), 2**31 - 1)
+
+
