@@ -5,11 +5,13 @@ so compiled code gets the address of a table of (address, rows) and builds the a
 World outlives every call. In plain Python a World is just the named tuple it looks like.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen
 from numba.core.datamodel import models
 from numba.core.imputils import lower_getattr_generic
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
@@ -17,6 +19,9 @@ from numba.extending import NativeValue, register_model, typeof_impl, unbox
 from numba.np.arrayobj import make_array, populate_array
 
 from redsim.dataplane.layout import WIDTHS, World
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class WorldType(types.Type):
@@ -93,6 +98,40 @@ def _array(context: Any, builder: Any, _type: Any, value: Any, name: str) -> Any
     return array._getvalue()
 
 
-compiled = njit(_nrt=False)
-inlined = njit(_nrt=False, forceinline=True)
-entry = njit(_nrt=False, cache=True)
+_PARTS: set[str] = set()
+
+
+def _finalize(library: CPUCodeLibrary) -> None:
+    """A part is linked as it is into what calls it; only an entry is optimised and turned into machine code. Numba would do both for
+    every part with all it calls: a minute and a half instead of a quarter of one."""
+    if library.name not in _PARTS:
+        _numba_finalize(library)
+        return
+    for other in dict.fromkeys(library._linking_libraries):
+        library._final_module.link_in(other._get_module_for_linking(), preserve=True)
+    library._finalize_dynamic_globals()
+    library._finalized = True
+
+
+def _set_env(codegen: JITCPUCodegen, name: str, env: Any) -> None:
+    """Parts have no address to put an environment at, and need none: they never call back into Python."""
+    if codegen._engine.is_symbol_defined(name):
+        _numba_set_env(codegen, name, env)
+
+
+_numba_finalize, _numba_set_env = CPUCodeLibrary.finalize, JITCPUCodegen.set_env
+CPUCodeLibrary.finalize, JITCPUCodegen.set_env = _finalize, _set_env
+
+
+def _part(**options: bool) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        function.__qualname__ = f"redsim.dataplane.{function.__name__}"
+        _PARTS.add(function.__qualname__)
+        return njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
+
+    return decorate
+
+
+compiled = _part()  # called by compiled code only
+inlined = _part(forceinline=True)  # the same, on the hot path
+entry = njit(_nrt=False, cache=True)  # called from Python
