@@ -6,7 +6,7 @@ Differs: a client behind an `ample` station learns of its answer without an even
 Not modelled: socket buffers that fill, packet loss, TLS.
 """
 
-from redsim.dataplane.compile import compiled, inlined
+from redsim.dataplane.compile import compiled
 
 from redsim.dataplane.draws import below, exponential
 from redsim.dataplane.events import NEVER, next_time, pop, push
@@ -23,7 +23,7 @@ from redsim.dataplane.requests import (
 )
 
 
-@inlined
+@compiled
 def ring_push(w: World, c):
     """Connection `c` (NONE: the listening socket) is ready for the next poll."""
     st = w.st
@@ -31,7 +31,7 @@ def ring_push(w: World, c):
     st[RING_N] += 1
 
 
-@inlined
+@compiled
 def make_ready(w: World, c):
     """Put connection `c` in the ready ring once."""
     flags = w.conn[c, C_FLAGS]
@@ -40,7 +40,7 @@ def make_ready(w: World, c):
         ring_push(w, c)
 
 
-@inlined
+@compiled
 def arrive(w: World, head, t):
     """The chain of requests from `head` reaches the server's socket at `t`."""
     st, req, conn, snap = w.st, w.req, w.conn, w.snap
@@ -74,7 +74,7 @@ def arrive(w: World, head, t):
     make_ready(w, c)
 
 
-@inlined
+@compiled
 def leave_client(w: World, g, s, head, t):
     """Arrival time of a chain that leaves the client at `t`: propagation, then the link's serialisation, in order."""
     group, req = w.group, w.req
@@ -164,7 +164,7 @@ def submit(w: World, g, s, head, tail, t):
         push(w, t + w.group[g, G_NET], EV_SYN, s)
 
 
-@inlined
+@compiled
 def draw_batch(w: World, g, s, t):
     """(head, tail) of a pipeline of new requests for slot `s`, fewer if the group's total is nearly used up."""
     group, req = w.group, w.req
@@ -181,7 +181,7 @@ def draw_batch(w: World, g, s, t):
     return head, tail
 
 
-@inlined
+@compiled
 def issue(w: World, g, s, t):
     """A closed-loop slot asks again at `t` (not before now)."""
     group, st = w.group, w.st
@@ -242,7 +242,7 @@ def open_arrival(w: World, g, t):
     next_arrival(w, g)
 
 
-@inlined
+@compiled
 def next_event_ns(w: World):
     """When the outside world next does something: (time, open group or NONE)."""
     t = next_time(w)
@@ -255,7 +255,7 @@ def next_event_ns(w: World):
     return t, source
 
 
-@inlined
+@compiled
 def admit(w: World):
     """Everything the clients do up to now. False: rows ran out; grow and call again."""
     st = w.st

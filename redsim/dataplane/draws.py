@@ -49,7 +49,7 @@ def exponential(rng, i):
     return -(2.0 * t * series + e * _LN2)
 
 
-@inlined
+@compiled
 def alias_draw(rng, i, tab, offset, n):
     """Row of an alias table of n rows at `offset`: pairs (threshold out of 2**32, alias)."""
     u = next_u64(rng, i)

@@ -13,7 +13,7 @@ from redsim.dataplane.draws import draw_key, draw_size
 from redsim.dataplane.layout import *
 
 
-@inlined
+@compiled
 def curve_ns(curve, c, n):
     """Total ns of curve `c` at `n` elements: linear between powers of two; 0 without a curve or elements."""
     if c < 0 or n <= 0:
@@ -41,7 +41,7 @@ def bulk(n):
     return 5 + digits(n) + n
 
 
-@inlined
+@compiled
 def forget(w: World, d, key):
     """The key is gone."""
     w.kv[key] = NODATA
@@ -50,7 +50,7 @@ def forget(w: World, d, key):
         w.kx[key] = 0
 
 
-@inlined
+@compiled
 def create(w: World, d, key, size):
     """The key exists with a value of `size` bytes (whole value of a string, 0 for an aggregate) and no expiry."""
     if w.kv[key] == NODATA:
@@ -60,7 +60,7 @@ def create(w: World, d, key, size):
         w.kx[key] = 0
 
 
-@inlined
+@compiled
 def lookup(w: World, d, key):
     """db.c:lookupKey: True if the key is there; one past its time is deleted (lazy expiry); the access is noted."""
     if w.kv[key] == NODATA:
@@ -82,7 +82,7 @@ def database_keys(w: World):
     return total
 
 
-@inlined
+@compiled
 def elements(w: World, d, key):
     """Elements of an aggregate; 1 for a string."""
     return 1 if w.dataset[d, D_STRING] else np.int64(w.ke[key])
@@ -157,7 +157,7 @@ def many_keys(w: World, r, op, k, d, key):
     return ns, reply
 
 
-@inlined
+@compiled
 def draw_value(w: World, g, k):
     """Bytes of a value written by kind `k`."""
     return draw_size(w.rng, g * RNG_PER_GROUP + RNG_SIZE, w.tab, w.dist, w.kind[k, K_VDIST])
@@ -247,7 +247,7 @@ def database_command(w: World, r, op, k):
     return ns, 5
 
 
-@inlined
+@compiled
 def run_command(w: World, r):
     """(ns inside the command's function, reply bytes) of request `r`, executed now."""
     kind, st = w.kind, w.st

@@ -151,6 +151,7 @@ class World(NamedTuple):
     trace: I64  # [commands in traces, 5]: time, kind, key, connection, value bytes
     rates: I64  # [rate changes, 4]: group, mean ps, mean stay ns (0: for good), next row
     offered: I64  # [windows, groups]: requests by window of their intended time
+    stallsum: I64  # [causes, 3]: count, total ns, longest ns of all stalls, also those beyond STALLS_MAX
     lanes: I64  # [I/O threads]: scratch
     live: I64  # [groups, 2]: scratch of live_requests()
 
@@ -170,7 +171,7 @@ _TABLES: dict[int, tuple[I64, I64]] = {}
 WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
-    "recs": 4, "trace": 5, "rates": 4, "live": 2,
+    "recs": 4, "trace": 5, "rates": 4, "live": 2, "stallsum": 3,
 }  # fmt: skip
 
 

@@ -4,13 +4,13 @@
 arrival; what `held` grew by until its answer left is what it waited for, cause by cause, exactly.
 """
 
-from redsim.dataplane.compile import compiled, inlined
+from redsim.dataplane.compile import compiled
 
 from redsim.dataplane.draws import draw_size, exponential
 from redsim.dataplane.layout import *
 
 
-@inlined
+@compiled
 def charge(w: World, cause, ns):
     """The main thread works `ns` more for `cause`."""
     st, log = w.st, w.log
@@ -44,7 +44,7 @@ def idle_until(w: World, t):
         st[LOG_N] = n + 1
 
 
-@inlined
+@compiled
 def held_at(w: World, a, row):
     """snap[row] = held as of time `a`, between the last admission pointer and now; pointers only move forward."""
     st, log, heldp, snap = w.st, w.log, w.heldp, w.snap
@@ -63,7 +63,7 @@ def held_at(w: World, a, row):
         snap[row, log[i, 1]] += a - t
 
 
-@inlined
+@compiled
 def forget_log(w: World):
     """All arrivals up to now are admitted: the pointer jumps to now."""
     st = w.st
@@ -118,6 +118,10 @@ def stall(w: World, cause, start, kind, key):
         row = w.stalls[n]
         row[0], row[1], row[2], row[3], row[4], row[5] = start, ns, cause, kind, NONE, key
         st[STALL_ROW] = n
+    total = w.stallsum[cause]
+    total[0] += 1
+    total[1] += ns
+    total[2] = max(total[2], ns)
     if ns > st[REC_WORST]:
         st[REC_WORST] = ns
         st[REC_FROM], st[REC_TO], st[REC_CAUSE], st[REC_KIND] = start, st[NOW], cause, kind

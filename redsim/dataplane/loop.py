@@ -11,7 +11,7 @@ Differs: with I/O threads the first command's parsing is charged to the main thr
 Not modelled: AOF and replication steps of before_sleep, TLS, a client socket whose buffer is full.
 """
 
-from redsim.dataplane.compile import compiled, entry, inlined
+from redsim.dataplane.compile import compiled, entry
 
 from redsim.dataplane.clients import admit, enqueue, free_conn, issue, make_ready, next_event_ns, ring_push
 from redsim.dataplane.events import push
@@ -59,7 +59,7 @@ def run(w: World, until):
             return GROW
 
 
-@inlined
+@compiled
 def poll(w: World):
     """ae_epoll.c:aeApiPoll: every ready client in the order it became ready; with none, sleep."""
     st, cost, conn = w.st, w.cost, w.conn
@@ -81,7 +81,7 @@ def poll(w: World):
     return True
 
 
-@inlined
+@compiled
 def fill_batch(w: World):
     """The batch is the whole ready ring, less those whose bytes an earlier read took along."""
     st, conn = w.st, w.conn
@@ -133,7 +133,7 @@ def sleep(w: World, until):
     return NONE
 
 
-@inlined
+@compiled
 def file_events(w: World):
     """Every ready client of the batch in turn: read, execute its whole pipeline, then go on writing what it is owed."""
     st, cost, conn = w.st, w.cost, w.conn
@@ -195,7 +195,7 @@ def read_query_from_client(w: World, c, threaded_ns):
         segment(w, READ, start, start + max(ns, 0), c)
 
 
-@inlined
+@compiled
 def read_size(w: World, c):
     """How much one read asks for: 16 KiB into a fresh buffer, what fits into one that has grown, a big argument whole."""
     conn = w.conn
@@ -212,7 +212,7 @@ def read_size(w: World, c):
     return alloc - qb
 
 
-@inlined
+@compiled
 def own_read(w: World, c, ns):
     """The read that brought a request's bytes is its own service, not waiting."""
     req = w.req
@@ -225,7 +225,7 @@ def own_read(w: World, c, ns):
         r = req[r, R_NEXT]
 
 
-@inlined
+@compiled
 def process_input_buffer(w: World, c):
     """networking.c:processInputBuffer: complete commands back to back; stops at a script that has become busy."""
     conn, req = w.conn, w.req
@@ -242,7 +242,7 @@ def process_input_buffer(w: World, c):
             return
 
 
-@inlined
+@compiled
 def call(w: World, c, r):
     """server.c:call and what surrounds it: parse, checks, the command's own function, the reply into the client's buffer."""
     st, cost, req, kind = w.st, w.cost, w.req, w.kind
@@ -281,7 +281,7 @@ def call(w: World, c, r):
     add_reply(w, c, r)
 
 
-@inlined
+@compiled
 def add_reply(w: World, c, r):
     """networking.c:addReply: the first pending byte puts the client at the head of the pending-write list."""
     conn, req, st = w.conn, w.req, w.st
@@ -401,7 +401,7 @@ def busy_script(w: World):
 # ---- before_sleep ------------------------------------------------------------------------------------------------
 
 
-@inlined
+@compiled
 def before_sleep(w: World):
     """server.c:beforeSleep. The order is the model: threaded reads, (fast expire, AOF: later capabilities), all replies."""
     st = w.st
@@ -453,7 +453,7 @@ def execute_threaded_reads(w: World):
     return True
 
 
-@inlined
+@compiled
 def handle_clients_with_pending_writes(w: World):
     """networking.c: all replies, last client first; with I/O threads if at least 2 * io-threads clients wait."""
     st, cost, conn = w.st, w.cost, w.conn
@@ -510,7 +510,7 @@ def threaded_writes(w: World):
     st[PENDING_N] = 0
 
 
-@inlined
+@compiled
 def write_to_client(w: World, c):
     """networking.c:writeToClient: one write of at most 64 KiB."""
     cost = w.cost
@@ -520,7 +520,7 @@ def write_to_client(w: World, c):
     sent_to_client(w, c, size, ns)
 
 
-@inlined
+@compiled
 def wake_peer(w: World, c):
     """A client thread on this host that sleeps is woken by the write, at the writer's expense."""
     s = w.conn[c, C_SLOT]
@@ -534,7 +534,7 @@ def wake_peer(w: World, c):
     return w.cost[WAKE_PEER_NS]
 
 
-@inlined
+@compiled
 def sent_to_client(w: World, c, size, ns):
     """`size` bytes left in a write that took `ns` and ends now: the replies that are whole are answered."""
     st, conn, req = w.st, w.conn, w.req
@@ -565,7 +565,7 @@ def sent_to_client(w: World, c, size, ns):
         conn[c, C_FLAGS] &= ~F_WANT_WRITE
 
 
-@inlined
+@compiled
 def answer(w: World, c, r):
     """The last byte of the reply to `r` left now."""
     st, req, group, slot = w.st, w.req, w.group, w.slot
@@ -600,13 +600,13 @@ def answer(w: World, c, r):
         issue_later(w, g, s, done)
 
 
-@inlined
+@compiled
 def conn_of(w: World, s):
     """The connection slot `s` uses now."""
     return w.slot[s, S_CONN]
 
 
-@inlined
+@compiled
 def issue_later(w: World, g, s, done):
     """A closed-loop client has all its answers at `done`."""
     issue(w, g, s, think_until(w, g, done))

@@ -33,7 +33,7 @@ def give_row(w: World, r):
     st[REQ_FREE_N] += 1
 
 
-@inlined
+@compiled
 def drop_server_interest(w: World, r):
     """The server has answered or lost the request."""
     flags = w.req[r, R_FLAGS] & ~Z_SERVER
@@ -55,7 +55,7 @@ def drop_client_interest(w: World, r):
         give_row(w, r)
 
 
-@inlined
+@compiled
 def link_to_slot(w: World, s, r):
     """The newest request of slot `s`."""
     w.req[r, R_SNEXT] = NONE
@@ -66,7 +66,7 @@ def link_to_slot(w: World, s, r):
     w.slot[s, S_TAIL] = r
 
 
-@inlined
+@compiled
 def new_request(w: World, g, s, intended):
     """Draw a command, a key and a value for group `g`; the client's clock starts at `intended`."""
     group, req, kind = w.group, w.req, w.kind
@@ -111,7 +111,7 @@ def new_request(w: World, g, s, intended):
     return r
 
 
-@inlined
+@compiled
 def value_bytes(w: World, k, value):
     """RESP bytes of the value arguments: MSET sends one for each key, of about the first one's size."""
     n = 1
@@ -122,7 +122,7 @@ def value_bytes(w: World, k, value):
     return (5 + n + value) * (w.kind[k, K_NKEYS] if w.kind[k, K_OP] == OP_MSET else 1)
 
 
-@inlined
+@compiled
 def seal(w: World, r):
     """The answer's last byte left now: snap[r] becomes what was waited for, cause by cause."""
     held, snap = w.held, w.snap
@@ -131,7 +131,7 @@ def seal(w: World, r):
     w.req[r, R_LEFT] = w.st[NOW]
 
 
-@inlined
+@compiled
 def count_latency(w: World, r, g, start, done):
     """One answer in the histograms and in the blame of its latency bucket."""
     st, req = w.st, w.req
@@ -166,7 +166,7 @@ def count_latency(w: World, r, g, start, done):
     w.bsum[g, coarse, 1] += latency
 
 
-@inlined
+@compiled
 def complete(w: World, r, g, start, done):
     """The client has its answer, the oldest of its slot; `start` is where the group's clock starts."""
     group, req = w.group, w.req
@@ -229,7 +229,7 @@ def retry_or_fail(w: World, r, t, connection_lost):
         push(w, max(wait, t + group[g, G_BACKOFF]) if connection_lost else wait, EV_ISSUE, s)
 
 
-@inlined
+@compiled
 def oldest_deadline(w: World, s, g):
     """When the oldest request of slot `s` times out."""
     return w.req[w.slot[s, S_HEAD], R_BEGIN] + w.group[g, G_TIMEOUT]

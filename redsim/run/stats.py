@@ -121,12 +121,19 @@ def stalls_frame(built: Built, w: dp.World) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["start_s", "node", "event", "duration_us", "because"])
 
 
-def stall_totals(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """stalls.<event>{count, total_us, max_us} of the summary."""
-    out = {}
-    for event, part in frame.groupby("event", sort=True):
-        us = part["duration_us"]
-        out[str(event)] = {"count": len(part), "total_us": round(float(us.sum()), 3), "max_us": float(us.max())}
+def stall_totals(built: Built, w: dp.World) -> dict[str, dict[str, float]]:
+    """stalls.<event>{count, total_us, max_us} of the summary: all of them, also those the ledger had no room for."""
+    out: dict[str, dict[str, float]] = {}
+    fast = {int(k[dp.K_CAUSE]) for k in w.kind if k[dp.K_FAST]}
+    for cause, (count, total, longest) in enumerate(w.stallsum.tolist()):
+        if count:
+            event = {dp.HICCUP: LatencyEvent.HOST_HICCUP, dp.CRON: LatencyEvent.SERVER_CRON}.get(
+                cause, LatencyEvent.FAST_COMMAND if cause in fast else LatencyEvent.COMMAND
+            )
+            row = out.setdefault(str(event), {"count": 0, "total_us": 0.0, "max_us": 0.0})
+            row["count"] += count
+            row["total_us"] += total / 1000
+            row["max_us"] = max(row["max_us"], longest / 1000)
     return out
 
 

@@ -1,0 +1,30 @@
+"""The physics, asserted in every run: nothing lost, nothing counted twice, in integers.
+
+    offered = completed + failed + in flight                      for each group
+    integral of N(t) dt = sum of times in system                  Little's law [little-1961], exactly, for each group
+    busy + idle = elapsed                                         for the main thread
+    own + network + client + waiting for X, Y, … = latency        for each latency bucket of each group
+"""
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.loop import live_requests
+from redsim.run.build import Built
+
+
+def check_conservation(built: Built, w: dp.World) -> None:
+    """AssertionError naming the law and the group if a count does not add up."""
+    st = w.st
+    busy = int(w.held.sum())
+    assert busy + int(st[dp.IDLE]) == int(st[dp.NOW]), f"busy {busy} + idle {st[dp.IDLE]} != elapsed {st[dp.NOW]}"
+    live_requests(w)
+    for g, plan in enumerate(built.plans.plans):
+        row = w.group[g]
+        offered, done = int(row[dp.G_OFFERED]), int(row[dp.G_COMPLETED] + row[dp.G_FAILED])
+        assert offered == done + int(w.live[g, 0]), f"{plan.name}: offered {offered} != done {done} + in flight {w.live[g, 0]}"
+        area, times = int(row[dp.G_AREA]), int(row[dp.G_LAT_SUM]) + int(w.live[g, 1])
+        assert area == times, f"{plan.name}: integral of the number in system {area} != sum of the times in it {times}"
+        lost = (w.blame[g].sum(axis=1) != w.bsum[g, :, 1]).sum()
+        assert lost == 0, f"{plan.name}: blame does not add up to the latency in {lost} buckets"
+    hist, whole = int(w.hist.sum()), int(w.bsum[:, :, 0].sum())
+    assert hist == whole, f"{hist} answers in the histograms, {whole} in the blame"
+    assert (w.dataset[:, dp.D_LIVE] >= 0).all(), "a data set has fewer than no keys"

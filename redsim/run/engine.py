@@ -1,0 +1,149 @@
+"""run(scenario) -> Result: SimPy's clock, the server on it, a sampler, and what they leave.
+
+Not modelled: more than one server.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import simpy
+
+import redsim
+from redsim.dataplane import layout as dp
+from redsim.dataplane.loop import buffers
+from redsim.redis.server import Server
+from redsim.redis.slowlog import slowlog_get
+from redsim.run import stats
+from redsim.run.build import Built, build
+from redsim.run.checks import check_conservation
+from redsim.run.groups import say_plan
+from redsim.run.result import Result
+from redsim.run.summary import summary
+from redsim.scenario.load import Scenario
+from redsim.units import S, say_ns
+
+Progress = Callable[[int, int], None]  # simulated ns, commands so far
+MEMORY_COLUMNS = ["time_s", "node", "keys", "connected_clients", "query_buffers_bytes", "output_buffers_bytes", "dict_table_bytes"]
+EXPIRY_SAYS = "active expiry: a key past its time goes when it is next touched, not before"
+
+
+def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | None = None) -> Result:
+    """Simulate the scenario to its end, or to Ctrl-C (`partial`). ScenarioError for a scenario that cannot run."""
+    if seed is not None:
+        scenario = scenario.with_seed(seed)
+    started = time.perf_counter()  # wall time of the run, for the report; nothing simulated depends on it
+    built = build(scenario)
+    env = simpy.Environment()
+    server = Server(env, built.world, scenario.confs[built.node], scenario.profiles[built.host])
+    memory: list[tuple[Any, ...]] = []
+    env.process(server.main())
+    env.process(_sample(env, server, built.node, memory))
+    if progress is not None:
+        server.on_step.append(lambda now: progress(now, int(server.world.st[dp.COMMANDS])))
+    partial = False
+    try:
+        env.run()
+    except KeyboardInterrupt:
+        partial = True
+    w = server.world
+    check_conservation(built, w)
+    return _result(scenario, built, server, memory, partial, time.perf_counter() - started)
+
+
+def _sample(env: simpy.Environment, server: Server, node: str, rows: list[tuple[Any, ...]]) -> Generator[simpy.Event, Any, None]:
+    """A row of memory.csv at each window's end."""
+    window, end = int(server.world.st[dp.WINDOW]), int(server.world.st[dp.END])
+    while env.now + window <= end:
+        yield env.timeout(window)
+        w = server.world
+        query, output = buffers(w)
+        keys = w.dataset[:, dp.D_LIVE]
+        live = int(keys.sum())
+        table = 8 * dp.power_of_two(live) if live > 4 else 32
+        rows.append((env.now / S, node, live, int(w.st[dp.CLIENTS]), int(query), int(output), table))
+
+
+def digest(w: dp.World) -> str:
+    """Of what the run computed, in integers: histograms, windows, blame, counters, stalls. Same scenario, seed, version: same digest."""
+    state = hashlib.sha256(redsim.__version__.encode())
+    counters = [dp.POLLS, dp.SLEEPS, dp.READS, dp.WRITES, dp.COMMANDS, dp.IDLE, dp.NOW, dp.NET_IN, dp.NET_OUT, dp.REJECTED]
+    for array in (w.hist, w.heat, w.blame, w.held, w.st[counters], w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)],
+                  w.group[:, [dp.G_OFFERED, dp.G_COMPLETED, dp.G_FAILED, dp.G_RETRIED, dp.G_AREA]]):  # fmt: skip
+        state.update(np.ascontiguousarray(array).astype("<i8").tobytes())
+    return state.hexdigest()[:32]
+
+
+def _result(
+    scenario: Scenario, built: Built, server: Server, memory: list[tuple[Any, ...]], partial: bool, wall_s: float
+) -> Result:
+    w = server.world
+    stalls = stats.stalls_frame(built, w)
+    slowlog = stats.slowlog_rows(built, w)
+    directives = _directives(scenario)
+    return Result(
+        scenario=scenario,
+        summary=summary(scenario, built, server, digest(w), slowlog, wall_s),
+        latency=stats.latency_frame(built, w),
+        memory=pd.DataFrame(memory, columns=MEMORY_COLUMNS),
+        stalls=stalls,
+        events=_events(scenario, built, w, stalls),
+        replication=pd.DataFrame(columns=["time_s", "replica", "state", "master_offset", "lag_bytes", "lag_s"]),
+        blame=stats.blame_frame(built, w),
+        commands=stats.commands_frame(built, w),
+        directives=directives,
+        guesses=_guesses(scenario, built),
+        series=stats.series_of(built, w),
+        window_ns=int(w.st[dp.WINDOW]),
+        stall_view=stats.stall_view(built, w),
+        slowlog={built.node: slowlog_get(slowlog)},
+        not_modelled=_not_modelled(scenario, built, directives),
+        partial=partial,
+    )
+
+
+def _events(scenario: Scenario, built: Built, w: dp.World, stalls: pd.DataFrame) -> pd.DataFrame:
+    rows: list[tuple[float, str, str]] = [(0.0, "redsim", f"seed {scenario.file.seed}, {len(built.plans.plans)} groups")]
+    rows += [(plan.group.start / S, plan.name, say_plan(plan)) for plan in built.plans.plans]
+    rows += [(row.start_s, row.node, stats.say_stall(row)) for row in stalls.itertuples()]
+    lost = int(w.st[dp.STALLS]) - dp.STALLS_MAX
+    if lost > 0:
+        rows.append((int(w.st[dp.NOW]) / S, "redsim", f"{lost} more stalls are counted in summary.json but not listed"))
+    rows.append((int(w.st[dp.NOW]) / S, "redsim", f"end after {say_ns(int(w.st[dp.NOW]))}, {int(w.st[dp.COMMANDS])} commands"))
+    rows.sort(key=lambda row: row[0])
+    return pd.DataFrame(rows, columns=["time_s", "who", "text"])
+
+
+def _directives(scenario: Scenario) -> pd.DataFrame:
+    rows = [
+        (node, line.number, line.directive, line.value, line.status, line.says)
+        for node, conf in scenario.confs.items()
+        for line in conf.report()
+    ]
+    return pd.DataFrame(rows, columns=["node", "line", "directive", "value", "status", "says"])
+
+
+def _guesses(scenario: Scenario, built: Built) -> pd.DataFrame:
+    rows = scenario.profiles[built.host].guesses() + built.plans.guesses
+    used = [plan.group.station.kind != "ample" for plan in built.plans.plans]
+    if not any(used):
+        rows = [row for row in rows if row[0] not in ("loop_each_ns", "bytes_ps")]
+    if built.world.cost[dp.IO_THREADS] <= 1:
+        rows = [row for row in rows if row[0] != "forkjoin_ns"]
+    return pd.DataFrame(rows, columns=["name", "value", "says"])
+
+
+def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame) -> list[str]:
+    out = list(built.plans.not_modelled)
+    for row in directives.itertuples():
+        if row.status == "not modelled yet":
+            out.append(f"{row.directive} {row.value} (line {row.line}): {row.says}")
+    conf = scenario.confs[built.node]
+    if not conf.is_set("save") and conf.get("save"):
+        out.append("save: no line sets it, so a real server would BGSAVE by the default save points; add `save \"\"` to rule that out")
+    if built.world.dataset[:, dp.D_EXPIRES].any():
+        out.append(EXPIRY_SAYS)
+    return out

@@ -1,0 +1,143 @@
+"""summary.json: stable names, units in the names, as the design lists them."""
+
+from typing import Any
+
+import redsim
+from redsim.dataplane import layout as dp
+from redsim.redis.server import Server
+from redsim.run import stats
+from redsim.run.build import Built
+from redsim.scenario.load import Scenario
+from redsim.units import S
+
+SCHEMA = 1
+
+
+def summary(
+    scenario: Scenario, built: Built, server: Server, digest: str, slowlog: list[dict[str, Any]], wall_s: float
+) -> dict[str, Any]:
+    """The numbers of one run; ints, floats, strings and lists of them only."""
+    w = server.world
+    commands = int(w.st[dp.COMMANDS])
+    return {
+        "schema": SCHEMA,
+        "redsim_version": redsim.__version__,
+        "scenario": scenario.name,
+        "question": scenario.file.question,
+        "seed": scenario.file.seed,
+        "digest": digest,
+        "simulated_s": min(int(w.st[dp.NOW]), int(w.st[dp.END])) / S,
+        "wall_s": round(wall_s, 3),
+        "commands": commands,
+        "commands_per_wall_s": round(commands / wall_s) if wall_s > 0 else 0,
+        "clients": {plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans)},
+        "nodes": {built.node: _node(scenario, built, server, slowlog)},
+        "replicas": {},
+        "failovers": [],
+        "findings": [],
+    }
+
+
+def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
+    plan, row = built.plans.plans[g], w.group[g]
+    elapsed = min(int(w.st[dp.NOW]), int(w.st[dp.END]), int(row[dp.G_STOP])) - int(row[dp.G_START])
+    offered, completed, failed = (int(row[c]) for c in (dp.G_OFFERED, dp.G_COMPLETED, dp.G_FAILED))
+    seconds = max(elapsed, 1) / S
+    out: dict[str, Any] = {
+        "offered_per_s": round(offered / seconds, 3),
+        "throughput_per_s": round(completed / seconds, 3),
+        "offered": offered,
+        "completed": completed,
+        "failed": failed,
+        "in_flight": offered - completed - failed,
+        "errors": {"timeout": int(row[dp.G_ERR_TIMEOUT]), "connection": int(row[dp.G_ERR_CONN]), "busy": int(row[dp.G_ERR_BUSY])},
+        "retries": int(row[dp.G_RETRIED]),
+        "connections": plan.connections,
+        "latency_us": stats.group_latency(built, w, plan.name),
+        "by_command": {
+            command: {
+                "count": int(w.hist[i].sum()),
+                "latency_us": stats.latency_us(w.hist[i], stats.FINE_EDGES, int(w.smax[-1, i, 1]), int(w.smax[-1, i, 0])),
+            }
+            for i, (group, command) in enumerate(built.series)
+            if group == plan.name
+        },
+        "blame_us": {p: stats.blame_at(built, w, g, p) for p in ("mean", "p50", "p99", "p999")},
+    }
+    if row[dp.G_THREADS]:
+        first = int(row[dp.G_THREAD0])
+        busy = w.thread[first : first + int(row[dp.G_THREADS]), dp.T_BUSY].sum()
+        out["station_utilisation"] = round(int(busy) / (int(row[dp.G_THREADS]) * max(int(w.st[dp.NOW]), 1)), 4)
+    return out
+
+
+def _node(scenario: Scenario, built: Built, server: Server, slowlog: list[dict[str, Any]]) -> dict[str, Any]:
+    w, st = server.world, server.world.st
+    elapsed = max(int(st[dp.NOW]), 1)
+    busy = int(w.held.sum())
+    cpu = busy - int(st[dp.SLEEPS]) * int(w.cost[dp.WAKE_NS] - w.cost[dp.WAKE_CPU_NS])
+    commands, polls = int(st[dp.COMMANDS]), max(int(st[dp.POLLS]), 1)
+    return {
+        "role": "master",
+        "cpu_utilisation": round(min(cpu / elapsed, 1.0), 4),
+        "main_thread_busy_s": round(busy / S, 6),
+        "busy_s_by_cause": {name: round(int(ns) / S, 6) for name, ns in zip(built.causes, w.held, strict=True) if ns},
+        "polls": int(st[dp.POLLS]),
+        "sleeps": int(st[dp.SLEEPS]),
+        "reads": int(st[dp.READS]),
+        "writes": int(st[dp.WRITES]),
+        "commands": commands,
+        "commands_per_poll": round(commands / polls, 3),
+        "cpu_us_per_command": round(cpu / max(commands, 1) / 1000, 3),
+        "largest_poll": int(st[dp.MAX_BATCH]),
+        "connected_clients": int(st[dp.CLIENTS]),
+        "rejected_connections": int(st[dp.REJECTED]),
+        "accepted_connections": int(st[dp.ACCEPTED]),
+        "listen_drops": int(st[dp.LISTEN_DROPS]),
+        "closed_idle": int(st[dp.CLOSED_IDLE]),
+        "hiccups": int(st[dp.HICCUPS]),
+        "hz": server.hz,
+        "cronloops": server.cronloops,
+        "io_threads": {
+            "configured": int(w.cost[dp.IO_THREADS]),
+            "active_share": round(int(st[dp.IO_ACTIVE_NS]) / elapsed, 4),
+            "threaded_reads": int(st[dp.TREADS]),
+            "threaded_writes": int(st[dp.TWRITES]),
+        },
+        "used_memory_bytes": None,
+        "used_memory_rss_bytes": None,
+        "stalls": stats.stall_totals(built, w),
+        "slowlog": [{k: row[k] for k in ("id", "time_s", "duration_us", "args")} for row in slowlog],
+        "info": _info(built, server),
+        "host": {"cores": built.cores, "profile": scenario.profiles[built.host].name},
+    }
+
+
+def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
+    """INFO sections this step can answer, with Redis' field names."""
+    w, st = server.world, server.world.st
+    commandstats: dict[str, dict[str, Any]] = {}
+    for k, kind in enumerate(built.kinds):
+        row = commandstats.setdefault(f"cmdstat_{kind.name.lower()}", {"calls": 0, "usec": 0, "rejected_calls": 0})
+        row["calls"] += int(w.kind[k, dp.K_CALLS])
+        row["usec"] += int(w.kind[k, dp.K_USEC_NS]) // 1000
+        row["rejected_calls"] += int(w.kind[k, dp.K_ERRORS])
+    for row in commandstats.values():
+        row["usec_per_call"] = round(row["usec"] / row["calls"], 2) if row["calls"] else 0.0
+    keys = int(w.dataset[:, dp.D_LIVE].sum())
+    return {
+        "server": {"uptime_in_seconds": int(st[dp.NOW]) // S, "hz": server.hz, "configured_hz": server.config_hz,
+                   "io_threads_active": int(st[dp.IO_ACTIVE])},
+        "clients": {"connected_clients": int(st[dp.CLIENTS]), "maxclients": int(w.cost[dp.MAXCLIENTS])},
+        "stats": {
+            "total_connections_received": int(st[dp.ACCEPTED]) + int(st[dp.REJECTED]),
+            "total_commands_processed": int(st[dp.COMMANDS]),
+            "total_net_input_bytes": int(st[dp.NET_IN]), "total_net_output_bytes": int(st[dp.NET_OUT]),
+            "rejected_connections": int(st[dp.REJECTED]), "expired_keys": int(st[dp.EXPIRED]),
+            "keyspace_hits": int(st[dp.HITS]), "keyspace_misses": int(st[dp.MISSES]),
+            "total_reads_processed": int(st[dp.READS]), "total_writes_processed": int(st[dp.WRITES]),
+            "io_threaded_reads_processed": int(st[dp.TREADS]), "io_threaded_writes_processed": int(st[dp.TWRITES]),
+        },
+        "commandstats": commandstats,
+        "keyspace": {"db0": {"keys": keys}},
+    }  # fmt: skip
