@@ -1,3 +1,33 @@
-"""redsim: a discrete-event simulator of Redis internals."""
+"""redsim: a discrete-event simulator of Redis internals.
+
+    scenario = redsim.load("scenarios/learn/keys-stall.yaml")
+    result = redsim.run(scenario, seed=2)
+    result.summary["clients"]["api"]["latency_us"], result.stalls, result.figure("latency")
+"""
+
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["Result", "Scenario", "ScenarioError", "load", "run"]
+
+_PLACES = {
+    "Result": "redsim.run.result", "Scenario": "redsim.scenario.load", "ScenarioError": "redsim.scenario.errors",
+    "load": "redsim.scenario.load",
+}  # fmt: skip
+
+
+def run(scenario: Any, *, seed: int | None = None) -> Any:
+    """Simulate a Scenario and return its Result, findings included."""
+    from dataclasses import replace
+    from importlib import import_module
+
+    result = import_module("redsim.run.engine").run(scenario, seed=seed)
+    return replace(result, findings=import_module("redsim.report.findings").findings(result))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'redsim' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PLACES[name]), name)

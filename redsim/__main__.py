@@ -1,0 +1,5 @@
+"""`python -m redsim`."""
+
+from redsim.cli import main
+
+main()
