@@ -86,7 +86,8 @@ def lint(
         return
     for conf in confs.values():
         for line in conf.report():
-            typer.echo(f"{line.where or file}:{line.number}: {line.directive} {line.value}: {line.status}; {line.says}".rstrip("; "))
+            place = f"{line.where or file}:{line.number}"
+            typer.echo(f"{place}: {line.directive} {line.value}: {line.status}; {line.says}".rstrip("; "))
     typer.echo(f"{file}: no mistakes found")
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class LatencyEvent(StrEnum):
-    """latency.c event names this step emits; `host-hiccup` and `while-busy-script` are ours (no Redis event covers them)."""
+    """latency.c event names this step emits; `server-cron` and `host-hiccup` are ours (no Redis event covers them)."""
 
     COMMAND = "command"
     FAST_COMMAND = "fast-command"
@@ -17,8 +17,13 @@ class LatencyEvent(StrEnum):
 
 
 class Cause(StrEnum):
-    """Who held the loop while a request waited, besides the commands themselves (those go by their own names)."""
+    """The parts of a latency and who held the loop meanwhile, in the order of the data plane's rows; behind them the commands,
+    by their own names."""
 
+    OWN = "own service"
+    NETWORK = "network"
+    CLIENT = "client"
+    EARLIER = "earlier attempts"
     WAKE_UP = "wake-up"
     POLL = "poll"
     READ = "reading other clients"

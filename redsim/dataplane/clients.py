@@ -7,7 +7,6 @@ Not modelled: socket buffers that fill, packet loss, TLS.
 """
 
 from redsim.dataplane.compile import compiled
-
 from redsim.dataplane.draws import below, exponential
 from redsim.dataplane.events import NEVER, next_time, pop, push
 from redsim.dataplane.layout import *
@@ -248,10 +247,10 @@ def next_event_ns(w: World):
     t = next_time(w)
     source = NONE
     for g in range(w.group.shape[0]):
-        if w.group[g, G_NEXT_NS] <= t and w.group[g, G_NEXT_NS] < NEVER:
-            if source == NONE or w.group[g, G_NEXT_NS] < t:
-                t = w.group[g, G_NEXT_NS]
-                source = g
+        at = w.group[g, G_NEXT_NS]
+        if at < NEVER and (at < t or (at == t and source == NONE)):
+            t = at
+            source = g
     return t, source
 
 

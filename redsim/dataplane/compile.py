@@ -1,8 +1,8 @@
 """How the data plane is compiled: a World is one address, its arrays are found through it.
 
-A World has some thirty arrays. Passed by value they would make every compiled call carry three hundred words, and numba would take minutes;
-so compiled code gets the address of a table of (address, rows) and builds the array it names on the spot. No reference is counted: the
-World outlives every call. In plain Python a World is just the named tuple it looks like.
+A World has some thirty arrays. Passed by value they would make every compiled call carry three hundred words, and numba would
+take minutes; so compiled code gets the address of a table of (address, rows) and builds the array it names on the spot. No
+reference is counted: the World outlives every call. In plain Python a World is just the named tuple it looks like.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,6 @@ from numba.extending import NativeValue, register_model, typeof_impl, unbox
 from numba.np.arrayobj import make_array, populate_array
 
 from redsim.dataplane.layout import WIDTHS, World
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,8 +53,8 @@ def _unbox(_type: Any, value: Any, context: Any) -> NativeValue:
 
 
 _DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "ka": types.uint32, "heat": types.int32}
-_ONE = "st cost held heldp ring batch pending tread tab kv ke kx ka lanes".split()
-_THREE = "heat blame bsum".split() + ["smax"]
+_ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "kv", "ke", "kx", "ka", "lanes"]
+_THREE = ["heat", "blame", "bsum", "smax"]
 _ARRAYS = {
     name: types.Array(_DTYPES.get(name, types.int64), 1 if name in _ONE else 3 if name in _THREE else 2, "C")
     for name in World._fields
@@ -102,8 +101,8 @@ _PARTS: set[str] = set()
 
 
 def _finalize(library: CPUCodeLibrary) -> None:
-    """A part is linked as it is into what calls it; only an entry is optimised and turned into machine code. Numba would do both for
-    every part with all it calls: a minute and a half instead of a quarter of one."""
+    """A part is linked as it is into what calls it; only an entry is optimised and turned into machine code. Numba would do
+    both for every part with all it calls: a minute and a half instead of a quarter of one."""
     if library.name not in _PARTS:
         _numba_finalize(library)
         return

@@ -1,15 +1,15 @@
 """Random numbers inside the compiled loop: splitmix64 streams, exponentials, alias tables, zipf, sizes.
 
 Mirrors: splitmix64 [splitmix-2014], Vose's alias method [vose-1991]. Zipf is exact for any exponent >= 0 and any number of keys
-with a table of a few thousand rows: ranks are grouped into buckets whose weights differ by under 1 %, a bucket is drawn by its true
-mass, a rank within it by rejection. The logarithm is our own polynomial so that every machine draws the same integers.
+with a table of a few thousand rows: ranks are grouped into buckets whose weights differ by under 1 %, a bucket is drawn by its
+true mass, a rank within it by rejection. The logarithm is our own polynomial so that every machine draws the same integers.
 """
 
 import math
 
 import numpy as np
-from redsim.dataplane.compile import compiled, inlined
 
+from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
 
 _S11, _S27, _S30, _S31, _S32 = (np.uint64(x) for x in (11, 27, 30, 31, 32))

@@ -1,8 +1,8 @@
 """The event queue: a FIFO for events pushed in time order (nearly all), a binary heap for the rest. Ties go by push order."""
 
 import numpy as np
-from redsim.dataplane.compile import compiled, inlined
 
+from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
 
 NEVER = np.int64(2**62)

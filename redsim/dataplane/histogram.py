@@ -5,8 +5,8 @@ Mirrors HdrHistogram's bucketing [hdrhistogram]: no value is further from its bu
 
 import numpy as np
 import numpy.typing as npt
-from redsim.dataplane.compile import inlined
 
+from redsim.dataplane.compile import inlined
 from redsim.dataplane.layout import *
 
 FINE_BITS = 7

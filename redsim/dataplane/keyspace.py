@@ -1,14 +1,15 @@
 """What a command does to the keys, what it costs, how long its answer is.
 
-A cost law per command (redis/commands.py fills the columns): constant + per byte + per extra key or element + curves over the elements
-of the key touched, the elements returned, the keys in the database. Every key is real: size, elements, expiry, last access.
+A cost law per command (redis/commands.py fills the columns): constant + per byte + per extra key or element + curves over the
+elements of the key touched, the elements returned, the keys in the database. Every key is real: size, elements, expiry, last
+access.
 Differs: SADD, HSET, ZADD to an existing key update a member in place (elements unchanged); sets are disjoint in SUNION.
 Not modelled: active expiry and eviction (a key past its time goes when it is next touched); rehashing.
 """
 
 import numpy as np
-from redsim.dataplane.compile import compiled, inlined
 
+from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.draws import draw_key, draw_size
 from redsim.dataplane.layout import *
 
@@ -171,7 +172,7 @@ def aggregate_command(w: World, r, op, k, d, key):
     ebytes = w.dataset[d, D_EBYTES]
     n = np.int64(w.ke[key]) if there else 0
     ns = kind[k, K_CONST]
-    if op == OP_PUSH or op == OP_PUT:
+    if op in (OP_PUSH, OP_PUT):
         more = kind[k, K_NELEM]
         if not there:
             create(w, d, key, 0)
@@ -256,11 +257,11 @@ def run_command(w: World, r):
     d = kind[k, K_DATASET]
     key = w.req[r, R_KEY]
     lookups = kind[k, K_LOOKUPS]
-    if op == OP_GET or op == OP_SET or OP_EXPIRE <= op <= OP_APPEND:
+    if op in (OP_GET, OP_SET) or OP_EXPIRE <= op <= OP_APPEND:
         ns, reply = string_command(w, r, op, k, d, key)
     elif op == OP_PING:
         ns, reply = kind[k, K_CONST], 7
-    elif OP_DEL <= op <= OP_EXISTS or op == OP_MGET or op == OP_MSET:
+    elif OP_DEL <= op <= OP_EXISTS or op in (OP_MGET, OP_MSET):
         ns, reply = many_keys(w, r, op, k, d, key)
     elif OP_KEYS <= op <= OP_FLUSHALL:
         ns, reply = database_command(w, r, op, k)

@@ -161,7 +161,7 @@ class World(NamedTuple):
         table = _TABLES.get(id(self.req))
         if table is None or table[1] is not self.req:
             _TABLES.clear()
-            words = np.array([[a.ctypes.data, *(a.shape + (0, 0))[:3]] for a in self], dtype=np.int64)
+            words = np.array([[a.ctypes.data, *(*a.shape, 0, 0)[:3]] for a in self], dtype=np.int64)
             table = _TABLES[id(self.req)] = (words, self.req)
         return int(table[0].ctypes.data)
 

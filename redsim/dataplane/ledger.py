@@ -1,11 +1,10 @@
 """Who held the main thread, for how long: the clock, the causes, the stalls, SLOWLOG, the recording of the worst stall.
 
-`held[cause]` grows with the clock, so that busy + idle = elapsed is a sum anybody can check. A request takes a copy of `held` as of its
-arrival; what `held` grew by until its answer left is what it waited for, cause by cause, exactly.
+`held[cause]` grows with the clock, so that busy + idle = elapsed is a sum anybody can check. A request takes a copy of `held`
+as of its arrival; what `held` grew by until its answer left is what it waited for, cause by cause, exactly.
 """
 
 from redsim.dataplane.compile import compiled
-
 from redsim.dataplane.draws import draw_size, exponential
 from redsim.dataplane.layout import *
 

@@ -1,7 +1,7 @@
 """One Redis server's event loop, as a state machine that stops when its world is about to change.
 
-Mirrors ae.c:aeProcessEvents and server.c:beforeSleep of 7.0: poll; every ready client's read and its whole pipeline; due timers; then
-all replies, last client first, at most 64 KiB each; reads of 16 KiB; fork-join I/O threads of 6.0-7.4.
+Mirrors ae.c:aeProcessEvents and server.c:beforeSleep of 7.0: poll; every ready client's read and its whole pipeline; due
+timers; then all replies, last client first, at most 64 KiB each; reads of 16 KiB; fork-join I/O threads of 6.0-7.4.
 
     run(w, until):   POLL -> [SLEEP] -> FILE_EVENTS -> TIMERS* -> BEFORE_SLEEP -> EXEC_READ -> WRITES -> POLL
                      (* comes back to the control plane, which runs serverCron and sets the phase)
@@ -11,9 +11,8 @@ Differs: with I/O threads the first command's parsing is charged to the main thr
 Not modelled: AOF and replication steps of before_sleep, TLS, a client socket whose buffer is full.
 """
 
-from redsim.dataplane.compile import compiled, entry
-
 from redsim.dataplane.clients import admit, enqueue, free_conn, issue, make_ready, next_event_ns, ring_push
+from redsim.dataplane.compile import compiled, entry
 from redsim.dataplane.events import push
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
@@ -62,7 +61,7 @@ def run(w: World, until):
 @compiled
 def poll(w: World):
     """ae_epoll.c:aeApiPoll: every ready client in the order it became ready; with none, sleep."""
-    st, cost, conn = w.st, w.cost, w.conn
+    st, cost = w.st, w.cost
     if not admit(w):
         return False
     st[ITER_T0] = st[NOW]

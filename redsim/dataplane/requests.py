@@ -1,15 +1,15 @@
 """A request's life: drawn, linked to its slot, carried to the socket, answered, counted, its row reused.
 
-Two interests hold a row: the client's (Z_LIVE, linked in the slot's FIFO) and the server's (Z_SERVER: in flight or in a connection).
-A client that gave up leaves a zombie that the server still reads, executes and answers to nobody: what retry storms are made of.
+Two interests hold a row: the client's (Z_LIVE, linked in the slot's FIFO) and the server's (Z_SERVER: in flight or in a
+connection). A client that gave up leaves a zombie that the server still reads, executes and answers to nobody: what retry
+storms are made of.
 """
 
 from redsim.dataplane.compile import compiled, inlined
-
-from redsim.dataplane.layout import *
 from redsim.dataplane.draws import alias_draw, below, draw_key, draw_size, exponential
 from redsim.dataplane.events import push
 from redsim.dataplane.histogram import COARSE_BITS, FINE_BITS, bit_length, bucket_of
+from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import record_request
 
 

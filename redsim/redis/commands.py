@@ -1,8 +1,8 @@
 """The command table: what each command is, what it may be sent to, and the shape of its cost.
 
-Mirrors src/commands/*.json (name, arity, FAST flag) of 7.0 for the commands modelled so far; costs come from the host profile under the
-command's name. To add a command: one line in COMMANDS (an operation of the data plane, the types it takes, its curves), one in the
-profile. An operation is added in dataplane/keyspace.py.
+Mirrors src/commands/*.json (name, arity, FAST flag) of 7.0 for the commands modelled so far; costs come from the host profile
+under the command's name. To add a command: one line in COMMANDS (an operation of the data plane, the types it takes, its
+curves), one in the profile. An operation is added in dataplane/keyspace.py.
 Not modelled: options that do not change the cost class (SET NX, GET variants), blocking commands, transactions.
 """
 
@@ -16,7 +16,8 @@ STRING, LIST, HASH, SET, ZSET = (("string",), ("list",), ("hash",), ("set",), ("
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. `types`: key types it takes, empty if it takes no key. Curves name entries of the profile; `{type}` is filled in."""
+    """One command. `types`: key types it takes, empty if it takes no key. Curves name entries of the profile; `{type}` is
+    filled in."""
 
     name: str
     op: int

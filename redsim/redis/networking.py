@@ -1,10 +1,10 @@
 """Reading and writing clients: the constants and the directives that shape them, as the data plane's cost row.
 
 Mirrors networking.c and server.h of 7.0: reads of 16 KiB (PROTO_IOBUF_LEN), writes of at most 64 KiB a client and iteration
-(NET_MAX_WRITES_PER_EVENT), 1000 accepts an event (MAX_ACCEPTS_PER_CALL; 10 from 7.4), tcp-backlog, maxclients, busy-reply-threshold, and
-the fork-join I/O threads of 6.0-7.4. The loop itself is dataplane/loop.py.
-Differs: with more I/O threads than cores the lists are served by as many lanes as there are cores; a real spinning thread would waste
-more than that.
+(NET_MAX_WRITES_PER_EVENT), 1000 accepts an event (MAX_ACCEPTS_PER_CALL; 10 from 7.4), tcp-backlog, maxclients,
+busy-reply-threshold, and the fork-join I/O threads of 6.0-7.4. The loop itself is dataplane/loop.py.
+Differs: with more I/O threads than cores the lists are served by as many lanes as there are cores; a real spinning thread
+would waste more than that.
 Not modelled: client-output-buffer-limit, client-query-buffer-limit, the 8.0 and Valkey I/O threads, TLS.
 """
 

@@ -6,7 +6,8 @@ visits max(clients/hz, 5) clients.
 
     SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
 
-Differs: databasesCron's work is part of the fixed cost. Not modelled: active expiry, rehashing, active defrag, forks, save points.
+Differs: databasesCron's work is part of the fixed cost. Not modelled: active expiry, rehashing, active defrag, forks, save
+points.
 """
 
 from collections.abc import Callable, Generator

@@ -2,7 +2,8 @@
 
 Mirrors slowlog.c of 7.0: time of the command's own function only, newest first, slowlog-log-slower-than and slowlog-max-len; the
 entries are taken in dataplane/ledger.py.
-Differs: times are simulated seconds from the start of the run. Not modelled: client names; argument lists beyond command and first key.
+Differs: times are simulated seconds from the start of the run. Not modelled: client names; argument lists beyond command and
+first key.
 """
 
 from typing import Any

@@ -9,6 +9,7 @@ import numpy as np
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
+from redsim.records import Cause
 from redsim.redis.networking import loop_costs
 from redsim.rng import generator, stream
 from redsim.run.groups import Plan, Plans, make_plans
@@ -72,7 +73,7 @@ def _io_threads(scenario: Scenario, node: str) -> int:
     if threads > 1 and scenario.file.nodes[node].version in ("8.0", "valkey-8.0"):
         raise ScenarioError(
             f"{scenario.where('nodes', node, 'version')}: io-threads {threads} with version"
-            f" {scenario.file.nodes[node].version!r}: redsim models the fork-join I/O threads of 6.0 to 7.4 so far; use one of those"
+            f" {scenario.file.nodes[node].version!r}: redsim models the I/O threads of 6.0 to 7.4 so far; use one of those"
         )
     return threads
 
@@ -105,8 +106,7 @@ class _Builder:
         cost = self._costs(group, lookup)
         rates = self._rates()
         world = self._world(dataset, keys, group, slot, thread, kind, cost, rates)
-        fixed = ["own service", "network", "client", "earlier attempts", "wake-up", "poll", "reading other clients",
-                 "writing other replies", "serverCron", "accepting connections", "host hiccup", "io-threads fork and join"]  # fmt: skip
+        fixed = [str(cause) for cause in Cause]
         return Built(world, self.plans, self.kinds, self.series, fixed + self.maker.causes, self.node,
                      self.file.nodes[self.node].host, self.cores, self.plans.datasets)  # fmt: skip
 
@@ -146,7 +146,8 @@ class _Builder:
 
     def _groups(self, dataset: dp.I64) -> tuple[dp.I64, dp.I64, dp.I64]:
         group = dp.rows(max(len(self.plans.plans), 1), dp.G_SIZE)
-        slots, threads = [], []
+        slots: list[dp.I64] = []
+        threads: list[dp.I64] = []
         for g, plan in enumerate(self.plans.plans):
             row = group[g]
             row[dp.G_SLOT0], row[dp.G_SLOTS] = sum(len(s) for s in slots), plan.connections
@@ -288,7 +289,8 @@ class _Builder:
         file = self.file
         causes = dp.CAUSE0 + len(self.maker.causes)
         conns = slot.shape[0] + 64
-        requests = dp.power_of_two(max(4 * int(cost[dp.NEED]), 2 * int((group[:, dp.G_SLOTS] * group[:, dp.G_PIPE]).sum()), 1024))
+        outstanding = int((group[:, dp.G_SLOTS] * group[:, dp.G_PIPE]).sum())
+        requests = dp.power_of_two(max(4 * int(cost[dp.NEED]), 2 * outstanding, 1024))
         window = file.window or max(file.duration // WINDOWS, 10 * MS)
         windows = -(-file.duration // window)
         series = max(len(self.series), 1)
@@ -297,7 +299,7 @@ class _Builder:
         st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW]] = dp.NONE
         st[dp.CRON_DUE] = MS
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
-        seeds = [stream(file.seed, p.name, s) for p in self.plans.plans or [None] for s in STREAMS if p is not None]
+        seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
         seeds += [stream(file.seed, "host.cpu", "hiccup-gap"), stream(file.seed, "host.cpu", "hiccup-length")]
         events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + 512, group.shape[0])
@@ -310,7 +312,6 @@ class _Builder:
             tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
             rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,
             kv=keys["kv"], ke=keys["ke"], kx=keys["kx"], ka=keys["ka"],
-            hist=dp.rows(series, dp.FINE_BUCKETS),
             heat=np.zeros((windows, series, dp.COARSE_BUCKETS), dtype=np.int32),
             blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes), dtype=np.int64),
             bsum=np.zeros((group.shape[0], dp.COARSE_BUCKETS, 2), dtype=np.int64),
@@ -318,8 +319,9 @@ class _Builder:
             slow=dp.rows(max(int(cost[dp.SLOW_MAX]), 1), 6), stalls=dp.rows(dp.STALLS_MAX, 6),
             segs=dp.rows(dp.SEGS_MAX, 4), recs=dp.rows(dp.RECS_MAX, 4), trace=self._trace(group, dataset),
             rates=np.array(rates.rows or [(0, 0, 0, 0)], dtype=np.int64), offered=dp.rows(windows, group.shape[0]),
-            stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64), live=dp.rows(group.shape[0], 2),
-        )  # fmt: skip
+            trace[:, 2] = np.where(keyed, trace[:, 2] + dataset[of_kind, dp.D_BASE], dp.NONE)
+            stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
+            live=dp.rows(group.shape[0], 2),
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)
         st[dp.REQ_FREE_N], st[dp.CONN_FREE_N] = requests, conns
@@ -336,7 +338,8 @@ class _Builder:
             trace = plan.trace.copy()
             kinds = trace[:, 1] + group[g, dp.G_KIND0]
             of_kind = np.array([k.row[dp.K_DATASET] for k in self.kinds])[kinds]
-            trace[:, 2] = np.where((trace[:, 2] >= 0) & (of_kind >= 0), trace[:, 2] + dataset[of_kind, dp.D_BASE], dp.NONE)
+            keyed = (trace[:, 2] >= 0) & (of_kind >= 0)
+            trace[:, 2] = np.where(keyed, trace[:, 2] + dataset[of_kind, dp.D_BASE], dp.NONE)
             trace[:, 1] = kinds
             group[g, dp.G_TRACE0] = offset
             offset += len(trace)

@@ -27,7 +27,9 @@ from redsim.scenario.load import Scenario
 from redsim.units import S, say_ns
 
 Progress = Callable[[int, int], None]  # simulated ns, commands so far
-MEMORY_COLUMNS = ["time_s", "node", "keys", "connected_clients", "query_buffers_bytes", "output_buffers_bytes", "dict_table_bytes"]
+MEMORY_COLUMNS = [
+    "time_s", "node", "keys", "connected_clients", "query_buffers_bytes", "output_buffers_bytes", "dict_table_bytes",
+]  # fmt: skip
 EXPIRY_SAYS = "active expiry: a key past its time goes when it is next touched, not before"
 
 
@@ -68,7 +70,8 @@ def _sample(env: simpy.Environment, server: Server, node: str, rows: list[tuple[
 
 
 def digest(w: dp.World) -> str:
-    """Of what the run computed, in integers: histograms, windows, blame, counters, stalls. Same scenario, seed, version: same digest."""
+    """Of what the run computed, in integers: histograms, windows, blame, counters, stalls. Same scenario, seed, version: same
+    digest."""
     state = hashlib.sha256(redsim.__version__.encode())
     counters = [dp.POLLS, dp.SLEEPS, dp.READS, dp.WRITES, dp.COMMANDS, dp.IDLE, dp.NOW, dp.NET_IN, dp.NET_OUT, dp.REJECTED]
     for array in (w.hist, w.heat, w.blame, w.held, w.st[counters], w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)],
@@ -108,7 +111,7 @@ def _result(
 def _events(scenario: Scenario, built: Built, w: dp.World, stalls: pd.DataFrame) -> pd.DataFrame:
     rows: list[tuple[float, str, str]] = [(0.0, "redsim", f"seed {scenario.file.seed}, {len(built.plans.plans)} groups")]
     rows += [(plan.group.start / S, plan.name, say_plan(plan)) for plan in built.plans.plans]
-    rows += [(row.start_s, row.node, stats.say_stall(row)) for row in stalls.itertuples()]
+    rows += [(float(row.start_s), str(row.node), stats.say_stall(row)) for row in stalls.itertuples()]  # type: ignore[arg-type]
     lost = int(w.st[dp.STALLS]) - dp.STALLS_MAX
     if lost > 0:
         rows.append((int(w.st[dp.NOW]) / S, "redsim", f"{lost} more stalls are counted in summary.json but not listed"))
@@ -143,7 +146,7 @@ def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame) ->
             out.append(f"{row.directive} {row.value} (line {row.line}): {row.says}")
     conf = scenario.confs[built.node]
     if not conf.is_set("save") and conf.get("save"):
-        out.append("save: no line sets it, so a real server would BGSAVE by the default save points; add `save \"\"` to rule that out")
+        out.append("save: no line sets it, so a real server would BGSAVE by the default save points; add `save \"\"`")
     if built.world.dataset[:, dp.D_EXPIRES].any():
         out.append(EXPIRY_SAYS)
     return out

@@ -1,7 +1,7 @@
 """Groups: who sends what, from the scenario's clients, captures and timeline, as the builder takes them.
 
-A timeline entry is a redis-cli of its own: it connects when its time comes and sends one command. A MONITOR capture brings its own
-commands, keys and times; what it cannot show (how many elements a key has) is a guess the report lists.
+A timeline entry is a redis-cli of its own: it connects when its time comes and sends one command. A MONITOR capture brings its
+own commands, keys and times; what it cannot show (how many elements a key has) is a guess the report lists.
 """
 
 import shlex
@@ -185,7 +185,8 @@ def _trace_datasets(
             value_bytes=Size(constant=max(value, 1)), elements=Size(constant=1 if kind == "string" else TRACE_ELEMENTS),
         )  # fmt: skip
         if kind != "string":
-            plans.guesses.append((f"{label} elements", TRACE_ELEMENTS, "a MONITOR capture does not show how many elements a key has"))
+            says = "a MONITOR capture does not show how many elements a key has"
+            plans.guesses.append((f"{label} elements", TRACE_ELEMENTS, says))
         out[kind] = (label, keys)
     return out
 
@@ -233,7 +234,8 @@ def _timeline_plans(scenario: Scenario, plans: Plans, maker: KindMaker) -> list[
     for dataset in dict.fromkeys(d for _, _, d, _ in parsed):
         mine = [(e, k) for e, (_, _, d, k) in zip(scenario.file.timeline, parsed, strict=True) if d == dataset]
         name = CLI if len({d for _, _, d, _ in parsed}) == 1 else f"{CLI} {dataset or 'server'}"
-        kinds, rows = [], []
+        kinds: list[Kind] = []
+        rows: list[tuple[int, int, int, int, int]] = []
         for entry, make in mine:
             kinds.append(make(maker, name))
             for i in range(entry.times):

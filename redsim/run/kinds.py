@@ -1,6 +1,7 @@
 """Kinds: each command as one group sends it, as a row of the data plane's table.
 
-A kind is a command, its arguments, the data set it touches and its cost law taken from the host profile (or from a real server's INFO).
+A kind is a command, its arguments, the data set it touches and its cost law taken from the host profile (or from a real
+server's INFO).
 """
 
 from dataclasses import dataclass

@@ -93,7 +93,8 @@ def commands_frame(built: Built, w: dp.World) -> pd.DataFrame:
         rows.append((group, command, calls, int(total[dp.K_ERRORS]), int(total[dp.K_HITS]), int(total[dp.K_MISSES]),
                      numbers["p50"], numbers["p99"], numbers["p999"], numbers["max"],
                      round(int(total[dp.K_USEC_NS]) / calls / 1000, 3) if calls else 0.0))  # fmt: skip
-    names = ["group", "command", "completed", "failed", "hits", "misses", "p50_us", "p99_us", "p999_us", "max_us", "usec_per_call"]
+    names = ["group", "command", "completed", "failed", "hits", "misses"]
+    names += ["p50_us", "p99_us", "p999_us", "max_us", "usec_per_call"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -151,7 +152,8 @@ def stall_view(built: Built, w: dp.World) -> StallView | None:
     })  # fmt: skip
     recs = w.recs[: int(st[dp.RECS])]
     requests = pd.DataFrame({
-        "group": [built.kinds[k].group for k in recs[:, 2].tolist()], "command": [built.kinds[k].name for k in recs[:, 2].tolist()],
+        "group": [built.kinds[k].group for k in recs[:, 2].tolist()],
+        "command": [built.kinds[k].name for k in recs[:, 2].tolist()],
         "arrived_ns": recs[:, 0], "done_ns": recs[:, 1],
     })  # fmt: skip
     kind = int(st[dp.REC_KIND])

@@ -1,7 +1,7 @@
 """Host profiles: what each mechanism costs on a host, with where every number came from.
 
-A profile is a YAML file, shipped in `profiles/` or written by a calibration. Numbers are int ns, or ps per byte. Reports list those
-whose source is `guess`.
+A profile is a YAML file, shipped in `profiles/` or written by a calibration. Numbers are int ns, or ps per byte. Reports list
+those whose source is `guess`.
 """
 
 from dataclasses import dataclass

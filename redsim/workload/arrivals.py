@@ -40,10 +40,8 @@ def plan_rates(rates: Rates, g: int, opened: Open, group: Group, duration_ns: in
         period = opened.diurnal.period
         step = max(period // STEPS, 1)
         half = (opened.diurnal.high_per_s - opened.diurnal.low_per_s) / 2
-        level = [
-            rates.add(g, mean_ps(opened.diurnal.low_per_s + half * (1 - math.cos(2 * math.pi * (i + 0.5) / STEPS)), group.pipeline))
-            for i in range(STEPS)
-        ]
+        sine = [half * (1 - math.cos(2 * math.pi * (i + 0.5) / STEPS)) for i in range(STEPS)]
+        level = [rates.add(g, mean_ps(opened.diurnal.low_per_s + extra, group.pipeline)) for extra in sine]
         steps = min((duration_ns - group.start) // step + 1, 100_000)
         rates.planned += [(group.start + i * step, level[i % STEPS]) for i in range(max(steps, 0))]
     elif opened.mmpp is not None:

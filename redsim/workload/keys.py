@@ -1,7 +1,7 @@
 """Key popularity: what tables the data plane draws keys from.
 
-Mirrors: YCSB's generators (uniform, zipfian, hotspot, latest, sequential) [ycsb-2010]; any zipf exponent >= 0, exact [hormann-1996 for
-the idea of rejection]; rank 0 is key 0. `latest` is zipf by age, the newest key being the last of the data set.
+Mirrors: YCSB's generators (uniform, zipfian, hotspot, latest, sequential) [ycsb-2010]; any zipf exponent >= 0, exact
+[hormann-1996 for the idea of rejection]; rank 0 is key 0. `latest` is zipf by age, the newest key being the last of the data set.
 Not modelled: popularity that drifts with time.
 """
 
@@ -54,7 +54,8 @@ def zipf_buckets(exponent: float, keys: int) -> tuple[npt.NDArray[np.int64], npt
         at += width
     first, width_ = np.array(firsts, dtype=np.int64), np.array(widths, dtype=np.int64)
     single = (first + 1.0) ** -exponent
-    low, high = first + 0.5, first + width_ + 0.5
+    low = (first + 0.5).astype(np.float64)
+    high = (first + width_ + 0.5).astype(np.float64)
     return first, width_, np.where(width_ == 1, single, _power_sum(low, high, exponent))
 
 
