@@ -1,4 +1,5 @@
-"""The event queue: a FIFO for events pushed in time order (nearly all), a binary heap for the rest. Ties go by push order."""
+"""The event queue: a FIFO for arrivals and client steps pushed in time order (nearly all events), a binary heap for the rest, such as
+alarms and planned changes, which lie far ahead. Ties go by push order."""
 
 import numpy as np
 
@@ -17,7 +18,8 @@ def push(w: World, t, what, arg):
     st[SEQ] = seq + 1
     n = st[FIFO_N]
     head = st[FIFO_HEAD]
-    if n == 0 or (t >= fifo[(head + n - 1) & mask, 0] and n <= mask):
+    is_near = what in (EV_ARRIVE, EV_THREAD, EV_ISSUE)
+    if is_near and n <= mask and (n == 0 or t >= fifo[(head + n - 1) & mask, 0]):
         row = (head + n) & mask
         fifo[row, 0] = t
         fifo[row, 1] = seq

@@ -214,7 +214,7 @@ def grow(w: World) -> World:
     for i in range(int(st[RING_N])):
         ring[i] = w.ring[(st[RING_HEAD] + i) % w.ring.size]
     st[RING_HEAD] = 0
-    events = event_rows(w.slot.shape[0], req.shape[0], w.rates.shape[0], w.group.shape[0])
+    events = event_rows(w.slot.shape[0], req.shape[0], w.rates.shape[0], w.group.shape[0]) + int(st[HEAP_N])
     fifo = np.zeros((power_of_two(events), 4), dtype=np.int64)
     for i in range(int(st[FIFO_N])):
         fifo[i] = w.fifo[(st[FIFO_HEAD] + i) % w.fifo.shape[0]]

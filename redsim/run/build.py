@@ -302,7 +302,7 @@ class _Builder:
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
         seeds += [stream(file.seed, "host.cpu", "hiccup-gap"), stream(file.seed, "host.cpu", "hiccup-length")]
-        events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + 512, group.shape[0])
+        events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
         world = dp.World(
             st=st, cost=cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
             req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(requests, causes), kind=kind, dataset=dataset,
@@ -312,6 +312,7 @@ class _Builder:
             tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
             rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,
             kv=keys["kv"], ke=keys["ke"], kx=keys["kx"], ka=keys["ka"],
+            hist=dp.rows(series, dp.FINE_BUCKETS),
             heat=np.zeros((windows, series, dp.COARSE_BUCKETS), dtype=np.int32),
             blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes), dtype=np.int64),
             bsum=np.zeros((group.shape[0], dp.COARSE_BUCKETS, 2), dtype=np.int64),
@@ -319,9 +320,9 @@ class _Builder:
             slow=dp.rows(max(int(cost[dp.SLOW_MAX]), 1), 6), stalls=dp.rows(dp.STALLS_MAX, 6),
             segs=dp.rows(dp.SEGS_MAX, 4), recs=dp.rows(dp.RECS_MAX, 4), trace=self._trace(group, dataset),
             rates=np.array(rates.rows or [(0, 0, 0, 0)], dtype=np.int64), offered=dp.rows(windows, group.shape[0]),
-            trace[:, 2] = np.where(keyed, trace[:, 2] + dataset[of_kind, dp.D_BASE], dp.NONE)
             stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
             live=dp.rows(group.shape[0], 2),
+        )  # fmt: skip
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)
         st[dp.REQ_FREE_N], st[dp.CONN_FREE_N] = requests, conns
@@ -364,12 +365,12 @@ class _Builder:
             slot[s, dp.S_CONN] = c
 
     def _first_events(self, w: dp.World, rates: Rates) -> None:
-        """What is planned before the start: groups beginning, rates changing. In time order, so the FIFO takes them."""
+        """What is planned before the start: groups beginning, rates changing. In time order, which is a heap."""
         planned = [(int(w.group[g, dp.G_START]), dp.EV_START, g) for g in range(len(self.plans.plans))]
         planned += [(at, dp.EV_RATE, row) for at, row in rates.planned]
         for i, (at, what, arg) in enumerate(sorted(planned, key=lambda p: p[0])):
-            w.fifo[i] = (at, i, what, arg)
-        w.st[dp.FIFO_N] = w.st[dp.SEQ] = len(planned)
+            w.heap[i] = (at, i, what, arg)
+        w.st[dp.HEAP_N] = w.st[dp.SEQ] = len(planned)
 
 
 def _fill(size, count: int, rng: np.random.Generator) -> np.ndarray:  # type: ignore[no-untyped-def]
