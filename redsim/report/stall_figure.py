@@ -29,7 +29,6 @@ from redsim.report.style import (
     WIDE_IN,
     Margins,
     label,
-    mark_end,
     new_figure,
     nothing_to_draw,
 )
@@ -100,9 +99,9 @@ def _main_thread(ax: Axes, view: StallView, scale: float, length: float) -> None
                 middle, 0.5, text, ha="center", va="center", fontsize=11, color="white", fontweight="bold"
             )
     last = shown[-1] if shown else (0.0, 0.0, "")
-    if last[2] == CLIENTS and last[1] < high:
-        mark_end(ax, last[1], 0.5, "serving\nclients", BLUE)
-    ax.set_ylim(-0.1, 1.1)
+    if last[2] == CLIENTS:
+        ax.text(min(last[1], high), 1.08, CLIENTS, ha="right", va="bottom", fontsize=10, color=BLUE)
+    ax.set_ylim(-0.1, 1.5)
     ax.set_yticks([0.5], ["main\nthread"])
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.tick_params(left=False, bottom=False)

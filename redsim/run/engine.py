@@ -31,6 +31,12 @@ MEMORY_COLUMNS = [
     "time_s", "node", "keys", "connected_clients", "query_buffers_bytes", "output_buffers_bytes", "dict_table_bytes",
 ]  # fmt: skip
 EXPIRY_SAYS = "active expiry: a key past its time goes when it is next touched, not before"
+STANDING_LIMITS = [
+    "memory: used_memory, RSS, maxmemory and eviction, rehashing of the hash tables",
+    "persistence and replication: forks, BGSAVE, AOF, fsync, replicas, Sentinel, Cluster",
+    "the network beyond a delay and a bandwidth: loss, socket buffers that fill, TLS",
+    "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
+]
 
 
 def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | None = None) -> Result:
@@ -149,4 +155,4 @@ def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame) ->
         out.append("save: no line sets it, so a real server would BGSAVE by the default save points; add `save \"\"`")
     if built.world.dataset[:, dp.D_EXPIRES].any():
         out.append(EXPIRY_SAYS)
-    return out
+    return out + STANDING_LIMITS

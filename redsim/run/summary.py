@@ -30,6 +30,7 @@ def summary(
         "wall_s": round(wall_s, 3),
         "commands": commands,
         "commands_per_wall_s": round(commands / wall_s) if wall_s > 0 else 0,
+        "host": {"cores": built.cores, "profile": scenario.profiles[built.host].name},
         "clients": {plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans)},
         "nodes": {built.node: _node(scenario, built, server, slowlog)},
         "replicas": {},
@@ -109,7 +110,6 @@ def _node(scenario: Scenario, built: Built, server: Server, slowlog: list[dict[s
         "stalls": stats.stall_totals(built, w),
         "slowlog": [{k: row[k] for k in ("id", "time_s", "duration_us", "args")} for row in slowlog],
         "info": _info(built, server),
-        "host": {"cores": built.cores, "profile": scenario.profiles[built.host].name},
     }
 
 

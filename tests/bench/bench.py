@@ -1,0 +1,186 @@
+"""Speed, as ratios: redsim and the naive peer side by side in one process, taking turns.
+
+    python -m tests.bench            the whole table, and one line appended to reports/bench.jsonl
+    python -m tests.bench --quick    no cold compile, fewer repetitions; nothing appended
+
+Both are timed in CPU seconds of this process (other load on the machine does not count), redsim with everything a run() does but the
+compilation: set-up of the data set, 1 M keys each with a size and a last access, zipf 0.99 popularity, full percentiles per group,
+command and window, blame, SLOWLOG, the frames of the Result. Medians of repetitions. The ratio is requests per CPU second over the
+peer's in the same round; `lean` is the ratio to a peer without a process per request. What runs from a shell is timed by the wall.
+Not measured: AOF, replication, BGSAVE (not modelled yet).
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench import peer
+
+from redsim.run import engine
+from redsim.scenario.load import Scenario
+
+ROOT = Path(__file__).resolve().parents[2]
+CONNECTIONS = 50
+BARS = {"closed": 100.0, "open": 50.0}  # ratio to the peer, one core
+SHELL_BAR_S, SETUP_BAR_S = 5.0, 1.0
+SCENARIO = """\
+question: How fast is redsim itself?
+duration: {seconds}s
+seed: {seed}
+hosts: {{box: {{profile: default}}}}
+nodes: {{main: {{host: box, conf: 'save ""'}}}}
+datasets: {{users: {{node: main, keys: {keys}, value_bytes: 100}}}}
+clients:
+  api:
+    node: main
+    connections: {connections}
+    arrivals: {arrivals}
+    commands: {{GET: 0.9, SET: 0.1}}
+    keys: {{dataset: users, popularity: {{zipf: 0.99}}}}
+"""
+
+
+@dataclass
+class Pair:
+    """Requests per CPU second of both sides, round by round."""
+
+    name: str
+    redsim: list[float] = field(default_factory=list)
+    naive: list[float] = field(default_factory=list)
+    lean: list[float] = field(default_factory=list)
+    digest: str = ""
+
+    def ratio(self) -> float:
+        """Median over the rounds of redsim / peer."""
+        return statistics.median(a / b for a, b in zip(self.redsim, self.naive, strict=True))
+
+    def lean_ratio(self) -> float:
+        """The same against the peer without a process per request."""
+        return statistics.median(a / b for a, b in zip(self.redsim, self.lean, strict=True))
+
+
+def scenario(arrivals: str, seconds: float, *, keys: int = 1_000_000, seed: int = 1) -> Scenario:
+    """The benchmark's scenario with these arrivals (YAML in one line)."""
+    return Scenario.from_text(SCENARIO.format(seconds=seconds, seed=seed, keys=keys, connections=CONNECTIONS, arrivals=arrivals))
+
+
+def cpu_s(what: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU seconds of `what()` and what it returned."""
+    begun = time.process_time()
+    result = what()
+    return time.process_time() - begun, result
+
+
+def _redsim_rate(pair: Pair, loaded: Scenario) -> None:
+    seconds, result = cpu_s(lambda: engine.run(loaded))
+    pair.redsim.append(result.summary["commands"] / seconds)
+    pair.digest = result.summary["digest"]
+
+
+def compare(rounds: int = 5, *, requests: int = 40_000, seconds: float = 40.0) -> list[Pair]:
+    """Closed and open loop, side by side; `requests` for the peer, `seconds` of simulated time for redsim."""
+    warm = engine.run(scenario("{closed: {}}", 1))
+    rate = round(warm.summary["clients"]["api"]["throughput_per_s"] / 4)
+    closed, opened = Pair("closed loop, 50 connections"), Pair(f"open loop, {rate}/s (a quarter of capacity)")
+    closed_scenario = scenario("{closed: {}}", seconds)
+    open_scenario = scenario(f"{{open: {{rate_per_s: {rate}}}}}", 4 * seconds)
+    for turn in range(rounds):
+        closed.naive.append(requests / cpu_s(lambda turn=turn: peer.closed_loop(requests, CONNECTIONS, turn))[0])
+        _redsim_rate(closed, closed_scenario)
+        closed.lean.append(requests / cpu_s(lambda turn=turn: peer.closed_loop(requests, CONNECTIONS, turn, lean=True))[0])
+        opened.naive.append(requests / cpu_s(lambda turn=turn: peer.open_loop(requests, rate, turn))[0])
+        _redsim_rate(opened, open_scenario)
+        opened.lean.append(opened.naive[-1])
+    return [closed, opened]
+
+
+_SETUP = """
+import resource, sys, time
+from tests.bench.bench import scenario
+from redsim.run import build
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+loaded = scenario("{open: {rate_per_s: 20000}}", 1, keys=int(sys.argv[1]))
+begun = time.process_time()
+build.build(loaded)
+print(time.process_time() - begun, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def _child(arguments: list[str], **environment: str) -> tuple[float, str]:
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True,
+                          check=False, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return time.perf_counter() - begun, done.stdout
+
+
+def setup_cost(keys: int) -> tuple[float, float]:
+    """CPU seconds and MiB of peak memory that setting up `keys` keys takes, in a fresh process."""
+    seconds, mib = _child(["-c", _SETUP, str(keys)])[1].split()
+    return float(seconds), float(mib)
+
+
+def shell_s(rate_per_s: int = 50_000, seconds: int = 60, **environment: str) -> float:
+    """Wall seconds of `redsim run` from shell to finished report."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bench.yaml"
+        path.write_text(scenario(f"{{open: {{rate_per_s: {rate_per_s}}}}}", seconds).text, encoding="utf-8")
+        return _child(["-m", "redsim", "run", str(path), "--out", str(Path(folder) / "out"), "--quiet"], **environment)[0]
+
+
+def cold_s() -> float:
+    """Wall seconds of a one-second `redsim run` with nothing compiled before."""
+    with tempfile.TemporaryDirectory() as folder:
+        return shell_s(1000, 1, NUMBA_CACHE_DIR=folder)
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def table(pairs: list[Pair], shell: float, setups: dict[int, tuple[float, float]], cold: float | None) -> list[str]:
+    """The result for people."""
+    lines = [f"{'':44}{'redsim':>12}{'peer':>10}{'ratio':>8}{'bar':>6}{'lean':>7}"]
+    for pair, bar in zip(pairs, BARS.values(), strict=True):
+        mine, theirs = statistics.median(pair.redsim), statistics.median(pair.naive)
+        lines.append(f"{pair.name:44}{mine:>10,.0f}/s{theirs:>8,.0f}/s{pair.ratio():>8.1f}{bar:>6.0f}{pair.lean_ratio():>7.1f}")
+    lines += [f"set-up of {keys:>10,} keys: {s:.3f} s CPU (bar {SETUP_BAR_S:.0f} s at 10 M), {mib:.0f} MiB more at the peak"
+              for keys, (s, mib) in setups.items()]  # fmt: skip
+    lines.append(f"redsim run, 60 s at 50,000/s, shell to report: {shell:.2f} s (bar {SHELL_BAR_S:.0f} s)")
+    if cold is not None:
+        lines.append(f"the first run ever, everything to be compiled: {cold:.1f} s")
+    return lines
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table; append a line of reports/bench.jsonl unless --quick."""
+    quick = "--quick" in arguments
+    pairs = compare(3 if quick else 7)
+    shell_s(1000, 1)  # what a shell run compiles is compiled before it is timed
+    shell = statistics.median(shell_s() for _ in range(1 if quick else 3))
+    setups = {keys: setup_cost(keys) for keys in (1_000_000, 10_000_000)}
+    cold = None if quick else cold_s()
+    print("\n".join(table(pairs, shell, setups, cold)))
+    if quick:
+        return
+    row = {
+        "commit": _commit(),
+        **{f"{name}_ratio": round(pair.ratio(), 1) for name, pair in zip(BARS, pairs, strict=True)},
+        **{f"{name}_per_cpu_s": round(statistics.median(pair.redsim)) for name, pair in zip(BARS, pairs, strict=True)},
+        **{f"{name}_digest": pair.digest for name, pair in zip(BARS, pairs, strict=True)},
+        "shell_s": round(shell, 2), "setup_10m_s": round(setups[10_000_000][0], 3),
+        "setup_10m_mib": round(setups[10_000_000][1]), "cold_s": round(cold or 0, 1),
+    }  # fmt: skip
+    path = ROOT / "reports" / "bench.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(row) + "\n")
