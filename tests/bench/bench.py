@@ -3,10 +3,11 @@
     python -m tests.bench            the whole table, and one line appended to reports/bench.jsonl
     python -m tests.bench --quick    no cold compile, fewer repetitions; nothing appended
 
-Both are timed in CPU seconds of this process (other load on the machine does not count), redsim with everything a run() does but the
-compilation: set-up of the data set, 1 M keys each with a size and a last access, zipf 0.99 popularity, full percentiles per group,
-command and window, blame, SLOWLOG, the frames of the Result. Medians of repetitions. The ratio is requests per CPU second over the
-peer's in the same round; `lean` is the ratio to a peer without a process per request. What runs from a shell is timed by the wall.
+Both are timed in CPU seconds of this process (other load on the machine does not count), redsim with everything a run() does but
+the compilation: set-up of the data set, 1 M keys each with a size and a last access, zipf 0.99 popularity, full percentiles per
+group, command and window, blame, SLOWLOG, the frames of the Result. Medians of repetitions. The ratio is requests per CPU second
+over the peer's in the same round; `lean` is the ratio to a peer without a process per request. What runs from a shell is timed by
+the wall.
 Not measured: AOF, replication, BGSAVE (not modelled yet).
 """
 
@@ -22,10 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.bench import peer
-
 from redsim.run import engine
 from redsim.scenario.load import Scenario
+from tests.bench import peer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECTIONS = 50
@@ -103,21 +103,24 @@ def compare(rounds: int = 5, *, requests: int = 40_000, seconds: float = 40.0) -
 
 
 _SETUP = """
-import resource, sys, time
+import sys, time, tracemalloc
 from tests.bench.bench import scenario
 from redsim.run import build
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 loaded = scenario("{open: {rate_per_s: 20000}}", 1, keys=int(sys.argv[1]))
+build.build(scenario("{open: {rate_per_s: 20000}}", 1, keys=1))
 begun = time.process_time()
 build.build(loaded)
-print(time.process_time() - begun, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+taken = time.process_time() - begun
+tracemalloc.start()
+build.build(loaded)
+print(taken, tracemalloc.get_traced_memory()[1] / 2**20)
 """
 
 
 def _child(arguments: list[str], **environment: str) -> tuple[float, str]:
     begun = time.perf_counter()
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True,
-                          check=False, timeout=300)  # fmt: skip
+    env = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return time.perf_counter() - begun, done.stdout
 
@@ -153,7 +156,7 @@ def table(pairs: list[Pair], shell: float, setups: dict[int, tuple[float, float]
     for pair, bar in zip(pairs, BARS.values(), strict=True):
         mine, theirs = statistics.median(pair.redsim), statistics.median(pair.naive)
         lines.append(f"{pair.name:44}{mine:>10,.0f}/s{theirs:>8,.0f}/s{pair.ratio():>8.1f}{bar:>6.0f}{pair.lean_ratio():>7.1f}")
-    lines += [f"set-up of {keys:>10,} keys: {s:.3f} s CPU (bar {SETUP_BAR_S:.0f} s at 10 M), {mib:.0f} MiB more at the peak"
+    lines += [f"set-up of {keys:>10,} keys: {s:.3f} s CPU (bar {SETUP_BAR_S:.0f} s at 10 M), {mib:.0f} MiB at the peak"
               for keys, (s, mib) in setups.items()]  # fmt: skip
     lines.append(f"redsim run, 60 s at 50,000/s, shell to report: {shell:.2f} s (bar {SHELL_BAR_S:.0f} s)")
     if cold is not None:

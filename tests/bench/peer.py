@@ -1,7 +1,7 @@
 """The naive peer: the model of a Redis server that anyone would write first, in SimPy.
 
-One Resource, one process per request, exponential draws from numpy one at a time, latencies in a list, percentiles by numpy. It knows
-no event loop, no keys, no batches and no blame; it is what redsim's speed is compared with. `lean` variants spare it the process per
+One Resource, one process per request, exponential draws from numpy one at a time, latencies in a list, percentiles by numpy. It
+knows no event loop, no keys, no batches and no blame; it is what redsim's speed is compared with. `lean` spares it the process per
 request in a closed loop (each connection is one process), so that nobody can say the peer was hobbled.
 """
 
@@ -14,7 +14,9 @@ import simpy
 SERVICE_S = 10e-6  # mean of an exponential service
 
 
-def _request(env: simpy.Environment, server: simpy.Resource, rng: np.random.Generator, out: list[float]) -> Generator[Any, Any, None]:
+def _request(
+    env: simpy.Environment, server: simpy.Resource, rng: np.random.Generator, out: list[float]
+) -> Generator[Any, Any, None]:
     begun = env.now
     with server.request() as turn:
         yield turn
