@@ -7,6 +7,8 @@
 
 from typing import Any
 
+from redsim import run as _run_first  # noqa: F401  a later import of the package would take the place of run() below
+
 __version__ = "0.1.0"
 __all__ = ["Result", "Scenario", "ScenarioError", "load", "run"]
 

@@ -120,7 +120,7 @@ def _info_plan(scenario: Scenario, plans: Plans, name: str, group: Group, maker:
         if known is None or not fits or known.op in (dp.OP_SCRIPT, dp.OP_KEYS, dp.OP_FLUSHALL, dp.OP_SCAN):
             generic.append(written)
             known = GENERIC
-        use = CommandUse(weight=share, ttl=3600 * S if known.op == dp.OP_EXPIRE else None)
+        use = CommandUse(weight=share).model_copy(update={"ttl": 3600 * S if known.op == dp.OP_EXPIRE else None})
         target = _dataset(plans, dataset) if known.types else None
         kinds.append(maker.make(name, known, use, target, name=written, measured_ns=ns, value=group.value_bytes))
     if generic:
@@ -206,8 +206,9 @@ def _trace_kinds(
         kind_type = _key_type(command)
         target = _dataset(plans, targets[kind_type][0]) if kind_type in targets else None
         many = command.op in (dp.OP_DEL, dp.OP_UNLINK, dp.OP_EXISTS, dp.OP_MGET, dp.OP_MSET, dp.OP_UNION)
-        use = CommandUse(weight=1, keys=n if many else 1, elements=1 if many else n, stop=TRACE_ELEMENTS - 1,
-                         ttl=3600 * S if command.op == dp.OP_EXPIRE else None, duration=0)  # fmt: skip
+        use = CommandUse(weight=1, keys=n if many else 1, elements=1 if many else n, stop=TRACE_ELEMENTS - 1, duration=0)
+        if command.op == dp.OP_EXPIRE:
+            use = use.model_copy(update={"ttl": 3600 * S})
         kind_of[(capture.command == code) & (capture.elements == count)] = len(kinds)
         kinds.append(maker.make(name, command, use, target, name=capture.names[int(code)], variant=_variant(command)))
     return kinds, kind_of
@@ -280,7 +281,7 @@ def _parse_entry(scenario: Scenario, plans: Plans, i: int, entry: TimelineEntry)
 
 
 def _entry_use(command: Command, args: list[str], entry: TimelineEntry, where: str) -> CommandUse:
-    use = CommandUse(weight=1, duration=entry.duration)
+    use = CommandUse(weight=1).model_copy(update={"duration": entry.duration})
     upper = [a.upper() for a in args]
     try:
         if command.op == dp.OP_SCAN and "COUNT" in upper:
