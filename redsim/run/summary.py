@@ -41,7 +41,7 @@ def summary(
 
 def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
     plan, row = built.plans.plans[g], w.group[g]
-    elapsed = min(int(w.st[dp.NOW]), int(w.st[dp.END]), int(row[dp.G_STOP])) - int(row[dp.G_START])
+    elapsed = min(int(w.st[dp.NOW]), int(w.st[dp.END]), int(row[dp.G_STOP])) - plan.group.start
     offered, completed, failed = (int(row[c]) for c in (dp.G_OFFERED, dp.G_COMPLETED, dp.G_FAILED))
     seconds = max(elapsed, 1) / S
     out: dict[str, Any] = {
