@@ -68,7 +68,7 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
     if row[dp.G_THREADS]:
         first = int(row[dp.G_THREAD0])
         busy = w.thread[first : first + int(row[dp.G_THREADS]), dp.T_BUSY].sum()
-        out["station_utilisation"] = round(int(busy) / (int(row[dp.G_THREADS]) * max(int(w.st[dp.NOW]), 1)), 4)
+        out["station_utilisation"] = round(int(busy) / (int(row[dp.G_THREADS]) * max(elapsed, 1)), 4)
     return out
 
 
