@@ -120,7 +120,9 @@ print(taken, tracemalloc.get_traced_memory()[1] / 2**20)
 def _child(arguments: list[str], **environment: str) -> tuple[float, str]:
     begun = time.perf_counter()
     env = {**os.environ, **environment}
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return time.perf_counter() - begun, done.stdout
 

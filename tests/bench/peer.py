@@ -1,8 +1,8 @@
 """The naive peer: the model of a Redis server that anyone would write first, in SimPy.
 
 One Resource, one process per request, exponential draws from numpy one at a time, latencies in a list, percentiles by numpy. It
-knows no event loop, no keys, no batches and no blame; it is what redsim's speed is compared with. `lean` spares it the process per
-request in a closed loop (each connection is one process), so that nobody can say the peer was hobbled.
+knows no event loop, no keys, no batches and no blame; it is what redsim's speed is compared with. `lean` spares it the process
+per request in a closed loop (each connection is one process), so that nobody can say the peer was hobbled.
 """
 
 from collections.abc import Generator
