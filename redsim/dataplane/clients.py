@@ -42,7 +42,7 @@ def make_ready(w: World, c):
 @compiled
 def arrive(w: World, head, t):
     """The chain of requests from `head` reaches the server's socket at `t`."""
-    st, req, conn, snap = w.st, w.req, w.conn, w.snap
+    st, req, conn = w.st, w.req, w.conn
     c = req[head, R_CONN]
     if conn[c, C_FLAGS] & F_RESET:
         while head != NONE:
@@ -62,8 +62,10 @@ def arrive(w: World, head, t):
         size += req[r, R_BYTES]
         st[WAITING] += 1
         if r != head:
-            for k in range(WAKE, snap.shape[1]):
-                snap[r, k] = snap[head, k]
+            req[r, R_EPOCH] = req[head, R_EPOCH]
+            req[r, R_ECAUSE] = req[head, R_ECAUSE]
+            req[r, R_EOFFSET] = req[head, R_EOFFSET]
+            w.erefs[req[head, R_EPOCH]] += 1
         if req[r, R_NEXT] == NONE:
             break
         r = req[r, R_NEXT]

@@ -52,9 +52,9 @@ def _unbox(_type: Any, value: Any, context: Any) -> NativeValue:
     return NativeValue(native, is_error=cgutils.is_not_null(context.builder, context.pyapi.err_occurred()))
 
 
-_DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "ka": types.uint32, "heat": types.int32}
-_ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "kv", "ke", "kx", "ka", "lanes"]
-_THREE = ["heat", "blame", "bsum", "smax"]
+_DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "heat": types.int32}
+_ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "ke", "kx", "lanes", "erefs"]
+_THREE = ["heat", "blame", "smax"]
 _ARRAYS = {
     name: types.Array(_DTYPES.get(name, types.int64), 1 if name in _ONE else 3 if name in _THREE else 2, "C")
     for name in World._fields

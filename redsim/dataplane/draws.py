@@ -86,17 +86,19 @@ def quantile(u, tab, offset):
 
 @compiled
 def zipf_rank(rng, i, tab, offset, n, exponent):
-    """Rank 0.. by zipf. Per bucket: alias pair, then first rank, width, sure acceptance out of 2**32."""
-    bucket = alias_draw(rng, i, tab, offset, n)
-    row = offset + 2 * n + 3 * bucket
-    first, width = tab[row], tab[row + 1]
+    """Rank 0.. by zipf. Per bucket: threshold, alias, first rank, width, sure acceptance out of 2**32."""
+    u = next_u64(rng, i)
+    row = offset + 5 * np.int64(((u >> _S32) * np.uint64(n)) >> _S32)
+    if np.int64(u & _M32) >= tab[row]:
+        row = offset + 5 * tab[row + 1]
+    first, width = tab[row + 2], tab[row + 3]
     if width == 1:
         return first
     while True:
         u = next_u64(rng, i)
         rank = first + np.int64(((u >> _S32) * np.uint64(width)) >> _S32)
         test = np.int64(u & _M32)
-        if test < tab[row + 2]:
+        if test < tab[row + 4]:
             return rank
         if test < 4294967296.0 * ((first + 1.0) / (rank + 1.0)) ** exponent:
             return rank

@@ -1,5 +1,5 @@
-"""The event queue: a FIFO for arrivals and client steps pushed in time order (nearly all events), a binary heap for the rest, such as
-alarms and planned changes, which lie far ahead. Ties go by push order."""
+"""The event queue: a FIFO for arrivals and client steps pushed in time order (nearly all events), a binary heap for
+the rest, such as alarms and planned changes, which lie far ahead. Ties go by push order."""
 
 import numpy as np
 

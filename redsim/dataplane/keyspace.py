@@ -45,7 +45,7 @@ def bulk(n):
 @compiled
 def forget(w: World, d, key):
     """The key is gone."""
-    w.kv[key] = NODATA
+    w.kv[key, 0] = NODATA
     w.dataset[d, D_LIVE] -= 1
     if w.dataset[d, D_EXPIRES]:
         w.kx[key] = 0
@@ -54,9 +54,9 @@ def forget(w: World, d, key):
 @compiled
 def create(w: World, d, key, size):
     """The key exists with a value of `size` bytes (whole value of a string, 0 for an aggregate) and no expiry."""
-    if w.kv[key] == NODATA:
+    if w.kv[key, 0] == NODATA:
         w.dataset[d, D_LIVE] += 1
-    w.kv[key] = size
+    w.kv[key, 0] = size
     if w.dataset[d, D_EXPIRES]:
         w.kx[key] = 0
 
@@ -64,13 +64,13 @@ def create(w: World, d, key, size):
 @compiled
 def lookup(w: World, d, key):
     """db.c:lookupKey: True if the key is there; one past its time is deleted (lazy expiry); the access is noted."""
-    if w.kv[key] == NODATA:
+    if w.kv[key, 0] == NODATA:
         return False
     if w.dataset[d, D_EXPIRES] and 0 < w.kx[key] < w.st[NOW]:
         forget(w, d, key)
         w.st[EXPIRED] += 1
         return False
-    w.ka[key] = np.uint32(w.st[NOW] // 1_000_000_000)
+    w.kv[key, 1] = np.int32(w.st[NOW] // 1_000_000_000)
     return True
 
 
@@ -98,7 +98,7 @@ def string_command(w: World, r, op, k, d, key):
     if op == OP_SET:
         size = w.req[r, R_ARG]
         create(w, d, key, size)
-        w.ka[key] = np.uint32(st[NOW] // 1_000_000_000)
+        w.kv[key, 1] = np.int32(st[NOW] // 1_000_000_000)
         if kind[k, K_TTL] > 0:
             w.kx[key] = st[NOW] + kind[k, K_TTL]
         return ns + size * kind[k, K_IN_PS] // 1000, 5
@@ -109,21 +109,21 @@ def string_command(w: World, r, op, k, d, key):
             return ns, 5
         kind[k, K_HITS] += 1
         st[HITS] += 1
-        size = np.int64(w.kv[key])
+        size = np.int64(w.kv[key, 0])
         return ns + size * kind[k, K_OUT_PS] // 1000, bulk(size)
     if op == OP_EXPIRE:
         if there and kind[k, K_TTL] > 0:
             w.kx[key] = st[NOW] + kind[k, K_TTL]
         return ns, 4
     if op == OP_INCR:
-        size = np.int64(w.kv[key]) if there else 1
+        size = np.int64(w.kv[key, 0]) if there else 1
         if not there:
             create(w, d, key, 1)
         return ns, 3 + min(size, 20)
-    size = w.req[r, R_ARG] + (np.int64(w.kv[key]) if there else 0)  # APPEND
+    size = w.req[r, R_ARG] + (np.int64(w.kv[key, 0]) if there else 0)  # APPEND
     if not there:
         create(w, d, key, size)
-    w.kv[key] = min(size, 2**31 - 1)
+    w.kv[key, 0] = min(size, 2**31 - 1)
     return ns + w.req[r, R_ARG] * kind[k, K_IN_PS] // 1000, 3 + digits(size)
 
 
@@ -144,7 +144,7 @@ def many_keys(w: World, r, op, k, d, key):
             create(w, d, key, size)
             ns += size * kind[k, K_IN_PS] // 1000
         elif op == OP_MGET:
-            size = np.int64(w.kv[key]) if there else 0
+            size = np.int64(w.kv[key, 0]) if there else 0
             reply += bulk(size) if there else 5
             ns += size * kind[k, K_OUT_PS] // 1000
             kind[k, K_HITS] += 1 if there else 0
@@ -179,7 +179,7 @@ def aggregate_command(w: World, r, op, k, d, key):
             w.ke[key] = more
         elif op == OP_PUSH:
             w.ke[key] = min(n + more, 2**31 - 1)
-        w.ka[key] = np.uint32(st[NOW] // 1_000_000_000)
+        w.kv[key, 1] = np.int32(st[NOW] // 1_000_000_000)
         ns += (more - 1) * kind[k, K_EXTRA_NS] + more * ebytes * kind[k, K_IN_PS] // 1000
         return ns + curve_ns(w.curve, kind[k, K_CURVE_KEY], n), 3 + digits(np.int64(w.ke[key]))
     if op != OP_SORT and op != OP_UNION:
@@ -240,7 +240,7 @@ def database_command(w: World, r, op, k):
     for d in range(w.dataset.shape[0]):
         low = w.dataset[d, D_BASE]
         for key in range(low, low + w.dataset[d, D_N]):
-            w.kv[key] = NODATA
+            w.kv[key, 0] = NODATA
         if w.dataset[d, D_EXPIRES]:
             for key in range(low, low + w.dataset[d, D_N]):
                 w.kx[key] = 0

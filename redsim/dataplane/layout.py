@@ -26,7 +26,8 @@ def _columns(names: str) -> tuple[int, ...]:
  CLIENTS, REJECTED, ACCEPTED, POLLS, SLEEPS, READS, WRITES, COMMANDS, TREADS, TWRITES, IO_ACTIVE, IO_ACTIVE_NS,
  BUSY, SCRIPT_LEFT, SCRIPT_REQ, SCRIPT_CONN, WAITING, STALL_ROW, STALLS, SLOW_ID, NEXT_HICCUP, HICCUPS,
  REC_ON, REC_UNTIL, REC_WORST, SEGS, RECS, REC_FROM, REC_TO, REC_CAUSE, REC_KIND, WAKE_CPU, ITER_T0, HITS, MISSES,
- NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, DB_DIRTY, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST) = range(78)
+ NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, DB_DIRTY, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
+ EPOCH, EPOCH_FREE, WINDOW_NO, WINDOW_FROM) = range(82)
 ST_SIZE = 96
 
 # phases of the loop (st[PHASE])
@@ -64,9 +65,10 @@ C_SIZE = 16
 F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET = 1, 2, 4, 8, 16, 32
 
 # req: a request, from the client's intention to its last byte -------------------------------------------------
-(R_NEXT, R_SNEXT, R_SLOT, R_KIND, R_KEY, R_BYTES, R_REPLY, R_INTENDED, R_BEGIN, R_SENT, R_ARRIVE, R_OWN, R_ATTEMPT,
- R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED) = range(19)
-R_SIZE = 20
+(R_NEXT, R_SNEXT, R_SLOT, R_KIND, R_KEY, R_BYTES, R_REPLY, R_INTENDED, R_BEGIN, R_SENT, R_ARRIVE, R_ATTEMPT,
+ R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED, R_EPOCH, R_ECAUSE, R_EOFFSET, R_OWN_READ, R_OWN_EXEC, R_OWN_WRITE,
+ R_WAITS) = range(25)
+R_SIZE = 25
 Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY = 1, 2, 4, 8  # wanted by the client; held by the server; waiting unsent; -BUSY
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
@@ -118,7 +120,8 @@ class World(NamedTuple):
     slot: I64  # [slots, S_SIZE]
     conn: I64  # [conns, C_SIZE]
     req: I64  # [requests, R_SIZE]
-    snap: I64  # [requests, causes]: held at arrival, plus what was the request's own
+    snap: I64  # [2 * requests + 2, causes]: copies of held (epochs), shared by requests that arrived in one activity
+    erefs: I64  # [the same]: references to each epoch; next free one if it is free
     kind: I64  # [kinds, K_SIZE]
     dataset: I64  # [datasets, D_SIZE]
     thread: I64  # [threads, T_SIZE]
@@ -135,14 +138,12 @@ class World(NamedTuple):
     tab: I64  # [any]: alias tables, quantiles, popularity buckets
     dist: I64  # [distributions, 3]: type, offset or value, length
     curve: I64  # [curves, 41]: total ns at 2**i elements
-    kv: npt.NDArray[np.int32]  # [keys]: bytes of the value; NODATA if the key does not exist
+    kv: npt.NDArray[np.int32]  # [keys, 2]: bytes of the value, NODATA if the key does not exist; second of the last access
     ke: npt.NDArray[np.int32]  # [keys of aggregate data sets]: elements
     kx: I64  # [keys or 0]: expiry in ns, 0 none
-    ka: npt.NDArray[np.uint32]  # [keys]: second of the last access
     hist: I64  # [series, FINE_BUCKETS]
     heat: npt.NDArray[np.int32]  # [windows, series, COARSE_BUCKETS]
-    blame: I64  # [groups, COARSE_BUCKETS, causes]
-    bsum: I64  # [groups, COARSE_BUCKETS, 2]: count, latency ns
+    blame: I64  # [groups, COARSE_BUCKETS, causes + 2]: ns by cause; count, latency ns
     smax: I64  # [windows + 1, series, 2]: max and sum of latencies by window; the last row is the whole run
     slow: I64  # [SLOWLOG ring, 6]: id, start, ns, kind, key, slot
     stalls: I64  # [STALLS_MAX, 6]: start, ns, cause, kind, waiting at its end, key
@@ -171,7 +172,7 @@ _TABLES: dict[int, tuple[I64, I64]] = {}
 WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
-    "recs": 4, "trace": 5, "rates": 4, "live": 2, "stallsum": 3,
+    "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3,
 }  # fmt: skip
 
 
@@ -203,7 +204,11 @@ def grow(w: World) -> World:
     req[-1, R_NEXT] = st[REQ_FREE]
     st[REQ_FREE] = requests
     st[REQ_FREE_N] += requests
-    snap = np.concatenate([w.snap, rows(requests, w.snap.shape[1])])
+    epochs = w.snap.shape[0]
+    snap = np.concatenate([w.snap, rows(2 * requests, w.snap.shape[1])])
+    erefs = np.concatenate([w.erefs, np.arange(epochs + 1, epochs + 2 * requests + 1)])
+    erefs[-1] = st[EPOCH_FREE]
+    st[EPOCH_FREE] = epochs
     more = conns // 2 + 64
     conn = np.concatenate([w.conn, rows(more, C_SIZE)])
     chain_free(conn, C_NEXT, conns)
@@ -222,7 +227,7 @@ def grow(w: World) -> World:
     heap = rows(events, 4)
     heap[: w.heap.shape[0]] = w.heap
     return w._replace(
-        req=req, snap=snap, conn=conn, ring=ring, fifo=fifo, heap=heap,
+        req=req, snap=snap, erefs=erefs, conn=conn, ring=ring, fifo=fifo, heap=heap,
         batch=np.concatenate([w.batch, np.zeros(more, dtype=np.int64)]),
         pending=np.concatenate([w.pending, np.zeros(more, dtype=np.int64)]),
         tread=np.concatenate([w.tread, np.zeros(more, dtype=np.int64)]),

@@ -1,10 +1,10 @@
 """Who held the main thread, for how long: the clock, the causes, the stalls, SLOWLOG, the recording of the worst stall.
 
 `held[cause]` grows with the clock, so that busy + idle = elapsed is a sum anybody can check. A request takes a copy of `held`
-as of its arrival; what `held` grew by until its answer left is what it waited for, cause by cause, exactly.
+as of its arrival (an epoch); what `held` grew by until its answer left is what it waited for, cause by cause, exactly.
 """
 
-from redsim.dataplane.compile import compiled
+from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.draws import draw_size, exponential
 from redsim.dataplane.layout import *
 
@@ -44,33 +44,75 @@ def idle_until(w: World, t):
 
 
 @compiled
-def held_at(w: World, a, row):
-    """snap[row] = held as of time `a`, between the last admission pointer and now; pointers only move forward."""
-    st, log, heldp, snap = w.st, w.log, w.heldp, w.snap
+def held_at(w: World, a, r):
+    """Request `r` refers to `held` as of its arrival `a`: an epoch (held where the activity began) and the part of
+    that activity that had passed. The pointer only moves forward."""
+    st, log, heldp, req = w.st, w.log, w.heldp, w.req
     i, t = st[LOG_POS], st[LOG_T]
     n = st[LOG_N]
-    while i < n and log[i, 0] <= a:
-        if log[i, 1] >= 0:
-            heldp[log[i, 1]] += log[i, 0] - t
-        t = log[i, 0]
-        i += 1
-    st[LOG_POS] = i
-    st[LOG_T] = t
-    for k in range(WAKE, heldp.shape[0]):
-        snap[row, k] = heldp[k]
+    if i < n and log[i, 0] <= a:
+        while i < n and log[i, 0] <= a:
+            if log[i, 1] >= 0:
+                heldp[log[i, 1]] += log[i, 0] - t
+            t = log[i, 0]
+            i += 1
+        st[LOG_POS] = i
+        st[LOG_T] = t
+        leave_epoch(w)
+    e = st[EPOCH]
+    if e == NONE:
+        e = take_epoch(w)
+        st[EPOCH] = e
+        for k in range(WAKE, heldp.shape[0]):
+            w.snap[e, k] = heldp[k]
+    w.erefs[e] += 1
+    req[r, R_EPOCH] = e
     if i < n and log[i, 1] >= 0 and a > t:
-        snap[row, log[i, 1]] += a - t
+        req[r, R_ECAUSE] = log[i, 1]
+        req[r, R_EOFFSET] = a - t
+    else:
+        req[r, R_ECAUSE] = WAKE
+        req[r, R_EOFFSET] = 0
+
+
+@inlined
+def take_epoch(w: World):
+    """A free epoch with one reference; there are twice as many as requests."""
+    e = w.st[EPOCH_FREE]
+    w.st[EPOCH_FREE] = w.erefs[e]
+    w.erefs[e] = 1
+    return e
+
+
+@inlined
+def release_epoch(w: World, e):
+    """One reference less; a row without any is free."""
+    w.erefs[e] -= 1
+    if w.erefs[e] == 0:
+        w.erefs[e] = w.st[EPOCH_FREE]
+        w.st[EPOCH_FREE] = e
+
+
+@inlined
+def leave_epoch(w: World):
+    """The pointer has moved: the next arrival begins an epoch."""
+    if w.st[EPOCH] != NONE:
+        release_epoch(w, w.st[EPOCH])
+        w.st[EPOCH] = NONE
 
 
 @compiled
 def forget_log(w: World):
-    """All arrivals up to now are admitted: the pointer jumps to now."""
+    """All arrivals up to now are admitted: the pointer jumps to now. Only when the log is long: nothing depends on it."""
     st = w.st
+    if st[LOG_N] < LOG_SIZE // 2:
+        return
     for k in range(WAKE, w.held.shape[0]):
         w.heldp[k] = w.held[k]
     st[LOG_N] = 0
     st[LOG_POS] = 0
     st[LOG_T] = st[NOW]
+    leave_epoch(w)
 
 
 @compiled

@@ -218,8 +218,7 @@ def own_read(w: World, c, ns):
     r = w.conn[c, C_HEAD]
     left = w.conn[c, C_QB]
     while r != NONE and left > 0:
-        w.snap[r, READ] += ns
-        req[r, R_OWN] += ns
+        req[r, R_OWN_READ] += ns
         left -= req[r, R_BYTES]
         r = req[r, R_NEXT]
 
@@ -266,8 +265,7 @@ def call(w: World, c, r):
             st[PHASE] = PH_BUSY
             ns = cost[BUSY_NS]
     charge(w, cause, around + ns)
-    w.snap[r, cause] += around + ns
-    req[r, R_OWN] += around + ns
+    req[r, R_OWN_EXEC] = around + ns
     req[r, R_REPLY] = reply
     if st[REC_ON]:
         segment(w, cause, start, st[NOW], c)
@@ -383,8 +381,7 @@ def busy_script(w: World):
     step = min(cost[HOOK_NS], st[SCRIPT_LEFT])
     start = st[NOW]
     charge(w, cause, step)
-    w.snap[r, cause] += step
-    req[r, R_OWN] += step
+    req[r, R_OWN_EXEC] += step
     st[SCRIPT_LEFT] -= step
     if st[REC_ON]:
         segment(w, cause, start, st[NOW], c)
@@ -546,8 +543,7 @@ def sent_to_client(w: World, c, size, ns):
         r = conn[c, C_RHEAD]
         if r == NONE:
             break
-        w.snap[r, WRITE] += ns
-        req[r, R_OWN] += ns
+        req[r, R_OWN_WRITE] += ns
         if req[r, R_REPLY] > left:
             req[r, R_REPLY] -= left
             break
@@ -575,7 +571,7 @@ def answer(w: World, c, r):
         drop_server_interest(w, r)
         return
     g = slot[s, S_GROUP]
-    seal(w, r)
+    req[r, R_LEFT] = st[NOW]
     deliver = st[NOW]
     if group[g, G_PS_PER_BYTE] > 0:
         deliver = max(deliver, group[g, G_LINK_OUT]) + req[r, R_REPLY] * group[g, G_PS_PER_BYTE] // 1000
@@ -584,6 +580,7 @@ def answer(w: World, c, r):
     req[r, R_DELIVER] = deliver
     th = slot[s, S_THREAD]
     if th >= 0:
+        seal(w, r)
         drop_server_interest(w, r)
         if not slot[s, S_RQ_IN]:
             enqueue(w, th, s, deliver, S_RQ_IN, S_RQ_NEXT, S_RQ_T, T_RHEAD, T_RTAIL)

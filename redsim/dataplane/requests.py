@@ -10,7 +10,7 @@ from redsim.dataplane.draws import alias_draw, below, draw_key, draw_size, expon
 from redsim.dataplane.events import push
 from redsim.dataplane.histogram import COARSE_BITS, FINE_BITS, bit_length, bucket_of
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import record_request
+from redsim.dataplane.ledger import record_request, release_epoch, take_epoch
 
 
 @inlined
@@ -27,6 +27,8 @@ def take_row(w: World):
 def give_row(w: World, r):
     """The row may be used again."""
     st = w.st
+    if w.req[r, R_EPOCH] != NONE:
+        release_epoch(w, w.req[r, R_EPOCH])
     w.req[r, R_FLAGS] = 0
     w.req[r, R_NEXT] = st[REQ_FREE]
     st[REQ_FREE] = r
@@ -97,18 +99,32 @@ def new_request(w: World, g, s, intended):
     row[R_INTENDED] = intended
     row[R_BEGIN] = intended
     row[R_ATTEMPT] = 0
-    row[R_OWN] = 0
+    row[R_OWN_READ] = 0
+    row[R_OWN_WRITE] = 0
+    row[R_EPOCH] = NONE
+    row[R_WAITS] = 0
     row[R_FLAGS] = Z_LIVE
     row[R_NEXT] = NONE
     row[R_CONN] = NONE
     st = w.st
     group[g, G_OFFERED] += 1
     group[g, G_AREA] += st[END] - intended
-    window = min(intended // st[WINDOW], st[WINDOWS] - 1)
-    w.offered[window, g] += 1
+    w.offered[window_of(w, intended), g] += 1
     link_to_slot(w, s, r)
     w.slot[s, S_OUT] += 1
     return r
+
+
+@inlined
+def window_of(w: World, t):
+    """Window of time `t`; the last one found is remembered, as a division is dear here."""
+    st = w.st
+    if 0 <= t - st[WINDOW_FROM] < st[WINDOW]:
+        return st[WINDOW_NO]
+    number = min(t // st[WINDOW], st[WINDOWS] - 1)
+    st[WINDOW_NO] = number
+    st[WINDOW_FROM] = number * st[WINDOW]
+    return number
 
 
 @compiled
@@ -124,11 +140,15 @@ def value_bytes(w: World, k, value):
 
 @compiled
 def seal(w: World, r):
-    """The answer's last byte left now: snap[r] becomes what was waited for, cause by cause."""
-    held, snap = w.held, w.snap
+    """The answer's last byte left now, but its client will count it later: keep what `held` has grown by since the arrival."""
+    held, snap, req = w.held, w.snap, w.req
+    old = req[r, R_EPOCH]
+    e = take_epoch(w)
     for k in range(WAKE, held.shape[0]):
-        snap[r, k] = held[k] - snap[r, k]
-    w.req[r, R_LEFT] = w.st[NOW]
+        snap[e, k] = held[k] - snap[old, k]
+    release_epoch(w, old)
+    req[r, R_EPOCH] = e
+    req[r, R_WAITS] = 1
 
 
 @compiled
@@ -140,7 +160,7 @@ def count_latency(w: World, r, g, start, done):
     series = w.kind[k, K_SERIES]
     length = bit_length(max(latency, 1))
     coarse = bucket_of(latency, length, COARSE_BITS)
-    window = min(done // st[WINDOW], st[WINDOWS] - 1)
+    window = window_of(w, done)
     w.heat[window, series, coarse] += 1
     mine = w.smax[window, series]
     if latency > mine[0]:
@@ -156,14 +176,25 @@ def count_latency(w: World, r, g, start, done):
     blame = w.blame[g, coarse]
     retry = req[r, R_BEGIN] - req[r, R_INTENDED] if start == req[r, R_INTENDED] else 0
     network = req[r, R_ARRIVE] - req[r, R_SENT] + req[r, R_DELIVER] - req[r, R_LEFT]
-    blame[OWN] += req[r, R_OWN]
+    n = w.held.shape[0]
+    snap, held = w.snap[req[r, R_EPOCH]], w.held
+    if req[r, R_WAITS]:
+        for i in range(WAKE, n):
+            blame[i] += snap[i]
+    else:
+        for i in range(WAKE, n):
+            blame[i] += held[i] - snap[i]
+    read, execution, write = req[r, R_OWN_READ], req[r, R_OWN_EXEC], req[r, R_OWN_WRITE]
+    blame[req[r, R_ECAUSE]] -= req[r, R_EOFFSET]
+    blame[READ] -= read
+    blame[w.kind[k, K_CAUSE]] -= execution
+    blame[WRITE] -= write
+    blame[OWN] += read + execution + write
     blame[NETWORK] += network
     blame[RETRY] += retry
     blame[CLIENT] += latency - retry - network - (req[r, R_LEFT] - req[r, R_ARRIVE])
-    for i in range(WAKE, w.held.shape[0]):
-        blame[i] += w.snap[r, i]
-    w.bsum[g, coarse, 0] += 1
-    w.bsum[g, coarse, 1] += latency
+    blame[n] += 1
+    blame[n + 1] += latency
 
 
 @compiled
@@ -212,7 +243,10 @@ def retry_or_fail(w: World, r, t, connection_lost):
             req[again, i] = req[r, i]
         req[again, R_ATTEMPT] = attempt + 1
         req[again, R_FLAGS] = Z_LIVE | Z_QUEUED
-        req[again, R_OWN] = 0
+        req[again, R_OWN_READ] = 0
+        req[again, R_OWN_WRITE] = 0
+        req[again, R_EPOCH] = NONE
+        req[again, R_WAITS] = 0
         req[again, R_NEXT] = NONE
         req[again, R_CONN] = NONE
         group[g, G_RETRIED] += 1

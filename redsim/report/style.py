@@ -124,20 +124,6 @@ def short(name: str, characters: int) -> str:
     return name if len(name) <= characters else name[: characters - 1] + "…"
 
 
-def mark_end(ax: Axes, x: float, y: float, text: str, colour: str) -> None:
-    """Write a line's name at its end, so that the legend is not needed."""
-    ax.annotate(
-        text,
-        (x, y),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=_POINTS - 1,
-        color=colour,
-        annotation_clip=False,
-    )
-
-
 def nothing_to_draw(width_in: float, why: str) -> Figure:
     """A small figure that says why there is no picture."""
     drawn, (ax,) = new_figure(width_in, 1.2, Margins())

@@ -117,7 +117,7 @@ class _Builder:
         total = sum(self.plans.datasets[n].keys for n in names)
         aggregates = any(self.plans.datasets[n].type != "string" for n in names)
         expires = {k.row[dp.K_DATASET] for p in self.plans.plans for k in p.kinds if k.row[dp.K_TTL] > 0}
-        kv = np.zeros(max(total, 1), dtype=np.int32)
+        kv = np.zeros((max(total, 1), 2), dtype=np.int32)
         ke = np.zeros(max(total, 1) if aggregates else 1, dtype=np.int32)
         rows = dp.rows(max(len(names), 1), dp.D_SIZE)
         base = 0
@@ -131,16 +131,16 @@ class _Builder:
             row[dp.D_EBYTES], row[dp.D_KEYBYTES] = mean(data.value_bytes), mean(data.key_bytes)
             row[dp.D_EXPIRES] = int(i in expires)
             if data.type == "string":
-                kv[base:end] = _fill(data.value_bytes, data.keys, rng)
+                kv[base:end, 0] = _fill(data.value_bytes, data.keys, rng)
             else:
                 ke[base:end] = np.maximum(_fill(data.elements, data.keys, rng), 1)
             if data.present < 1:
                 absent = rng.random(data.keys) >= data.present
-                kv[base:end][absent] = dp.NODATA
+                kv[base:end, 0][absent] = dp.NODATA
                 row[dp.D_LIVE] = data.keys - int(absent.sum())
             base = end
         kx = np.zeros(max(total, 1) if expires else 1, dtype=np.int64)
-        return rows, {"kv": kv, "ke": ke, "kx": kx, "ka": np.zeros(max(total, 1), dtype=np.uint32)}
+        return rows, {"kv": kv, "ke": ke, "kx": kx}
 
     # ---- groups, slots, threads
 
@@ -296,7 +296,7 @@ class _Builder:
         series = max(len(self.series), 1)
         st = np.zeros(dp.ST_SIZE, dtype=np.int64)
         st[dp.END], st[dp.WARMUP], st[dp.WINDOW], st[dp.WINDOWS] = file.duration, file.warmup, window, windows
-        st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW]] = dp.NONE
+        st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW, dp.EPOCH]] = dp.NONE
         st[dp.CRON_DUE] = MS
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
@@ -305,17 +305,17 @@ class _Builder:
         events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
         world = dp.World(
             st=st, cost=cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
-            req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(requests, causes), kind=kind, dataset=dataset,
+            req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(2 * requests + 2, causes),
+            erefs=np.arange(1, 2 * requests + 3), kind=kind, dataset=dataset,
             thread=thread, held=np.zeros(causes, dtype=np.int64), heldp=np.zeros(causes, dtype=np.int64),
             log=dp.rows(dp.LOG_SIZE, 2), ring=np.zeros(dp.power_of_two(2 * conns + 2), dtype=np.int64),
             batch=np.zeros(conns + 1, dtype=np.int64), pending=np.zeros(conns, dtype=np.int64),
             tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
             rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,
-            kv=keys["kv"], ke=keys["ke"], kx=keys["kx"], ka=keys["ka"],
+            kv=keys["kv"], ke=keys["ke"], kx=keys["kx"],
             hist=dp.rows(series, dp.FINE_BUCKETS),
             heat=np.zeros((windows, series, dp.COARSE_BUCKETS), dtype=np.int32),
-            blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes), dtype=np.int64),
-            bsum=np.zeros((group.shape[0], dp.COARSE_BUCKETS, 2), dtype=np.int64),
+            blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes + 2), dtype=np.int64),
             smax=np.zeros((windows + 1, series, 2), dtype=np.int64),
             slow=dp.rows(max(int(cost[dp.SLOW_MAX]), 1), 6), stalls=dp.rows(dp.STALLS_MAX, 6),
             segs=dp.rows(dp.SEGS_MAX, 4), recs=dp.rows(dp.RECS_MAX, 4), trace=self._trace(group, dataset),

@@ -23,8 +23,8 @@ def check_conservation(built: Built, w: dp.World) -> None:
         assert offered == done + int(w.live[g, 0]), f"{plan.name}: offered {offered} != done {done} + in flight {w.live[g, 0]}"
         area, times = int(row[dp.G_AREA]), int(row[dp.G_LAT_SUM]) + int(w.live[g, 1])
         assert area == times, f"{plan.name}: integral of the number in system {area} != sum of the times in it {times}"
-        lost = (w.blame[g].sum(axis=1) != w.bsum[g, :, 1]).sum()
+        lost = (w.blame[g, :, :-2].sum(axis=1) != w.blame[g, :, -1]).sum()
         assert lost == 0, f"{plan.name}: blame does not add up to the latency in {lost} buckets"
-    hist, whole = int(w.hist.sum()), int(w.bsum[:, :, 0].sum())
+    hist, whole = int(w.hist.sum()), int(w.blame[:, :, -2].sum())
     assert hist == whole, f"{hist} answers in the histograms, {whole} in the blame"
     assert (w.dataset[:, dp.D_LIVE] >= 0).all(), "a data set has fewer than no keys"

@@ -58,7 +58,7 @@ def group_latency(built: Built, w: dp.World, group: str) -> dict[str, float]:
 
 def blame_at(built: Built, w: dp.World, g: int, percentile: str) -> dict[str, float]:
     """Mean composition, in µs, of the requests whose latency lies in the bucket of that percentile (or of all: `mean`)."""
-    counts, blame = w.bsum[g, :, 0], w.blame[g]
+    counts, blame = w.blame[g, :, -2], w.blame[g, :, :-2]
     if counts.sum() == 0:
         return {}
     if percentile == "mean":

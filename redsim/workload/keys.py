@@ -14,7 +14,7 @@ from redsim.dataplane import layout as dp
 from redsim.scenario.schema import Popularity
 from redsim.workload.tables import Tables, alias_words
 
-_HEAD = 2048  # ranks with a bucket of their own
+_HEAD = 512  # ranks with a bucket of their own
 _SPREAD = 1.01  # weights within a bucket differ by under this
 
 
@@ -71,6 +71,7 @@ def _power_sum(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], s: f
 def _zipf(exponent: float, keys: int, tables: Tables, kind: int) -> KeyChoice:
     first, width, mass = zipf_buckets(exponent, keys)
     sure = np.floor(((first + 1.0) / (first + width)) ** exponent * 2**32).astype(np.int64)
-    rows = np.stack([first, width, np.where(width == 1, 2**32, sure)], axis=1).ravel()
-    offset = tables.add(np.concatenate([alias_words(mass), rows]))
+    alias = alias_words(mass).reshape(-1, 2)
+    sure = np.where(width == 1, 2**32, sure)
+    offset = tables.add(np.column_stack([alias, first, width, sure]).ravel())
     return KeyChoice(kind, buckets=len(first), arg=offset, arg2=round(exponent * 1e9))

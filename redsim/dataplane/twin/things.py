@@ -1,0 +1,260 @@
+"""The twin's things: requests, connections, slots, groups, client threads, and the simulation that holds them.
+
+Mirrors layout.py, as objects instead of rows: nothing is reused, nothing has a capacity. `read_world` makes them from a World that has not
+run yet, so that one build feeds both.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from heapq import heappush
+from types import SimpleNamespace
+from typing import Any
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.twin.luck import Popularity, Sizes, Stream, read_sizes
+
+Record = SimpleNamespace  # a row of the World by the names of its columns, in lower case without prefix
+DOWN, CONNECTING, UP = "down", "connecting", "up"
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """From the client's intention to the last byte of the answer; all times in ns."""
+
+    slot: "Slot"
+    kind: Record
+    key: int
+    value: int
+    size: int
+    intended: int
+    begin: int
+    attempt: int = 0
+    issued: int = 0
+    sent: int = 0
+    arrived: int = 0
+    left: int = 0
+    delivered: int = 0
+    reply: int = 0
+    own: dict[int, int] = field(default_factory=dict)  # cause -> ns of the main thread that were its own service
+    wanted: bool = True  # its client has neither an answer nor given up
+    answered: bool = False
+    refused: bool = False  # -BUSY
+
+    def serve(self, cause: int, ns: int) -> None:
+        self.own[cause] = self.own.get(cause, 0) + ns
+
+
+@dataclass(eq=False, slots=True)
+class Conn:
+    """The server's end of a connection."""
+
+    row: int
+    slot: "Slot | None"
+    group: Record
+    last: int = 0  # last interaction
+    inbox: deque[Request] = field(default_factory=deque)  # arrived and not executed, oldest first
+    socket: int = 0  # bytes unread
+    buffered: int = 0  # bytes read and not executed
+    alloc: int = 0  # size of the query buffer
+    outbox: deque[Request] = field(default_factory=deque)  # executed, answer not wholly written
+    out: int = 0  # bytes to write
+    head_sent: int = 0  # bytes of outbox[0] already written
+    planned_read: int = 0  # what the I/O threads read
+    accepted: bool = False
+    in_ring: bool = False
+    pending: bool = False
+    want_write: bool = False
+    eof: bool = False
+    reset: bool = False  # closed by the server, its client does not know or has not hung up yet
+    live: bool = True
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """A client's end of a connection; the connection may change."""
+
+    row: int
+    group: Record
+    thread: "Thread | None"
+    state: str
+    conn: Conn | None = None
+    outstanding: deque[Request] = field(default_factory=deque)  # sent or waiting to be, oldest first; not those in back-off
+    out: int = 0  # the same and those in back-off
+    unsent: list[Request] = field(default_factory=list)
+    alarm_set: bool = False
+    tries: int = 0
+    cursor: int = 0
+    last_arrival: int = 0
+    readable: bool = False  # in its thread's list
+    writable: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Thread:
+    """A client machine's event loop."""
+
+    costs: Record
+    reads: list[tuple[int, Slot]] = field(default_factory=list)  # readable from when, in time order
+    writes: list[tuple[int, Slot]] = field(default_factory=list)
+    free: int = 0
+    wakes: int | None = None  # when its next step is planned
+    asleep: bool = False
+    batch: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Sim:
+    """Everything. `activities` is the main thread's whole past; what a request waited for is read from it at the end."""
+
+    cost: list[int]
+    groups: list[Record]
+    kinds: list[Record]
+    datasets: list[Record]
+    slots: list[Slot]
+    curves: list[list[int]]
+    sizes: list[Sizes]
+    hiccup_gaps: Stream
+    hiccup_lengths: Stream
+    kv: list[int]
+    ke: list[int]
+    kx: list[int]
+    ka: list[int]
+    rates: list[list[int]]
+    trace: list[list[int]]
+    end: int
+    cron_due: int
+    next_hiccup: int
+    shapes: dict[str, tuple[int, ...]]
+    warmup: int
+    window: int
+    windows: int
+    now: int = 0
+    idle: int = 0
+    until: int = 0
+    queue: list[tuple[int, int, Callable[..., None], Any]] = field(default_factory=list)
+    pushed: int = 0
+    ready: deque[Conn | None] = field(default_factory=deque)  # None is the listening socket
+    listen_ready: bool = False
+    accept_queue: deque[Conn] = field(default_factory=deque)
+    batch: deque[Conn | None] = field(default_factory=deque)
+    pending: list[Conn] = field(default_factory=list)
+    threaded: list[Conn] = field(default_factory=list)
+    rows: list[Conn | None] = field(default_factory=list)
+    free_rows: list[int] = field(default_factory=list)
+    io_active: bool = False
+    slept: bool = False
+    script: tuple[Conn, Request] | None = None  # a script past busy-reply-threshold
+    script_left: int = 0
+    script_from: int = 0
+    activities: list[list[int]] = field(default_factory=list)  # start, end, cause
+    stalls: list[list[int]] = field(default_factory=list)
+    open_stall: list[int] | None = None
+    slowlog: list[list[int]] = field(default_factory=list)
+    done: list[tuple[Request, int, int]] = field(default_factory=list)  # completed: request, start and end of its clock
+    offered: list[tuple[int, Record]] = field(default_factory=list)
+    waiting: int = 0
+    count: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(**dict.fromkeys(COUNTS, 0)))
+    loop: Generator[int, None, None] | None = None
+
+    def push(self, at: int, what: Callable[..., None], thing: Any) -> None:
+        """`what(sim, thing, at)` at time `at`; ties go by push order."""
+        heappush(self.queue, (at, self.pushed, what, thing))
+        self.pushed += 1
+
+    def charge(self, cause: int, ns: int) -> None:
+        """The main thread works `ns` more for `cause`."""
+        if ns > 0:
+            self.activities.append([self.now, self.now + ns, cause])
+        self.now += ns
+
+    def idle_until(self, at: int) -> None:
+        self.idle += max(at - self.now, 0)
+        self.now = max(self.now, at)
+
+    def stall(self, cause: int, start: int, kind: int, key: int) -> None:
+        """A row of the ledger: start, ns, cause, kind, requests waiting at its end (filled in later), key."""
+        self.open_stall = [start, self.now - start, cause, kind, dp.NONE, key]
+        self.stalls.append(self.open_stall)
+
+
+COUNTS = ["clients", "rejected", "accepted", "polls", "sleeps", "reads", "writes", "commands", "treads", "twrites", "hiccups", "hits",
+          "misses", "net_in", "net_out", "max_batch", "batch_sum", "expired", "listen_drops", "closed_idle", "io_active_ns"]  # fmt: skip
+
+
+def record(row: Any, prefix: str) -> Record:
+    """A row of a table by the lower-case names of its columns."""
+    columns = {n: i for n, i in vars(dp).items() if n.startswith(prefix) and isinstance(i, int) and n != prefix + "SIZE"}
+    return Record(**{name[len(prefix) :].lower(): int(row[i]) for name, i in columns.items()})
+
+
+def _groups(w: dp.World, tab: list[int], datasets: list[Record]) -> list[Record]:
+    groups = []
+    for g, row in enumerate(w.group):
+        group = record(row, "G_")
+        group.row = g
+        words = [[int(x) for x in pair] for pair in w.rng[g * dp.RNG_PER_GROUP : (g + 1) * dp.RNG_PER_GROUP]]
+        group.luck = [Stream(*pair) for pair in words]
+        group.mix_table = tab[group.mix : group.mix + 2 * group.mix_n]
+        group.popularity = None
+        if group.dataset >= 0:
+            n, at, buckets = datasets[group.dataset].n, group.pop_arg, group.pop_n
+            group.popularity = Popularity(
+                group.pop, n, hot=group.pop_arg, hot_share=group.pop_arg2, exponent=group.pop_arg2 * 1e-9,
+                buckets=(tab[at : at + 2 * buckets], tab[at + 2 * buckets : at + 5 * buckets]),
+            )  # fmt: skip
+        groups.append(group)
+    return groups
+
+
+def read_world(w: dp.World) -> Sim:
+    """The same start as objects; the World is read, not changed. Its planned first events come along."""
+    st, tab = w.st, [int(x) for x in w.tab]
+    datasets = [record(row, "D_") for row in w.dataset]
+    groups = _groups(w, tab, datasets)
+    kinds = [record(row, "K_") for row in w.kind]
+    for number, kind in enumerate(kinds):
+        kind.row = number
+    threads = [Thread(record(row, "T_")) for row in w.thread]
+    states = {dp.DOWN: DOWN, dp.UP: UP}
+    slots = [
+        Slot(s, groups[int(row[dp.S_GROUP])], threads[int(row[dp.S_THREAD])] if row[dp.S_THREAD] >= 0 else None,
+             states[int(row[dp.S_STATE])])
+        for s, row in enumerate(w.slot)
+    ]  # fmt: skip
+    last = [[int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :]] or [[0, 1], [0, 1]]
+    sim = Sim(
+        cost=[int(x) for x in w.cost], groups=groups, kinds=kinds, datasets=datasets, slots=slots, curves=w.curve.tolist(),
+        sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist], hiccup_gaps=Stream(*last[0]), hiccup_lengths=Stream(*last[-1]),
+        kv=w.kv.tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(), ka=w.ka.tolist(), rates=w.rates.tolist(), trace=w.trace.tolist(),
+        end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),
+        shapes={name: getattr(w, name).shape for name in ("hist", "heat", "blame", "bsum", "smax", "offered", "held", "slow")},
+        warmup=int(st[dp.WARMUP]), window=int(st[dp.WINDOW]), windows=int(st[dp.WINDOWS]),
+    )  # fmt: skip
+    for slot in slots:
+        if slot.state == UP:
+            slot.conn = open_conn(sim, slot, 0)
+            slot.conn.accepted = True
+            sim.count.clients += 1
+    return sim
+
+
+def open_conn(sim: Sim, slot: Slot, now: int) -> Conn:
+    """A connection in the row freed last, or a new one: clientsCron walks them in row order."""
+    row = sim.free_rows.pop() if sim.free_rows else len(sim.rows)
+    conn = Conn(row, slot, slot.group, last=now)
+    if row == len(sim.rows):
+        sim.rows.append(conn)
+    sim.rows[row] = conn
+    slot.conn = conn
+    return conn
+
+
+def free_conn(sim: Sim, conn: Conn) -> None:
+    """Gone on both sides, with what was in it."""
+    sim.waiting -= len(conn.inbox)
+    conn.inbox.clear()
+    conn.outbox.clear()
+    conn.live = False
+    sim.rows[conn.row] = None
+    sim.free_rows.append(conn.row)
