@@ -4,8 +4,8 @@
 
 Nothing here is fitted by the test: it runs the default profile. The bound of a level is a factor of 1.6 either way, because the
 machine measured differs from itself by that much (the same SET with 50 clients and P=16 gave 477, 568, 812 and 997 thousand a
-second in the four experiments the rows come from). What the model misses is named in MISSES with the figure and what is thought to
-be the reason; such a row is held to its own wider bound, so that neither a hit nor a miss can rot. Shapes have tests of their own.
+second in the four experiments the rows come from). What the model misses is named in MISSES with the figure and what is thought
+to be the reason; such a row is held to its own wider bound, so that neither a hit nor a miss can rot. Shapes have tests too.
 The lab's generator spins and never sleeps: its profile is the default one with nothing paid for waking the client.
 """
 
