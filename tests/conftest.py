@@ -100,3 +100,33 @@ def redis_refuses(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], b
         return "this-directive-does-not-exist" not in done.stderr
 
     return refuses
+
+
+# ---- goldens ---------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden-update", action="store_true", help="rewrite the golden files instead of comparing")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """`check(name, text)`: the text is what tests/scenarios/golden/<name>.txt says, or becomes it with --golden-update."""
+
+    folder: Path
+    is_updating: bool
+
+    def check(self, name: str, text: str) -> None:
+        path = self.folder / f"{name}.txt"
+        if self.is_updating:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"{path.name} is missing; write it with `pytest --golden-update` and read it before the commit"
+        kept = path.read_text(encoding="utf-8")
+        assert text == kept, f"{path.name} differs; if the model was to move, `pytest --golden-update`, and say why in the commit"
+
+
+@pytest.fixture(scope="session")
+def golden(pytestconfig: pytest.Config) -> Golden:
+    folder = Path(__file__).parent / "scenarios" / "golden"
+    return Golden(folder, bool(pytestconfig.getoption("--golden-update")))

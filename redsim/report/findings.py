@@ -235,6 +235,22 @@ def host_hiccups(result: Result) -> Findings:
         )
 
 
+def long_cron(result: Result) -> Findings:
+    """serverCron itself held the loop: clientsCron over very many connections."""
+    rows = result.stalls[result.stalls["event"] == "server-cron"]
+    for node, mine in rows.groupby("node"):
+        victim, p999_us, blamed_us = worst_victim(result, str(node), "serverCron")
+        text = f"serverCron held the loop of {node} {len(mine):,} times for {say_us(mine['duration_us'].max())} at worst"
+        if victim:
+            text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
+        clients = say_count(number(facts.nodes(result)[str(node)].get("connected_clients")))
+        yield Finding(
+            "warning",
+            f"{text}. In each run it looks after connections / hz of the {clients} there are.",
+            "dynamic-hz yes, a larger hz, or fewer connections (a pool)",
+        )
+
+
 def blind_slowlog(result: Result) -> Findings:
     """SLOWLOG times execution only, so those who waited are not in it."""
     for node, numbers in facts.nodes(result).items():
@@ -287,7 +303,7 @@ def cut_short(result: Result) -> Findings:
 
 _ALL: list[Callable[[Result], Findings]] = [
     cut_short, slow_commands, saturated_loop, timeouts, retry_storm, rejected_connections, busy_replies,
-    neighbours_pipeline, host_hiccups, costly_commands, client_bound, io_threads, blind_slowlog,
+    neighbours_pipeline, host_hiccups, long_cron, costly_commands, client_bound, io_threads, blind_slowlog,
     network_bound, little_idle,
 ]  # fmt: skip
 
