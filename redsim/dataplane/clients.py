@@ -6,7 +6,7 @@ Differs: a client behind an `ample` station learns of its answer without an even
 Not modelled: socket buffers that fill, packet loss, TLS.
 """
 
-from redsim.dataplane.compile import compiled
+from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.draws import below, exponential
 from redsim.dataplane.events import NEVER, next_time, pop, push
 from redsim.dataplane.layout import *
@@ -22,7 +22,7 @@ from redsim.dataplane.requests import (
 )
 
 
-@compiled
+@inlined
 def ring_push(w: World, c):
     """Connection `c` (NONE: the listening socket) is ready for the next poll."""
     st = w.st
@@ -30,7 +30,7 @@ def ring_push(w: World, c):
     st[RING_N] += 1
 
 
-@compiled
+@inlined
 def make_ready(w: World, c):
     """Put connection `c` in the ready ring once."""
     flags = w.conn[c, C_FLAGS]
@@ -39,7 +39,7 @@ def make_ready(w: World, c):
         ring_push(w, c)
 
 
-@compiled
+@inlined
 def arrive(w: World, head, t):
     """The chain of requests from `head` reaches the server's socket at `t`."""
     st, req, conn = w.st, w.req, w.conn
@@ -75,7 +75,7 @@ def arrive(w: World, head, t):
     make_ready(w, c)
 
 
-@compiled
+@inlined
 def leave_client(w: World, g, s, head, t):
     """Arrival time of a chain that leaves the client at `t`: propagation, then the link's serialisation, in order."""
     group, req = w.group, w.req
@@ -165,7 +165,7 @@ def submit(w: World, g, s, head, tail, t):
         push(w, t + w.group[g, G_NET], EV_SYN, s)
 
 
-@compiled
+@inlined
 def draw_batch(w: World, g, s, t):
     """(head, tail) of a pipeline of new requests for slot `s`, fewer if the group's total is nearly used up."""
     group, req = w.group, w.req
@@ -173,11 +173,13 @@ def draw_batch(w: World, g, s, t):
     if group[g, G_LEFT] >= 0:
         n = min(n, group[g, G_LEFT])
         group[g, G_LEFT] -= n
-    head = new_request(w, g, s, t)
-    tail = head
-    for _ in range(n - 1):
+    head, tail = NONE, NONE
+    for i in range(n):
         r = new_request(w, g, s, t)
-        req[tail, R_NEXT] = r
+        if i == 0:
+            head = r
+        else:
+            req[tail, R_NEXT] = r
         tail = r
     return head, tail
 
@@ -243,7 +245,7 @@ def open_arrival(w: World, g, t):
     next_arrival(w, g)
 
 
-@compiled
+@inlined
 def next_event_ns(w: World):
     """When the outside world next does something: (time, open group or NONE)."""
     t = next_time(w)

@@ -15,7 +15,7 @@ from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen
 from numba.core.datamodel import models
 from numba.core.imputils import lower_getattr_generic
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
-from numba.extending import NativeValue, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, intrinsic, register_model, typeof_impl, unbox
 from numba.np.arrayobj import make_array, populate_array
 
 from redsim.dataplane.layout import WIDTHS, World
@@ -95,6 +95,24 @@ def _array(context: Any, builder: Any, _type: Any, value: Any, name: str) -> Any
     data = builder.inttoptr(load(0), array.data.type)
     populate_array(array, data=data, shape=shape, strides=strides, itemsize=word(item), meminfo=None)
     return array._getvalue()
+
+
+@intrinsic
+def prefetch(_context, table, row):  # type: ignore[no-untyped-def]
+    """Ask the processor for row `row` of a two-dimensional array: it will be needed, but not now."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        array = make_array(signature.args[0])(context, builder, arguments[0])
+        stride = builder.extract_value(array.strides, 0)
+        byte = ir.IntType(8).as_pointer()
+        where = builder.gep(builder.bitcast(array.data, byte), [builder.mul(stride, arguments[1])])
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(function, [where, word(1), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(table, types.int64), codegen
 
 
 _PARTS: set[str] = set()

@@ -49,7 +49,7 @@ def exponential(rng, i):
     return -(2.0 * t * series + e * _LN2)
 
 
-@compiled
+@inlined
 def alias_draw(rng, i, tab, offset, n):
     """Row of an alias table of n rows at `offset`: pairs (threshold out of 2**32, alias)."""
     u = next_u64(rng, i)
@@ -84,7 +84,7 @@ def quantile(u, tab, offset):
     return low + (((tab[offset + q + 1] - low) * fraction) >> 32)
 
 
-@compiled
+@inlined
 def zipf_rank(rng, i, tab, offset, n, exponent):
     """Rank 0.. by zipf. Per bucket: threshold, alias, first rank, width, sure acceptance out of 2**32."""
     u = next_u64(rng, i)

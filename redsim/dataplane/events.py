@@ -9,7 +9,7 @@ from redsim.dataplane.layout import *
 NEVER = np.int64(2**62)
 
 
-@compiled
+@inlined
 def push(w: World, t, what, arg):
     """Event `what` with argument `arg` at time `t` >= now."""
     st, fifo = w.st, w.fifo
@@ -60,7 +60,7 @@ def next_time(w: World):
     return t
 
 
-@compiled
+@inlined
 def pop(w: World):
     """(what, argument) of the earliest event; there must be one."""
     st, fifo = w.st, w.fifo

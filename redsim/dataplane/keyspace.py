@@ -11,6 +11,7 @@ import numpy as np
 
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.draws import draw_key, draw_size
+from redsim.dataplane.histogram import bit_length
 from redsim.dataplane.layout import *
 
 
@@ -19,9 +20,7 @@ def curve_ns(curve, c, n):
     """Total ns of curve `c` at `n` elements: linear between powers of two; 0 without a curve or elements."""
     if c < 0 or n <= 0:
         return 0
-    i = 0
-    while (2 << i) <= n:
-        i += 1
+    i = bit_length(n) - 1
     low = curve[c, i]
     return low + (curve[c, i + 1] - low) * (n - (1 << i)) // (1 << i)
 
@@ -51,7 +50,7 @@ def forget(w: World, d, key):
         w.kx[key] = 0
 
 
-@compiled
+@inlined
 def create(w: World, d, key, size):
     """The key exists with a value of `size` bytes (whole value of a string, 0 for an aggregate) and no expiry."""
     if w.kv[key, 0] == NODATA:
@@ -61,7 +60,7 @@ def create(w: World, d, key, size):
         w.kx[key] = 0
 
 
-@compiled
+@inlined
 def lookup(w: World, d, key):
     """db.c:lookupKey: True if the key is there; one past its time is deleted (lazy expiry); the access is noted."""
     if w.kv[key, 0] == NODATA:
@@ -89,7 +88,7 @@ def elements(w: World, d, key):
     return 1 if w.dataset[d, D_STRING] else np.int64(w.ke[key])
 
 
-@compiled
+@inlined
 def string_command(w: World, r, op, k, d, key):
     """(ns, reply bytes) of the one-key commands on strings and EXPIRE; `there` is decided here."""
     kind, st = w.kind, w.st
@@ -248,7 +247,7 @@ def database_command(w: World, r, op, k):
     return ns, 5
 
 
-@compiled
+@inlined
 def run_command(w: World, r):
     """(ns inside the command's function, reply bytes) of request `r`, executed now."""
     kind, st = w.kind, w.st
@@ -280,9 +279,5 @@ def run_command(w: World, r):
 @inlined
 def size_class(w: World, d):
     """Power of two of the data set's keys: how cold a lookup is."""
-    n = w.dataset[d, D_LIVE]
-    i = 0
-    while (2 << i) <= n:
-        i += 1
-    return i
+    return bit_length(max(w.dataset[d, D_LIVE], 1)) - 1
 

@@ -9,7 +9,7 @@ from redsim.dataplane.draws import draw_size, exponential
 from redsim.dataplane.layout import *
 
 
-@compiled
+@inlined
 def charge(w: World, cause, ns):
     """The main thread works `ns` more for `cause`."""
     st, log = w.st, w.log
@@ -43,7 +43,7 @@ def idle_until(w: World, t):
         st[LOG_N] = n + 1
 
 
-@compiled
+@inlined
 def held_at(w: World, a, r):
     """Request `r` refers to `held` as of its arrival `a`: an epoch (held where the activity began) and the part of
     that activity that had passed. The pointer only moves forward."""

@@ -12,7 +12,7 @@ Not modelled: AOF and replication steps of before_sleep, TLS, a client socket wh
 """
 
 from redsim.dataplane.clients import admit, enqueue, free_conn, issue, make_ready, next_event_ns, ring_push
-from redsim.dataplane.compile import compiled, entry
+from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.events import push
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
@@ -58,7 +58,7 @@ def run(w: World, until):
             return GROW
 
 
-@compiled
+@inlined
 def poll(w: World):
     """ae_epoll.c:aeApiPoll: every ready client in the order it became ready; with none, sleep."""
     st, cost = w.st, w.cost
@@ -80,7 +80,7 @@ def poll(w: World):
     return True
 
 
-@compiled
+@inlined
 def fill_batch(w: World):
     """The batch is the whole ready ring, less those whose bytes an earlier read took along."""
     st, conn = w.st, w.conn
@@ -132,7 +132,7 @@ def sleep(w: World, until):
     return NONE
 
 
-@compiled
+@inlined
 def file_events(w: World):
     """Every ready client of the batch in turn: read, execute its whole pipeline, then go on writing what it is owed."""
     st, cost, conn = w.st, w.cost, w.conn
@@ -194,7 +194,7 @@ def read_query_from_client(w: World, c, threaded_ns):
         segment(w, READ, start, start + max(ns, 0), c)
 
 
-@compiled
+@inlined
 def read_size(w: World, c):
     """How much one read asks for: 16 KiB into a fresh buffer, what fits into one that has grown, a big argument whole."""
     conn = w.conn
@@ -211,7 +211,7 @@ def read_size(w: World, c):
     return alloc - qb
 
 
-@compiled
+@inlined
 def own_read(w: World, c, ns):
     """The read that brought a request's bytes is its own service, not waiting."""
     req = w.req
@@ -223,7 +223,7 @@ def own_read(w: World, c, ns):
         r = req[r, R_NEXT]
 
 
-@compiled
+@inlined
 def process_input_buffer(w: World, c):
     """networking.c:processInputBuffer: complete commands back to back; stops at a script that has become busy."""
     conn, req = w.conn, w.req
@@ -240,7 +240,7 @@ def process_input_buffer(w: World, c):
             return
 
 
-@compiled
+@inlined
 def call(w: World, c, r):
     """server.c:call and what surrounds it: parse, checks, the command's own function, the reply into the client's buffer."""
     st, cost, req, kind = w.st, w.cost, w.req, w.kind
@@ -278,7 +278,7 @@ def call(w: World, c, r):
     add_reply(w, c, r)
 
 
-@compiled
+@inlined
 def add_reply(w: World, c, r):
     """networking.c:addReply: the first pending byte puts the client at the head of the pending-write list."""
     conn, req, st = w.conn, w.req, w.st
@@ -449,7 +449,7 @@ def execute_threaded_reads(w: World):
     return True
 
 
-@compiled
+@inlined
 def handle_clients_with_pending_writes(w: World):
     """networking.c: all replies, last client first; with I/O threads if at least 2 * io-threads clients wait."""
     st, cost, conn = w.st, w.cost, w.conn
@@ -506,7 +506,7 @@ def threaded_writes(w: World):
     st[PENDING_N] = 0
 
 
-@compiled
+@inlined
 def write_to_client(w: World, c):
     """networking.c:writeToClient: one write of at most 64 KiB."""
     cost = w.cost
@@ -516,7 +516,7 @@ def write_to_client(w: World, c):
     sent_to_client(w, c, size, ns)
 
 
-@compiled
+@inlined
 def wake_peer(w: World, c):
     """A client thread on this host that sleeps is woken by the write, at the writer's expense."""
     s = w.conn[c, C_SLOT]
@@ -560,7 +560,7 @@ def sent_to_client(w: World, c, size, ns):
         conn[c, C_FLAGS] &= ~F_WANT_WRITE
 
 
-@compiled
+@inlined
 def answer(w: World, c, r):
     """The last byte of the reply to `r` left now."""
     st, req, group, slot = w.st, w.req, w.group, w.slot
@@ -596,13 +596,13 @@ def answer(w: World, c, r):
         issue_later(w, g, s, done)
 
 
-@compiled
+@inlined
 def conn_of(w: World, s):
     """The connection slot `s` uses now."""
     return w.slot[s, S_CONN]
 
 
-@compiled
+@inlined
 def issue_later(w: World, g, s, done):
     """A closed-loop client has all its answers at `done`."""
     issue(w, g, s, think_until(w, g, done))

@@ -5,7 +5,7 @@ connection). A client that gave up leaves a zombie that the server still reads, 
 storms are made of.
 """
 
-from redsim.dataplane.compile import compiled, inlined
+from redsim.dataplane.compile import compiled, inlined, prefetch
 from redsim.dataplane.draws import alias_draw, below, draw_key, draw_size, exponential
 from redsim.dataplane.events import push
 from redsim.dataplane.histogram import COARSE_BITS, FINE_BITS, bit_length, bucket_of
@@ -35,7 +35,7 @@ def give_row(w: World, r):
     st[REQ_FREE_N] += 1
 
 
-@compiled
+@inlined
 def drop_server_interest(w: World, r):
     """The server has answered or lost the request."""
     flags = w.req[r, R_FLAGS] & ~Z_SERVER
@@ -44,7 +44,7 @@ def drop_server_interest(w: World, r):
         give_row(w, r)
 
 
-@compiled
+@inlined
 def drop_client_interest(w: World, r):
     """Unlink the oldest request of its slot; the row is free unless the server still holds it or it waits unsent."""
     s = w.req[r, R_SLOT]
@@ -57,7 +57,7 @@ def drop_client_interest(w: World, r):
         give_row(w, r)
 
 
-@compiled
+@inlined
 def link_to_slot(w: World, s, r):
     """The newest request of slot `s`."""
     w.req[r, R_SNEXT] = NONE
@@ -68,7 +68,7 @@ def link_to_slot(w: World, s, r):
     w.slot[s, S_TAIL] = r
 
 
-@compiled
+@inlined
 def new_request(w: World, g, s, intended):
     """Draw a command, a key and a value for group `g`; the client's clock starts at `intended`."""
     group, req, kind = w.group, w.req, w.kind
@@ -92,6 +92,8 @@ def new_request(w: World, g, s, intended):
         value = 0
         if kind[k, K_VDIST] >= 0:
             value = draw_size(w.rng, g * RNG_PER_GROUP + RNG_SIZE, w.tab, w.dist, kind[k, K_VDIST])
+    if row[R_KEY] >= 0:
+        prefetch(w.kv, row[R_KEY])
     row[R_KIND] = k
     row[R_ARG] = value
     row[R_BYTES] = kind[k, K_REQ_BYTES] + (value_bytes(w, k, value) if value > 0 else 0)
@@ -127,7 +129,7 @@ def window_of(w: World, t):
     return number
 
 
-@compiled
+@inlined
 def value_bytes(w: World, k, value):
     """RESP bytes of the value arguments: MSET sends one for each key, of about the first one's size."""
     n = 1
@@ -151,7 +153,7 @@ def seal(w: World, r):
     req[r, R_WAITS] = 1
 
 
-@compiled
+@inlined
 def count_latency(w: World, r, g, start, done):
     """One answer in the histograms and in the blame of its latency bucket."""
     st, req = w.st, w.req
@@ -197,7 +199,7 @@ def count_latency(w: World, r, g, start, done):
     blame[n + 1] += latency
 
 
-@compiled
+@inlined
 def complete(w: World, r, g, start, done):
     """The client has its answer, the oldest of its slot; `start` is where the group's clock starts."""
     group, req = w.group, w.req
