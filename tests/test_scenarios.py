@@ -37,6 +37,7 @@ def headline(result: Result) -> str:
         latency = group["latency_us"]
         errors = "".join(f" {key} {count}" for key, count in group["errors"].items() if count)
         said = ", ".join(f"{p} {say_ns(round(latency[p] * 1000))}" for p in ("p50", "p99", "max"))
+        said = said if group["completed"] else "nobody answered"
         lines.append(f"{name}: {group['completed']} answered, {group['failed']} failed{errors}; {said}")
     stalls = ", ".join(f"{event} {row['count']}" for event, row in sorted(node["stalls"].items())) or "none"
     lines.append(f"server: {node['commands']} commands, {node['polls']} polls, {node['reads']} reads; stalls: {stalls}")
