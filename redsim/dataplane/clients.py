@@ -469,20 +469,40 @@ def closed_by_server(w: World, c, t):
 
 @compiled
 def enqueue(w: World, th, s, t, is_in, after, when, head, tail):
-    """Slot `s` is readable (or writable) for client thread `th` from `t` on; wake the thread if it sleeps."""
+    """Slot `s` is readable (or writable) for client thread `th` from `t` on: into its list, in the order of time; wake the
+    thread unless it will be up before."""
     slot, thread = w.slot, w.thread
     slot[s, is_in] = 1
     slot[s, after] = NONE
     slot[s, when] = t
-    if thread[th, tail] == NONE:
-        thread[th, head] = s
+    last = thread[th, tail]
+    if last == NONE or slot[last, when] <= t:
+        if last == NONE:
+            thread[th, head] = s
+        else:
+            slot[last, after] = s
+        thread[th, tail] = s
     else:
-        slot[thread[th, tail], after] = s
-    thread[th, tail] = s
-    if not thread[th, T_SCHEDULED]:
-        thread[th, T_SCHEDULED] = 1
+        before, later = NONE, thread[th, head]
+        while slot[later, when] <= t:
+            before, later = later, slot[later, after]
+        slot[s, after] = later
+        if before == NONE:
+            thread[th, head] = s
+        else:
+            slot[before, after] = s
+    wakes = max(t, thread[th, T_FREE])
+    if not thread[th, T_SCHEDULED] or wakes < thread[th, T_AT]:
         thread[th, T_ASLEEP] = 1 if t > thread[th, T_FREE] else 0
-        push(w, max(t, thread[th, T_FREE]), EV_THREAD, th)
+        plan_step(w, th, wakes)
+
+
+@compiled
+def plan_step(w: World, th, t):
+    """The client thread's next step is at `t`; a later one planned before is off."""
+    w.thread[th, T_SCHEDULED] = 1
+    w.thread[th, T_AT] = t
+    push(w, t, EV_THREAD, th)
 
 
 @compiled
@@ -505,6 +525,8 @@ def ready_in_batch(w: World, th, t):
 def client_thread(w: World, th, t):
     """One step of a client machine's loop: poll if the last batch is used up, then one read or one write."""
     slot, thread = w.slot, w.thread
+    if not thread[th, T_SCHEDULED] or thread[th, T_AT] != t:
+        return
     start = t
     if thread[th, T_BATCH] == 0:
         start += thread[th, T_POLL]
@@ -538,9 +560,8 @@ def client_thread(w: World, th, t):
         ready = min(ready, slot[thread[th, T_WHEAD], S_WQ_T])
     thread[th, T_SCHEDULED] = 0
     if ready < NEVER:
-        thread[th, T_SCHEDULED] = 1
         thread[th, T_ASLEEP] = 1 if ready > end else 0
-        push(w, max(end, ready), EV_THREAD, th)
+        plan_step(w, th, max(end, ready))
 
 
 @compiled
@@ -563,21 +584,27 @@ def thread_sends(w: World, th, s, start):
 
 @compiled
 def thread_receives(w: World, th, s, start):
-    """The thread reads the answers that have reached slot `s`; returns when it is done."""
+    """The thread reads the answers that have reached slot `s`; returns when it is done. One still on its way will make the
+    socket readable again."""
     thread, slot, req, group = w.thread, w.slot, w.req, w.group
     g = slot[s, S_GROUP]
     benchmark = group[g, G_MEASURE] == 1
     end = start + thread[th, T_RECV]
     r = slot[s, S_HEAD]
-    while r != NONE and req[r, R_FLAGS] & (Z_SERVER | Z_QUEUED) == 0 and req[r, R_DELIVER] <= start:
+    received = False
+    while r != NONE and req[r, R_FLAGS] & Z_ANSWERED:
+        if req[r, R_DELIVER] > start:
+            enqueue(w, th, s, req[r, R_DELIVER], S_RQ_IN, S_RQ_NEXT, S_RQ_T, T_RHEAD, T_RTAIL)
+            break
         after = req[r, R_SNEXT]
         end += thread[th, T_EACH] + req[r, R_REPLY] * thread[th, T_RECV_PS] // 1000
         done = start if benchmark else end
         if done >= w.st[END]:
             break
         complete(w, r, g, req[r, R_ISSUED] if benchmark else req[r, R_INTENDED], done)
+        received = True
         r = after
-    if group[g, G_MODE] == CLOSED and slot[s, S_OUT] == 0:
+    if received and group[g, G_MODE] == CLOSED and slot[s, S_OUT] == 0:
         again = think_until(w, g, end)
         if again == end:
             issue(w, g, s, again)

@@ -36,6 +36,15 @@ def below(rng, i, n):
 
 
 @compiled
+def below_ns(rng, i, n):
+    """Uniform in 0..n-1 where n may be a long time: in microseconds, milliseconds... if the 32 bits do not hold it."""
+    unit = 1
+    while n // unit >= 1 << 32:
+        unit *= 1000
+    return unit * below(rng, i, n // unit)
+
+
+@compiled
 def exponential(rng, i):
     """-ln(u) for u in (0, 1], as float64; + - * / only, so the same on every IEEE machine."""
     x = float(np.int64((next_u64(rng, i) >> _S11) + _ONE)) * (1.0 / 9007199254740992.0)

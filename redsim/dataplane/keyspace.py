@@ -229,7 +229,8 @@ def database_command(w: World, r, op, k):
         s = w.req[r, R_SLOT]
         cursor = w.slot[s, S_CURSOR]
         visited = max(min(kind[k, K_COUNT], total - cursor), 0)
-        w.slot[s, S_CURSOR] = cursor + visited if cursor + visited < total else 0
+        cursor = cursor + visited if cursor + visited < total else 0
+        w.slot[s, S_CURSOR] = cursor
         ns += curve_ns(w.curve, kind[k, K_CURVE_RET], visited)
         return ns, 4 + bulk(digits(cursor)) + 3 + digits(visited) + visited * keybytes
     if kind[k, K_NELEM] == 2 or cost[LAZY_FLUSH]:  # FLUSHALL ASYNC, or lazyfree-lazy-user-flush yes

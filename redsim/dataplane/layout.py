@@ -27,11 +27,11 @@ def _columns(names: str) -> tuple[int, ...]:
  BUSY, SCRIPT_LEFT, SCRIPT_REQ, SCRIPT_CONN, WAITING, STALL_ROW, STALLS, SLOW_ID, NEXT_HICCUP, HICCUPS,
  REC_ON, REC_UNTIL, REC_WORST, SEGS, RECS, REC_FROM, REC_TO, REC_CAUSE, REC_KIND, WAKE_CPU, ITER_T0, HITS, MISSES,
  NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, DB_DIRTY, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
- EPOCH, EPOCH_FREE, WINDOW_NO, WINDOW_FROM) = range(82)
+ EPOCH, EPOCH_FREE, WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE) = range(86)
 ST_SIZE = 96
 
 # phases of the loop (st[PHASE])
-PH_POLL, PH_SLEEP, PH_FILE_EVENTS, PH_TIMERS, PH_BEFORE_SLEEP, PH_EXEC_READ, PH_WRITES, PH_BUSY = range(8)
+PH_POLL, PH_SLEEP, PH_FILE_EVENTS, PH_TIMERS, PH_BEFORE_SLEEP, PH_EXEC_READ, PH_WRITES, PH_BUSY, PH_AWAKE, PH_BUSY_POLL = range(10)
 # why run() came back
 REACHED, TIMER, GROW = range(3)
 
@@ -60,7 +60,7 @@ DOWN, CONNECTING, UP = range(3)
 
 # conn: the server's end ---------------------------------------------------------------------------------------
 (C_SLOT, C_HEAD, C_TAIL, C_SOCK, C_QB, C_ALLOC, C_RHEAD, C_RTAIL, C_OUT, C_FLAGS, C_LAST, C_NEXT, C_GROUP, C_LIVE,
- C_ARRIVED, C_LASTREAD) = range(16)
+ C_SENT, C_PLANNED) = range(16)
 C_SIZE = 16
 F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET = 1, 2, 4, 8, 16, 32
 
@@ -69,7 +69,7 @@ F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET = 1, 2, 4, 8, 16, 32
  R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED, R_EPOCH, R_ECAUSE, R_EOFFSET, R_OWN_READ, R_OWN_EXEC, R_OWN_WRITE,
  R_WAITS) = range(25)
 R_SIZE = 25
-Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY = 1, 2, 4, 8  # wanted by the client; held by the server; waiting unsent; -BUSY
+Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED = 1, 2, 4, 8, 16  # wanted by the client; held by the server; waiting unsent; -BUSY
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
@@ -86,7 +86,7 @@ D_SIZE = 10
 
 # thread: a client machine's event loop ------------------------------------------------------------------------
 (T_FREE, T_RHEAD, T_RTAIL, T_WHEAD, T_WTAIL, T_SCHEDULED, T_BATCH, T_SEND, T_RECV, T_POLL, T_WAKE, T_BUSY, T_SPIN,
- T_ASLEEP, T_SEND_PS, T_RECV_PS, T_EACH) = range(17)
+ T_ASLEEP, T_SEND_PS, T_RECV_PS, T_EACH, T_AT) = range(18)
 T_SIZE = 18
 
 # causes (held, snap, blame) -----------------------------------------------------------------------------------
@@ -195,6 +195,17 @@ def chain_free(table: I64, column: int, first: int) -> None:
     table[-1, column] = NONE
 
 
+def _append_free(st: I64, conn: I64, first: int) -> None:
+    """Fresh connection rows go behind those that have been used: rows are taken in the same order whatever the capacity."""
+    if st[CONN_FREE] == NONE:
+        st[CONN_FREE] = first
+        return
+    last = int(st[CONN_FREE])
+    while conn[last, C_NEXT] != NONE:
+        last = int(conn[last, C_NEXT])
+    conn[last, C_NEXT] = first
+
+
 def grow(w: World) -> World:
     """Twice the requests and half as many again connections; row numbers stay. Called when run() answers GROW."""
     st = w.st
@@ -212,8 +223,7 @@ def grow(w: World) -> World:
     more = conns // 2 + 64
     conn = np.concatenate([w.conn, rows(more, C_SIZE)])
     chain_free(conn, C_NEXT, conns)
-    conn[-1, C_NEXT] = st[CONN_FREE]
-    st[CONN_FREE] = conns
+    _append_free(st, conn, conns)
     st[CONN_FREE_N] += more
     ring = np.zeros(power_of_two(2 * (conns + more) + 2), dtype=np.int64)
     for i in range(int(st[RING_N])):

@@ -22,6 +22,7 @@ from redsim.dataplane.requests import complete, drop_server_interest, note_waiti
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
 BIG_ARG_BYTES = 32768  # server.h: PROTO_MBULK_BIG_ARG
 MAX_WRITE_BYTES = 65536  # server.h: NET_MAX_WRITES_PER_EVENT
+BUSY_ROUNDS_MAX = 4  # networking.c: processEventsWhileBlocked
 MS_NS = 1_000_000
 
 
@@ -40,6 +41,9 @@ def run(w: World, until):
             why = sleep(w, until)
             if why != NONE:
                 return why
+        elif phase == PH_AWAKE:
+            if not awake(w):
+                return GROW
         elif phase == PH_FILE_EVENTS:
             if not file_events(w):
                 return GROW
@@ -54,7 +58,10 @@ def run(w: World, until):
                 return GROW
         elif phase == PH_WRITES:
             handle_clients_with_pending_writes(w)
-        elif not busy_script(w):
+        elif phase == PH_BUSY:
+            if not busy_script(w):
+                return GROW
+        elif not poll_while_busy(w):
             return GROW
 
 
@@ -82,7 +89,8 @@ def poll(w: World):
 
 @inlined
 def fill_batch(w: World):
-    """The batch is the whole ready ring, less those whose bytes an earlier read took along."""
+    """The batch is the whole ready ring, less those whose bytes an earlier read took along, those that are gone, and the
+    client whose script is running (script.c protects it from its own events)."""
     st, conn = w.st, w.conn
     mask = w.ring.size - 1
     n = 0
@@ -92,8 +100,10 @@ def fill_batch(w: World):
             st[LISTEN_READY] = 0
             w.batch[n] = c
             n += 1
-        else:
+        elif conn[c, C_FLAGS] & F_RING:
             conn[c, C_FLAGS] &= ~F_RING
+            if st[BUSY] and c == st[SCRIPT_CONN]:
+                continue
             if conn[c, C_SOCK] > 0 or conn[c, C_FLAGS] & (F_EOF | F_WANT_WRITE):
                 w.batch[n] = c
                 n += 1
@@ -124,12 +134,20 @@ def sleep(w: World, until):
     if cost[HICCUP_MEAN_NS] > 0:
         idle_hiccups(w)
     charge(w, WAKE, cost[WAKE_NS])
-    if not admit(w):
-        return GROW
-    fill_batch(w)
-    charge(w, POLL, st[BATCH_N] * cost[POLL_EVENT_NS])
-    st[PHASE] = PH_FILE_EVENTS
+    st[PHASE] = PH_AWAKE
     return NONE
+
+
+@compiled
+def awake(w: World):
+    """epoll_wait returns what has become ready by now."""
+    st = w.st
+    if not admit(w):
+        return False
+    fill_batch(w)
+    charge(w, POLL, st[BATCH_N] * w.cost[POLL_EVENT_NS])
+    st[PHASE] = PH_FILE_EVENTS
+    return True
 
 
 @inlined
@@ -153,20 +171,23 @@ def file_events(w: World):
             else:
                 read_query_from_client(w, c, NONE)
                 if st[PHASE] == PH_BUSY and not st[BUSY]:
-                    begin_busy(w)
+                    begin_busy(w, PH_TIMERS)
                     return True
         if conn[c, C_LIVE] and conn[c, C_FLAGS] & F_WANT_WRITE:
             write_to_client(w, c)
             if conn[c, C_FLAGS] & F_WANT_WRITE or conn[c, C_SOCK] > 0:
                 make_ready(w, c)
-    st[PHASE] = PH_BUSY if st[BUSY] else PH_TIMERS
+    if not st[BUSY]:
+        st[PHASE] = PH_TIMERS
+    else:
+        st[PHASE] = PH_WRITES if st[BUSY_ROUNDS] > 0 else PH_BUSY
     return True
 
 
 @compiled
-def read_query_from_client(w: World, c, threaded_ns):
-    """networking.c:readQueryFromClient: one read, then every complete command in the buffer. `threaded_ns` >= 0: an
-    I/O thread has spent that time on the read already."""
+def read_query_from_client(w: World, c, planned):
+    """networking.c:readQueryFromClient: one read, then every complete command in the buffer. `planned` >= 0: an I/O
+    thread has read that many bytes already."""
     st, cost, conn = w.st, w.cost, w.conn
     avail = conn[c, C_SOCK]
     if avail == 0:
@@ -175,14 +196,13 @@ def read_query_from_client(w: World, c, threaded_ns):
         free_conn(w, c)
         return
     start = st[NOW]
-    size = min(avail, read_size(w, c))
+    size = planned if planned >= 0 else min(avail, read_size(w, c))
     conn[c, C_SOCK] = avail - size
     conn[c, C_QB] += size
     conn[c, C_LAST] = start
     st[READS] += 1
-    ns = threaded_ns
-    if threaded_ns < 0:
-        ns = cost[READ_NS] + size * cost[READ_PS] // 1000
+    ns = cost[READ_NS] + size * cost[READ_PS] // 1000
+    if planned < 0:
         charge(w, READ, ns)
     else:
         st[TREADS] += 1
@@ -191,7 +211,7 @@ def read_query_from_client(w: World, c, threaded_ns):
     if conn[c, C_SOCK] > 0 or conn[c, C_FLAGS] & F_EOF:
         make_ready(w, c)
     if st[REC_ON]:
-        segment(w, READ, start, start + max(ns, 0), c)
+        segment(w, READ, start, start + (ns if planned < 0 else 0), c)
 
 
 @inlined
@@ -261,7 +281,7 @@ def call(w: World, c, r):
         kind[k, K_USEC_NS] += ns
         if ns > cost[BUSY_NS] and kind[k, K_OP] == OP_SCRIPT:
             st[SCRIPT_LEFT] = ns - cost[BUSY_NS]
-            st[SCRIPT_REQ], st[SCRIPT_CONN] = r, c
+            st[SCRIPT_REQ], st[SCRIPT_CONN], st[SCRIPT_FROM] = r, c, start + around
             st[PHASE] = PH_BUSY
             ns = cost[BUSY_NS]
     charge(w, cause, around + ns)
@@ -342,10 +362,12 @@ def close_by_server(w: World, c):
 
 
 @compiled
-def begin_busy(w: World):
-    """script.c: the threshold is over; the rest of the batch will be polled again by processEventsWhileBlocked."""
+def begin_busy(w: World, back):
+    """script.c: the threshold is over; the rest of the batch will be polled again by processEventsWhileBlocked. The loop
+    goes on with phase `back` after the script."""
     st = w.st
     st[BUSY] = 1
+    st[SCRIPT_BACK] = back
     for i in range(st[BATCH_POS], st[BATCH_N]):
         c = w.batch[i]
         if c == NONE:
@@ -359,24 +381,14 @@ def begin_busy(w: World):
 
 @compiled
 def busy_script(w: World):
-    """The script runs on to its next hook, then everybody ready gets read and answered -BUSY."""
+    """The script runs on to its next hook, where everybody ready will be read and answered -BUSY."""
     st, cost, req = w.st, w.cost, w.req
     r, c = st[SCRIPT_REQ], st[SCRIPT_CONN]
-    k = req[r, R_KIND]
-    cause = w.kind[k, K_CAUSE]
+    cause = w.kind[req[r, R_KIND], K_CAUSE]
     if not admit(w):
         return False
     if st[SCRIPT_LEFT] == 0:
-        st[BUSY] = 0
-        ns = w.kind[k, K_CONST] + w.kind[k, K_DUR]
-        if ns >= cost[SLOW_NS]:
-            slowlog_push(w, r, st[NOW] - ns, ns)
-        add_reply(w, c, r)
-        process_input_buffer(w, c)
-        if st[PHASE] == PH_BUSY and not st[BUSY] and st[SCRIPT_LEFT] > 0:
-            begin_busy(w)
-            return True
-        st[PHASE] = PH_TIMERS
+        end_script(w, c, r)
         return True
     step = min(cost[HOOK_NS], st[SCRIPT_LEFT])
     start = st[NOW]
@@ -385,12 +397,39 @@ def busy_script(w: World):
     st[SCRIPT_LEFT] -= step
     if st[REC_ON]:
         segment(w, cause, start, st[NOW], c)
+    st[BUSY_ROUNDS] = BUSY_ROUNDS_MAX
+    st[PHASE] = PH_WRITES
+    return True
+
+
+@compiled
+def end_script(w: World, c, r):
+    """The script is done: its reply, then whatever its client sent meanwhile. SLOWLOG counts the time from its start."""
+    st, conn = w.st, w.conn
+    st[BUSY] = 0
+    st[PHASE] = st[SCRIPT_BACK]
+    ns = st[NOW] - st[SCRIPT_FROM]
+    if ns >= w.cost[SLOW_NS]:
+        slowlog_push(w, r, st[SCRIPT_FROM], ns)
+    add_reply(w, c, r)
+    process_input_buffer(w, c)
+    if conn[c, C_SOCK] > 0 or conn[c, C_FLAGS] & (F_EOF | F_WANT_WRITE):
+        make_ready(w, c)
+    if st[PHASE] == PH_BUSY:
+        begin_busy(w, st[SCRIPT_BACK])
+
+
+@compiled
+def poll_while_busy(w: World):
+    """networking.c:processEventsWhileBlocked: a poll that does not wait, after the replies; up to four rounds while there is
+    something to do."""
+    st, cost = w.st, w.cost
     if not admit(w):
         return False
-    if st[RING_N] > 0:
-        fill_batch(w)
-        charge(w, POLL, cost[POLL_NS] + st[BATCH_N] * cost[POLL_EVENT_NS])
-        st[PHASE] = PH_FILE_EVENTS
+    fill_batch(w)
+    charge(w, POLL, cost[POLL_NS] + st[BATCH_N] * cost[POLL_EVENT_NS])
+    st[BUSY_ROUNDS] = st[BUSY_ROUNDS] - 1 if st[BATCH_N] + st[WROTE] > 0 else 0
+    st[PHASE] = PH_FILE_EVENTS
     return True
 
 
@@ -411,13 +450,18 @@ def before_sleep(w: World):
 
 @compiled
 def threaded_reads(w: World):
-    """networking.c:handleClientsWithPendingReadsUsingThreads: clients dealt round robin, all threads joined."""
+    """networking.c:handleClientsWithPendingReadsUsingThreads: clients dealt round robin, the last queued first, all
+    threads joined."""
     st, cost, conn = w.st, w.cost, w.conn
     lanes = w.lanes
     lanes[:] = 0
+    keep_open_reversed(w)
+    if st[TREAD_N] == 0:
+        return
     for i in range(st[TREAD_N]):
         c = w.tread[i]
-        size = min(conn[c, C_SOCK], IOBUF_BYTES)
+        size = min(conn[c, C_SOCK], read_size(w, c))
+        conn[c, C_PLANNED] = size
         lanes[(i % cost[IO_THREADS]) % cost[IO_LANES]] += cost[READ_NS] + size * cost[READ_PS] // 1000
     longest = 0
     for lane in range(lanes.size):
@@ -425,6 +469,20 @@ def threaded_reads(w: World):
     charge(w, IO, cost[FORKJOIN_NS])
     charge(w, READ, longest)
     st[IO_ACTIVE_NS] += longest + cost[FORKJOIN_NS]
+
+
+@compiled
+def keep_open_reversed(w: World):
+    """The list of deferred reads, newest first, without clients that serverCron has closed meanwhile."""
+    st, tread = w.st, w.tread
+    n = 0
+    for i in range(st[TREAD_N]):
+        if not w.conn[tread[i], C_FLAGS] & F_RESET:
+            tread[n] = tread[i]
+            n += 1
+    st[TREAD_N] = n
+    for i in range(n // 2):
+        tread[i], tread[n - 1 - i] = tread[n - 1 - i], tread[i]
 
 
 @compiled
@@ -436,14 +494,14 @@ def execute_threaded_reads(w: World):
             return False
         c = w.tread[st[BATCH_POS]]
         st[BATCH_POS] += 1
-        if conn[c, C_LIVE] and conn[c, C_SOCK] > 0:
-            read_query_from_client(w, c, 0)
-            if st[PHASE] == PH_BUSY and not st[BUSY]:
-                for i in range(st[BATCH_POS], st[TREAD_N]):
-                    make_ready(w, w.tread[i])
-                st[TREAD_N] = 0
-                begin_busy(w)
-                return True
+        read_query_from_client(w, c, conn[c, C_PLANNED])
+        if st[PHASE] == PH_BUSY and not st[BUSY]:
+            for i in range(st[BATCH_POS], st[TREAD_N]):
+                make_ready(w, w.tread[i])
+            st[TREAD_N] = 0
+            st[BATCH_POS] = 0
+            begin_busy(w, PH_WRITES)
+            return True
     st[TREAD_N] = 0
     st[PHASE] = PH_WRITES
     return True
@@ -458,9 +516,14 @@ def handle_clients_with_pending_writes(w: World):
         st[IO_ACTIVE] = 1 if st[PENDING_N] >= 2 * cost[IO_THREADS] else 0
     if st[IO_ACTIVE] and not st[BUSY]:
         threaded_writes(w)
+    kept = NONE
+    st[WROTE] = st[PENDING_N]
     while st[PENDING_N] > 0:
         st[PENDING_N] -= 1
         c = w.pending[st[PENDING_N]]
+        if st[BUSY] and c == st[SCRIPT_CONN]:
+            kept = c
+            continue
         conn[c, C_FLAGS] &= ~F_PENDING
         if cost[HICCUP_MEAN_NS] > 0 and st[NEXT_HICCUP] <= st[NOW]:
             hiccups(w)
@@ -470,7 +533,11 @@ def handle_clients_with_pending_writes(w: World):
                 make_ready(w, c)
     if st[REC_ON] and st[NOW] > start:
         segment(w, WRITE, start, st[NOW], NONE)
-    st[PHASE] = PH_BUSY if st[BUSY] else PH_POLL
+    if kept != NONE:
+        w.pending[0] = kept
+        st[PENDING_N] = 1
+        st[WROTE] -= 1
+    st[PHASE] = PH_BUSY_POLL if st[BUSY] else PH_POLL
 
 
 @compiled
@@ -539,25 +606,32 @@ def sent_to_client(w: World, c, size, ns):
     conn[c, C_OUT] -= size
     conn[c, C_LAST] = st[NOW]
     left = size
-    while True:
+    while left > 0:
         r = conn[c, C_RHEAD]
-        if r == NONE:
-            break
         req[r, R_OWN_WRITE] += ns
-        if req[r, R_REPLY] > left:
-            req[r, R_REPLY] -= left
+        part = min(left, req[r, R_REPLY] - conn[c, C_SENT])
+        left -= part
+        over_link(w, c, part)
+        if conn[c, C_SENT] + part < req[r, R_REPLY]:
+            conn[c, C_SENT] += part
             break
-        left -= req[r, R_REPLY]
+        conn[c, C_SENT] = 0
         conn[c, C_RHEAD] = req[r, R_NEXT]
         answer(w, c, r)
-        if left == 0:
-            break
     if conn[c, C_RHEAD] == NONE:
         conn[c, C_RTAIL] = NONE
     if conn[c, C_OUT] > 0:
         conn[c, C_FLAGS] |= F_WANT_WRITE
     else:
         conn[c, C_FLAGS] &= ~F_WANT_WRITE
+
+
+@inlined
+def over_link(w: World, c, size):
+    """`size` bytes written now go over the client's link, behind what is on it."""
+    g = w.conn[c, C_GROUP]
+    if w.group[g, G_PS_PER_BYTE] > 0 and w.conn[c, C_SLOT] != NONE:
+        w.group[g, G_LINK_OUT] = max(w.st[NOW], w.group[g, G_LINK_OUT]) + size * w.group[g, G_PS_PER_BYTE] // 1000
 
 
 @inlined
@@ -572,12 +646,9 @@ def answer(w: World, c, r):
         return
     g = slot[s, S_GROUP]
     req[r, R_LEFT] = st[NOW]
-    deliver = st[NOW]
-    if group[g, G_PS_PER_BYTE] > 0:
-        deliver = max(deliver, group[g, G_LINK_OUT]) + req[r, R_REPLY] * group[g, G_PS_PER_BYTE] // 1000
-        group[g, G_LINK_OUT] = deliver
-    deliver += group[g, G_NET]
+    deliver = group[g, G_NET] + (group[g, G_LINK_OUT] if group[g, G_PS_PER_BYTE] > 0 else st[NOW])
     req[r, R_DELIVER] = deliver
+    req[r, R_FLAGS] |= Z_ANSWERED
     th = slot[s, S_THREAD]
     if th >= 0:
         seal(w, r)
@@ -586,7 +657,8 @@ def answer(w: World, c, r):
             enqueue(w, th, s, deliver, S_RQ_IN, S_RQ_NEXT, S_RQ_T, T_RHEAD, T_RTAIL)
         return
     done = deliver + group[g, G_RECV]
-    late = group[g, G_TIMEOUT] > 0 and req[r, R_BEGIN] + group[g, G_TIMEOUT] < done
+    gives_up = slot[s, S_HEAD] if group[g, G_RECONNECT] else r  # whose alarm ends the waiting for this answer
+    late = group[g, G_TIMEOUT] > 0 and req[gives_up, R_BEGIN] + group[g, G_TIMEOUT] < done
     if late or done >= st[END]:
         drop_server_interest(w, r)
         return

@@ -6,7 +6,7 @@ storms are made of.
 """
 
 from redsim.dataplane.compile import compiled, inlined, prefetch
-from redsim.dataplane.draws import alias_draw, below, draw_key, draw_size, exponential
+from redsim.dataplane.draws import alias_draw, below_ns, draw_key, draw_size, exponential
 from redsim.dataplane.events import push
 from redsim.dataplane.histogram import COARSE_BITS, FINE_BITS, bit_length, bucket_of
 from redsim.dataplane.layout import *
@@ -46,15 +46,29 @@ def drop_server_interest(w: World, r):
 
 @inlined
 def drop_client_interest(w: World, r):
-    """Unlink the oldest request of its slot; the row is free unless the server still holds it or it waits unsent."""
+    """Unlink the request from its slot; the row is free unless the server still holds it or it waits unsent."""
     s = w.req[r, R_SLOT]
-    w.slot[s, S_HEAD] = w.req[r, R_SNEXT]
-    if w.slot[s, S_HEAD] == NONE:
-        w.slot[s, S_TAIL] = NONE
+    if w.slot[s, S_HEAD] == r:
+        w.slot[s, S_HEAD] = w.req[r, R_SNEXT]
+        if w.slot[s, S_HEAD] == NONE:
+            w.slot[s, S_TAIL] = NONE
+    else:
+        unlink_later(w, s, r)
     flags = w.req[r, R_FLAGS] & ~Z_LIVE
     w.req[r, R_FLAGS] = flags
     if flags & (Z_SERVER | Z_QUEUED) == 0:
         give_row(w, r)
+
+
+@compiled
+def unlink_later(w: World, s, r):
+    """Unlink `r`, which is not the oldest of its slot: an older one was answered too late and waits for its alarm."""
+    before = w.slot[s, S_HEAD]
+    while w.req[before, R_SNEXT] != r:
+        before = w.req[before, R_SNEXT]
+    w.req[before, R_SNEXT] = w.req[r, R_SNEXT]
+    if w.slot[s, S_TAIL] == r:
+        w.slot[s, S_TAIL] = before
 
 
 @inlined
@@ -201,7 +215,7 @@ def count_latency(w: World, r, g, start, done):
 
 @inlined
 def complete(w: World, r, g, start, done):
-    """The client has its answer, the oldest of its slot; `start` is where the group's clock starts."""
+    """The client has its answer; `start` is where the group's clock starts."""
     group, req = w.group, w.req
     flags = req[r, R_FLAGS]
     group[g, G_AREA] -= w.st[END] - done
@@ -226,20 +240,32 @@ def think_until(w: World, g, t):
 
 
 @compiled
+def back_off(w: World, g, attempt):
+    """Wait before the next attempt: doubled from one to the next up to the cap, then jittered."""
+    backoff, cap = w.group[g, G_BACKOFF], w.group[g, G_CAP]
+    for _ in range(attempt):
+        if backoff >= cap:
+            break
+        backoff *= 2
+    backoff = min(backoff, cap)
+    stream = g * RNG_PER_GROUP + RNG_JITTER
+    if w.group[g, G_JITTER] == 1:
+        return below_ns(w.rng, stream, backoff + 1)
+    if w.group[g, G_JITTER] == 2:
+        return backoff // 2 + below_ns(w.rng, stream, backoff // 2 + 1)
+    return backoff
+
+
+@compiled
 def retry_or_fail(w: World, r, t, connection_lost):
-    """Attempt `r`, the oldest of its slot, has failed at `t`: try again after a back-off, or give up."""
+    """Attempt `r` has failed at `t`: try again after a back-off, or give up."""
     group, req = w.group, w.req
     s = req[r, R_SLOT]
     g = w.slot[s, S_GROUP]
     group[g, G_ERR_CONN if connection_lost else G_ERR_TIMEOUT] += 1
     attempt = req[r, R_ATTEMPT]
     if attempt < group[g, G_RETRIES]:
-        backoff = min(group[g, G_CAP], group[g, G_BACKOFF] << min(attempt, 40))
-        stream = g * RNG_PER_GROUP + RNG_JITTER
-        if group[g, G_JITTER] == 1:
-            backoff = below(w.rng, stream, backoff + 1)
-        elif group[g, G_JITTER] == 2:
-            backoff = backoff // 2 + below(w.rng, stream, backoff // 2 + 1)
+        backoff = back_off(w, g, attempt)
         again = take_row(w)
         for i in range(req.shape[1]):
             req[again, i] = req[r, i]
