@@ -35,6 +35,8 @@ class Server:
              sleepers   called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
 
+    run, hold, clients_cron = staticmethod(run), staticmethod(hold), staticmethod(clients_cron)  # the data plane; tests drive its twin
+
     def __init__(self, env: simpy.Environment, world: dp.World, conf: RedisConf, profile: HostProfile) -> None:
         self.env = env
         self.world = world
@@ -55,7 +57,7 @@ class Server:
         end = int(st[dp.END])
         while True:
             horizon = min(self.env.peek(), end)
-            why = run(self.world, min(int(horizon), QUIET_NS if horizon == float("inf") else int(horizon)))
+            why = self.run(self.world, min(int(horizon), QUIET_NS if horizon == float("inf") else int(horizon)))
             if why == dp.GROW:
                 self.world = dp.grow(self.world)
                 continue
@@ -82,7 +84,7 @@ class Server:
             ns += self.cron_100ms_ns
         visits = min(int(st[dp.CLIENTS]), max(int(st[dp.CLIENTS]) // self.hz, CLIENTS_CRON_MIN_ITERATIONS))
         ns += visits * self.cron_client_ns
-        hold(self.world, dp.CRON, ns)
-        self._cursor = int(clients_cron(self.world, self._cursor, visits, self.timeout_ns))
+        self.hold(self.world, dp.CRON, ns)
+        self._cursor = int(self.clients_cron(self.world, self._cursor, visits, self.timeout_ns))
         self.cronloops += 1
         st[dp.CRON_DUE] = int(st[dp.NOW]) + period_ms * MS

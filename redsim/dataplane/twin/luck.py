@@ -5,7 +5,7 @@ what would overflow there does not here, and shows.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redsim.dataplane import layout as dp
 
@@ -42,11 +42,11 @@ class Stream:
             series = q * (1 / odd + series)
         return -(2.0 * t * (1.0 + series) + e * 0.6931471805599453)
 
-    def alias(self, table: list[int]) -> int:
-        """Row of an alias table: pairs (threshold out of 2**32, alias)."""
+    def alias(self, table: list[list[int]]) -> int:
+        """Row of an alias table, whose rows begin with a threshold out of 2**32 and an alias."""
         u = self.bits()
-        row = ((u >> 32) * (len(table) // 2)) >> 32
-        return row if u & 0xFFFFFFFF < table[2 * row] else table[2 * row + 1]
+        row = ((u >> 32) * len(table)) >> 32
+        return row if u & 0xFFFFFFFF < table[row][0] else table[row][1]
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Sizes:
     form: int
     value: int
     quantiles: list[int]
-    table: list[int]
+    table: list[list[int]]
     values: list[int]
 
     def draw(self, stream: Stream) -> int:
@@ -72,13 +72,18 @@ class Sizes:
         return low + (((high - low) * rest) >> 32)
 
 
+def alias_rows(tab: list[int], at: int, n: int, width: int = 2) -> list[list[int]]:
+    """`n` rows of `width` words of the World's tables."""
+    return [tab[at + width * i : at + width * (i + 1)] for i in range(n)]
+
+
 def read_sizes(tab: list[int], form: int, at: int, n: int) -> Sizes:
     """The distribution as the tables of a World hold it."""
     if form == dp.DIST_CONSTANT:
         return Sizes(form, at, [], [], [])
     if form == dp.DIST_QUANTILE:
         return Sizes(form, 0, tab[at : at + 2050], [], [])
-    return Sizes(form, 0, [], tab[at : at + 2 * n], tab[at + 2 * n : at + 3 * n])
+    return Sizes(form, 0, [], alias_rows(tab, at, n), tab[at + 2 * n : at + 3 * n])
 
 
 @dataclass(slots=True)
@@ -90,7 +95,7 @@ class Popularity:
     hot: int = 0
     hot_share: int = 0  # out of 2**32
     exponent: float = 0.0
-    buckets: tuple[list[int], list[int]] = ((), ())  # type: ignore[assignment]  # alias pairs; (first, width, sure) triples
+    buckets: list[list[int]] = field(default_factory=list)  # threshold, alias, first rank, width, sure acceptance
     last: int = -1
 
     def draw(self, stream: Stream) -> int:
@@ -107,8 +112,8 @@ class Popularity:
         return self.n - 1 - rank if self.form == dp.POP_LATEST else rank
 
     def _rank(self, stream: Stream) -> int:
-        bucket = stream.alias(self.buckets[0])
-        first, width, sure = self.buckets[1][3 * bucket : 3 * bucket + 3]
+        bucket = stream.alias(self.buckets)
+        _, _, first, width, sure = self.buckets[bucket]
         if width == 1:
             return first
         while True:

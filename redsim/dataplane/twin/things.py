@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin.luck import Popularity, Sizes, Stream, read_sizes
+from redsim.dataplane.twin.luck import Popularity, Sizes, Stream, alias_rows, read_sizes
 
 Record = SimpleNamespace  # a row of the World by the names of its columns, in lower case without prefix
 DOWN, CONNECTING, UP = "down", "connecting", "up"
@@ -195,13 +195,12 @@ def _groups(w: dp.World, tab: list[int], datasets: list[Record]) -> list[Record]
         group.row = g
         words = [[int(x) for x in pair] for pair in w.rng[g * dp.RNG_PER_GROUP : (g + 1) * dp.RNG_PER_GROUP]]
         group.luck = [Stream(*pair) for pair in words]
-        group.mix_table = tab[group.mix : group.mix + 2 * group.mix_n]
+        group.mix_table = alias_rows(tab, group.mix, group.mix_n)
         group.popularity = None
         if group.dataset >= 0:
-            n, at, buckets = datasets[group.dataset].n, group.pop_arg, group.pop_n
             group.popularity = Popularity(
-                group.pop, n, hot=group.pop_arg, hot_share=group.pop_arg2, exponent=group.pop_arg2 * 1e-9,
-                buckets=(tab[at : at + 2 * buckets], tab[at + 2 * buckets : at + 5 * buckets]),
+                group.pop, datasets[group.dataset].n, hot=group.pop_arg, hot_share=group.pop_arg2,
+                exponent=group.pop_arg2 * 1e-9, buckets=alias_rows(tab, group.pop_arg, group.pop_n, 5),
             )  # fmt: skip
         groups.append(group)
     return groups
@@ -222,13 +221,13 @@ def read_world(w: dp.World) -> Sim:
              states[int(row[dp.S_STATE])])
         for s, row in enumerate(w.slot)
     ]  # fmt: skip
-    last = [[int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :]] or [[0, 1], [0, 1]]
+    gaps, lengths = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
     sim = Sim(
         cost=[int(x) for x in w.cost], groups=groups, kinds=kinds, datasets=datasets, slots=slots, curves=w.curve.tolist(),
-        sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist], hiccup_gaps=Stream(*last[0]), hiccup_lengths=Stream(*last[-1]),
-        kv=w.kv.tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(), ka=w.ka.tolist(), rates=w.rates.tolist(), trace=w.trace.tolist(),
+        sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist], hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths),
+        kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(), rates=w.rates.tolist(), trace=w.trace.tolist(),
         end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),
-        shapes={name: getattr(w, name).shape for name in ("hist", "heat", "blame", "bsum", "smax", "offered", "held", "slow")},
+        shapes={name: getattr(w, name).shape for name in ("hist", "heat", "blame", "smax", "offered", "held", "slow")},
         warmup=int(st[dp.WARMUP]), window=int(st[dp.WINDOW]), windows=int(st[dp.WINDOWS]),
     )  # fmt: skip
     for slot in slots:

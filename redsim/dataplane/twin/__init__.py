@@ -1,0 +1,65 @@
+"""The plain-Python twin of the compiled loop: slow, obvious, and equal to it, array by array, with ==.
+
+It is written from what Redis does, not from loop.py: objects instead of rows, a heap instead of a FIFO and a heap, a generator instead of
+phases, and waiting read from a list of everything the main thread did instead of from copies of counters. The control plane drives either
+one by the same three functions.
+
+    twin = Twin(world)                 a World that has not run; it is read, not changed
+    run(twin, until)                   REACHED or TIMER; never GROW
+    hold(twin, cause, ns), clients_cron(twin, cursor, visits, idle_ns)
+    twin.outcome()                     what the World's arrays should hold
+Not modelled: the recording of the worst stall (segs, recs), which no number depends on.
+"""
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.twin import clients, server
+from redsim.dataplane.twin.outcome import Arrays, differences, of_world, outcome
+from redsim.dataplane.twin.things import Sim, read_world
+
+__all__ = ["Twin", "clients_cron", "differences", "hold", "of_world", "run"]
+
+
+class _Numbers:
+    """The few numbers the control plane reads and sets, under the World's indices."""
+
+    def __init__(self, sim: Sim) -> None:
+        self._sim = sim
+
+    def __getitem__(self, index: int) -> int:
+        sim = self._sim
+        return {dp.NOW: sim.now, dp.END: sim.end, dp.CLIENTS: sim.count.clients, dp.COMMANDS: sim.count.commands}[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        if index == dp.CRON_DUE:
+            self._sim.cron_due = value
+        else:
+            assert index == dp.PHASE, f"the control plane sets st[{index}], which the twin does not know"
+
+
+class Twin:
+    """Stands where a World does in front of redis/server.py."""
+
+    def __init__(self, world: dp.World) -> None:
+        self.sim = read_world(world)
+        self.st = _Numbers(self.sim)
+        clients.plan_first_events(self.sim, world)
+        self.sim.loop = server.event_loop(self.sim)
+
+    def outcome(self) -> Arrays:
+        """Arrays and counters by name; compare with of_world(world) by differences()."""
+        return outcome(self.sim)
+
+
+def run(twin: Twin, until: int) -> int:
+    """Whole iterations until `until` (REACHED) or until serverCron is due (TIMER)."""
+    assert twin.sim.loop is not None
+    twin.sim.until = until
+    return next(twin.sim.loop)
+
+
+def hold(twin: Twin, cause: int, ns: int) -> None:
+    server.hold(twin.sim, cause, ns)
+
+
+def clients_cron(twin: Twin, cursor: int, visits: int, idle_ns: int) -> int:
+    return server.clients_cron(twin.sim, cursor, visits, idle_ns)

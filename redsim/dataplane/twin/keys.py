@@ -1,0 +1,227 @@
+"""The twin's commands: what each does to the keys, what it costs, how long its answer is.
+
+Mirrors keyspace.py command by command, over Python lists. Differs and not modelled: as there.
+"""
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.twin.things import Record, Request, Sim
+
+LARGEST = 2**31 - 1
+
+
+def digits(n: int) -> int:
+    return len(str(n))
+
+
+def bulk(n: int) -> int:
+    """RESP bytes of a bulk string of n bytes."""
+    return 1 + digits(n) + 2 + n + 2
+
+
+def curve_ns(sim: Sim, curve: int, n: int) -> int:
+    """Total ns at `n` elements, linear between powers of two."""
+    if curve < 0 or n <= 0:
+        return 0
+    i = n.bit_length() - 1
+    low, high = sim.curves[curve][i : i + 2]
+    return low + (high - low) * (n - 2**i) // 2**i
+
+
+def draw_key(group: Record, data: Record) -> int:
+    return int(data.base + group.popularity.draw(group.luck[dp.RNG_KEY]))
+
+
+def draw_value(sim: Sim, group: Record, kind: Record) -> int:
+    return sim.sizes[kind.vdist].draw(group.luck[dp.RNG_SIZE])
+
+
+def database_keys(sim: Sim) -> int:
+    return sum(data.live for data in sim.datasets)
+
+
+class Keys:
+    """The keyspace as one command sees it: its data set, the time, the counters."""
+
+    def __init__(self, sim: Sim, request: Request) -> None:
+        self.sim, self.request, self.kind = sim, request, request.kind
+        self.group = request.slot.group
+        self.data = sim.datasets[self.kind.dataset]
+
+    def lookup(self, key: int) -> bool:
+        """Is the key there? One past its time is deleted now."""
+        sim = self.sim
+        if sim.kv[key] == dp.NODATA:
+            return False
+        if self.data.expires and 0 < sim.kx[key] < sim.now:
+            self.forget(key)
+            sim.count.expired += 1
+            return False
+        self.touch(key)
+        return True
+
+    def touch(self, key: int) -> None:
+        self.sim.ka[key] = self.sim.now // 1_000_000_000
+
+    def forget(self, key: int) -> None:
+        self.sim.kv[key] = dp.NODATA
+        self.data.live -= 1
+        if self.data.expires:
+            self.sim.kx[key] = 0
+
+    def create(self, key: int, size: int) -> None:
+        if self.sim.kv[key] == dp.NODATA:
+            self.data.live += 1
+        self.sim.kv[key] = size
+        if self.data.expires:
+            self.sim.kx[key] = 0
+
+    def seen(self, there: bool) -> None:
+        """keyspace_hits, keyspace_misses."""
+        if there:
+            self.kind.hits += 1
+            self.sim.count.hits += 1
+        else:
+            self.kind.misses += 1
+            self.sim.count.misses += 1
+
+    def string(self, op: int, key: int) -> tuple[int, int]:
+        """SET, GET, EXPIRE, INCR, APPEND: (ns over the constant, reply bytes)."""
+        sim, kind, value = self.sim, self.kind, self.request.value
+        there = self.lookup(key)
+        if op == dp.OP_SET:
+            self.create(key, value)
+            self.touch(key)
+            if kind.ttl > 0:
+                sim.kx[key] = sim.now + kind.ttl
+            return value * kind.in_ps // 1000, 5
+        if op == dp.OP_GET:
+            self.seen(there)
+            return (sim.kv[key] * kind.out_ps // 1000, bulk(sim.kv[key])) if there else (0, 5)
+        if op == dp.OP_EXPIRE:
+            if there and kind.ttl > 0:
+                sim.kx[key] = sim.now + kind.ttl
+            return 0, 4
+        if op == dp.OP_INCR:
+            if not there:
+                self.create(key, 1)
+            return 0, 3 + min(sim.kv[key], 20)
+        size = value + (sim.kv[key] if there else 0)
+        if not there:
+            self.create(key, size)
+        sim.kv[key] = min(size, LARGEST)
+        return value * kind.in_ps // 1000, 3 + digits(size)
+
+    def many(self, op: int, first: int) -> tuple[int, int]:
+        """DEL, UNLINK, EXISTS, MGET, MSET over several keys; the others are drawn now."""
+        sim, kind = self.sim, self.kind
+        ns = (kind.nkeys - 1) * kind.extra_ns
+        reply = 5 if op == dp.OP_MSET else 3 + digits(kind.nkeys)
+        for i in range(kind.nkeys):
+            key = first if i == 0 else draw_key(self.group, sim.datasets[self.group.dataset])
+            there = self.lookup(key)
+            if op == dp.OP_MSET:
+                size = self.request.value if i == 0 else draw_value(sim, self.group, kind)
+                self.create(key, size)
+                ns += size * kind.in_ps // 1000
+            elif op == dp.OP_MGET:
+                self.seen(there)
+                ns += sim.kv[key] * kind.out_ps // 1000 if there else 0
+                reply += bulk(sim.kv[key]) if there else 5
+            elif there and op != dp.OP_EXISTS:
+                if op == dp.OP_DEL and not sim.cost[dp.LAZY_DEL] and not self.data.string:
+                    ns += curve_ns(sim, kind.curve_key, sim.ke[key])
+                self.forget(key)
+        return ns, reply
+
+    def write_elements(self, op: int, key: int) -> tuple[int, int]:
+        """LPUSH lengthens; SADD, HSET, ZADD of an existing key replace."""
+        sim, kind = self.sim, self.kind
+        there = self.lookup(key)
+        before = sim.ke[key] if there else 0
+        if not there:
+            self.create(key, 0)
+            sim.ke[key] = kind.nelem
+        elif op == dp.OP_PUSH:
+            sim.ke[key] = min(before + kind.nelem, LARGEST)
+        self.touch(key)
+        ns = (kind.nelem - 1) * kind.extra_ns + kind.nelem * self.data.ebytes * kind.in_ps // 1000
+        return ns + curve_ns(sim, kind.curve_key, before), 3 + digits(sim.ke[key])
+
+    def read_elements(self, op: int, key: int) -> tuple[int, int]:
+        """LPOP, HGET, LRANGE, ZRANGE, HGETALL, SMEMBERS, SORT, SUNION."""
+        sim, kind, size = self.sim, self.kind, self.data.ebytes
+        there = self.lookup(key)
+        n = sim.ke[key] if there else 0
+        if op not in (dp.OP_SORT, dp.OP_UNION):
+            self.seen(there)
+        if op == dp.OP_POP:
+            take = min(n, kind.nelem)
+            if there:
+                sim.ke[key] = n - take
+                if n == take:
+                    self.forget(key)
+            return max(take - 1, 0) * kind.extra_ns, bulk(size) if take > 0 else 5
+        if op == dp.OP_FIELD:
+            return size * kind.out_ps // 1000, bulk(size) if there else 5
+        returned = n
+        if op == dp.OP_RANGE:
+            low = kind.lo if kind.lo >= 0 else max(n + kind.lo, 0)
+            high = kind.hi if kind.hi >= 0 else n + kind.hi
+            returned = len(range(low, min(high, n - 1) + 1))
+        elif op == dp.OP_UNION:
+            others = [draw_key(self.group, sim.datasets[self.group.dataset]) for _ in range(kind.nkeys - 1)]
+            n = returned = n + sum(sim.ke[other] for other in others if self.lookup(other))
+        ns = curve_ns(sim, kind.curve_key, n) + curve_ns(sim, kind.curve_ret, returned) + returned * size * kind.out_ps // 1000
+        each = bulk(size) * (2 if op == dp.OP_ALL and kind.nelem == 2 else 1)
+        return ns, 3 + digits(returned) + returned * each
+
+    def database(self, op: int) -> tuple[int, int]:
+        """KEYS, SCAN, DBSIZE, FLUSHALL."""
+        sim, kind, slot = self.sim, self.kind, self.request.slot
+        total = database_keys(sim)
+        name = bulk(self.data.keybytes) if kind.dataset >= 0 else 5
+        if op == dp.OP_DBSIZE:
+            return 0, 3 + digits(total)
+        if op == dp.OP_KEYS:
+            matched = total * kind.match_ppm // 1_000_000
+            ns = curve_ns(sim, kind.curve_db, total) + curve_ns(sim, kind.curve_ret, matched)
+            return ns, 3 + digits(matched) + matched * name
+        if op == dp.OP_SCAN:
+            visited = len(range(slot.cursor, min(slot.cursor + kind.count, total)))
+            slot.cursor = slot.cursor + visited if slot.cursor + visited < total else 0
+            reply = 4 + bulk(digits(slot.cursor)) + 3 + digits(visited) + visited * name
+            return curve_ns(sim, kind.curve_ret, visited), reply
+        lazy = kind.nelem == 2 or sim.cost[dp.LAZY_FLUSH]
+        for data in sim.datasets:
+            for key in range(data.base, data.base + data.n):
+                sim.kv[key] = dp.NODATA
+                if data.expires:
+                    sim.kx[key] = 0
+            data.live = 0
+        return kind.extra_ns if lazy else curve_ns(sim, kind.curve_db, total), 5
+
+
+def run_command(sim: Sim, request: Request) -> tuple[int, int]:
+    """(ns inside the command's own function, reply bytes) of `request`, executed now."""
+    kind, op, keys = request.kind, request.kind.op, Keys(sim, request)
+    ns, reply = kind.dur, 5  # EVAL, DEBUG SLEEP
+    if op in (dp.OP_SET, dp.OP_GET, dp.OP_EXPIRE, dp.OP_INCR, dp.OP_APPEND):
+        ns, reply = keys.string(op, request.key)
+    elif op == dp.OP_PING:
+        ns, reply = 0, 7
+    elif op in (dp.OP_DEL, dp.OP_UNLINK, dp.OP_EXISTS, dp.OP_MGET, dp.OP_MSET):
+        ns, reply = keys.many(op, request.key)
+    elif op in (dp.OP_KEYS, dp.OP_SCAN, dp.OP_DBSIZE, dp.OP_FLUSHALL):
+        ns, reply = keys.database(op)
+    elif op in (dp.OP_PUSH, dp.OP_PUT):
+        ns, reply = keys.write_elements(op, request.key)
+    elif op not in (dp.OP_SCRIPT, dp.OP_SLEEP):
+        ns, reply = keys.read_elements(op, request.key)
+    ns += kind.const
+    if kind.lookups > 0:
+        size_class = max(keys.data.live, 1).bit_length() - 1
+        ns += kind.lookups * sim.curves[sim.cost[dp.LOOKUP_CURVE]][size_class]
+    if sim.slept:
+        sim.slept = False
+        ns += sim.cost[dp.COLD_NS]
+    return ns, reply

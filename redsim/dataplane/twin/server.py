@@ -1,0 +1,499 @@
+"""The twin's server: one event loop, written as the sequence it is.
+
+Mirrors loop.py and facts of ae.c, networking.c and script.c; a generator instead of a machine of phases: it yields where the control
+plane has something to do, and nowhere else. Differs and not modelled: as there.
+"""
+
+from collections import deque
+from collections.abc import Generator
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.twin.clients import (
+    UP,
+    admit,
+    closed_by_server,
+    complete,
+    issue,
+    make_ready,
+    next_happening,
+    think_until,
+    wake_for,
+)
+from redsim.dataplane.twin.keys import run_command
+from redsim.dataplane.twin.things import Conn, Request, Sim, free_conn
+
+READ_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
+BIG_ARG_BYTES = 32768  # server.h: PROTO_MBULK_BIG_ARG
+WRITE_BYTES = 65536  # server.h: NET_MAX_WRITES_PER_EVENT
+BUSY_ITERATIONS = 4  # networking.c: processEventsWhileBlocked
+BUSY_BYTES = 105  # the -BUSY error line
+CLIENT_IDLE_NS = 2_000_000_000  # server.c: clientsCronResizeQueryBuffer
+MS_NS = 1_000_000
+
+
+def event_loop(sim: Sim) -> Generator[int, None, None]:
+    """ae.c:aeMain for ever; REACHED when `sim.until` is, TIMER when serverCron is due."""
+    while True:
+        while sim.now >= sim.until:
+            yield dp.REACHED
+        admit(sim)
+        n = poll(sim)
+        sim.count.polls += 1
+        sim.charge(dp.POLL, sim.cost[dp.POLL_NS] + n * sim.cost[dp.POLL_EVENT_NS])
+        if n == 0:
+            yield from sleep(sim)
+        else:
+            sim.count.batch_sum += n
+            sim.count.max_batch = max(sim.count.max_batch, n)
+        file_events(sim)
+        if sim.script:
+            run_script(sim)
+        if sim.now >= sim.cron_due:
+            yield dp.TIMER
+        threaded_reads(sim)
+        if sim.script:
+            run_script(sim)
+        write_replies(sim)
+
+
+def poll(sim: Sim) -> int:
+    """The batch is everything that is ready; how many it is. A running script's own client is left alone."""
+    sim.batch = deque()
+    for conn in sim.ready:
+        if conn is None:
+            sim.listen_ready = False
+            sim.batch.append(conn)
+            continue
+        conn.in_ring = False
+        if sim.script and sim.script[0] is conn:
+            continue
+        if conn.live and (conn.socket > 0 or conn.eof or conn.want_write):
+            sim.batch.append(conn)
+    sim.ready.clear()
+    return len(sim.batch)
+
+
+def sleep(sim: Sim) -> Generator[int, None, None]:
+    """epoll_wait until a socket is ready or the next timer is due, in whole milliseconds."""
+    late = max(sim.cron_due - sim.now, 0)
+    deadline = sim.now + -(-late // MS_NS) * MS_NS
+    while not sim.ready:
+        at, _ = next_happening(sim)
+        if at > sim.now:
+            if min(at, deadline) > sim.until:
+                sim.idle_until(sim.until)
+                yield dp.REACHED
+                continue
+            sim.idle_until(min(at, deadline))
+            if sim.now == deadline and at > sim.now:
+                break
+        admit(sim)
+    sim.count.sleeps += 1
+    sim.slept = True
+    if sim.cost[dp.HICCUP_MEAN_NS] > 0:
+        woken = sim.now
+        while sim.next_hiccup <= woken:
+            began, ns = sim.next_hiccup, draw_hiccup(sim)
+            hiccup(sim, began + ns - sim.now)
+    sim.charge(dp.WAKE, sim.cost[dp.WAKE_NS])
+    admit(sim)
+    sim.charge(dp.POLL, poll(sim) * sim.cost[dp.POLL_EVENT_NS])
+
+
+def draw_hiccup(sim: Sim) -> int:
+    """The length of the hiccup due at next_hiccup; plans the one after."""
+    ns = sim.sizes[sim.cost[dp.HICCUP_DIST]].draw(sim.hiccup_lengths)
+    sim.count.hiccups += 1
+    sim.next_hiccup += ns + 1 + int(sim.hiccup_gaps.exponential() * sim.cost[dp.HICCUP_MEAN_NS])
+    return ns
+
+
+def hiccup(sim: Sim, ns: int) -> None:
+    start = sim.now
+    sim.charge(dp.HICCUP, max(ns, 0))
+    if ns >= sim.cost[dp.STALL_NS]:
+        sim.stall(dp.HICCUP, start, dp.NONE, dp.NONE)
+
+
+def busy_hiccups(sim: Sim) -> None:
+    """Hiccups while the loop has work delay all that follows."""
+    while sim.cost[dp.HICCUP_MEAN_NS] > 0 and sim.next_hiccup <= sim.now:
+        hiccup(sim, draw_hiccup(sim))
+
+
+# ---- reading and executing ------------------------------------------------------------------------------------------
+
+
+def file_events(sim: Sim) -> None:
+    """Every connection of the batch; stops at a script that has become busy, the rest will be polled again."""
+    is_busy = sim.script is not None
+    while sim.batch:
+        busy_hiccups(sim)
+        admit(sim)
+        conn = sim.batch.popleft()
+        if conn is None:
+            accept_clients(sim)
+            continue
+        if conn.socket > 0 or conn.eof:
+            if sim.io_active and sim.cost[dp.IO_DO_READS] and not is_busy and conn.socket > 0:
+                sim.threaded.insert(0, conn)  # networking.c: at the head of clients_pending_read
+            else:
+                read_query(sim, conn)
+                if sim.script and not is_busy:
+                    poll_again(sim, sim.batch)
+                    return
+        if conn.live and conn.want_write:
+            write_to_client(sim, conn)
+            if conn.want_write or conn.socket > 0:
+                make_ready(sim, conn)
+
+
+def poll_again(sim: Sim, conns: "deque[Conn | None]") -> None:
+    for conn in conns:
+        if conn is None:
+            sim.listen_ready = True
+            sim.ready.append(None)
+        else:
+            make_ready(sim, conn)
+    conns.clear()
+
+
+def read_query(sim: Sim, conn: Conn) -> None:
+    """One read, then every complete command."""
+    if conn.socket == 0:
+        sim.charge(dp.READ, sim.cost[dp.CLOSE_NS])
+        sim.count.clients -= 1
+        free_conn(sim, conn)
+        return
+    size = min(conn.socket, read_size(sim, conn))
+    conn.last = sim.now
+    ns = read_ns(sim, size)
+    sim.charge(dp.READ, ns)
+    take_bytes(sim, conn, size, ns)
+
+
+def read_ns(sim: Sim, size: int) -> int:
+    return sim.cost[dp.READ_NS] + size * sim.cost[dp.READ_PS] // 1000
+
+
+def take_bytes(sim: Sim, conn: Conn, size: int, ns: int) -> None:
+    """`size` bytes are in the query buffer; the read is the own service of every request it brought a byte of."""
+    sim.count.reads += 1
+    conn.socket -= size
+    conn.buffered += size
+    covered = 0
+    for request in conn.inbox:
+        if covered >= conn.buffered:
+            break
+        request.serve(dp.READ, ns)
+        covered += request.size
+    execute(sim, conn)
+    if conn.socket > 0 or conn.eof:
+        make_ready(sim, conn)
+
+
+def read_size(sim: Sim, conn: Conn) -> int:
+    """What one read asks for."""
+    rest = conn.inbox[0].size - conn.buffered
+    if rest >= BIG_ARG_BYTES and conn.buffered > 0:
+        return rest
+    if conn.alloc < READ_BYTES:
+        conn.alloc = sim.cost[dp.QB_ALLOC]
+        return READ_BYTES
+    if conn.alloc - conn.buffered < READ_BYTES:
+        conn.alloc = 2 * (conn.buffered + READ_BYTES)
+    return conn.alloc - conn.buffered
+
+
+def execute(sim: Sim, conn: Conn) -> None:
+    """networking.c:processInputBuffer."""
+    was_busy = sim.script is not None
+    while conn.inbox and conn.inbox[0].size <= conn.buffered:
+        request = conn.inbox.popleft()
+        conn.buffered -= request.size
+        call(sim, conn, request)
+        if sim.script and not was_busy:
+            return
+
+
+def call(sim: Sim, conn: Conn, request: Request) -> None:
+    """server.c:call and what surrounds it."""
+    cost, kind, start = sim.cost, request.kind, sim.now
+    sim.waiting -= 1
+    sim.count.commands += 1
+    around = cost[dp.CALL_NS] + kind.argc * cost[dp.PARSE_NS] + request.size * cost[dp.PARSE_PS] // 1000
+    if sim.script:
+        around += cost[dp.BUSY_REPLY_NS]
+        request.refused, request.reply = True, BUSY_BYTES
+        kind.errors += 1
+        sim.charge(kind.cause, around)
+        request.serve(kind.cause, around)
+        add_reply(sim, conn, request)
+        return
+    ns, request.reply = run_command(sim, request)
+    kind.calls += 1
+    kind.usec_ns += ns
+    held = ns
+    if kind.op == dp.OP_SCRIPT and ns > cost[dp.BUSY_NS]:
+        held = cost[dp.BUSY_NS]
+        sim.script, sim.script_left, sim.script_from = (conn, request), ns - held, start + around
+    sim.charge(kind.cause, around + held)
+    request.serve(kind.cause, around + held)
+    if held >= cost[dp.STALL_NS]:
+        sim.stall(kind.cause, start, kind.row, request.key)
+    if sim.script:
+        return
+    if ns >= cost[dp.SLOW_NS]:
+        log_slow(sim, request, start, ns)
+    add_reply(sim, conn, request)
+
+
+def log_slow(sim: Sim, request: Request, start: int, ns: int) -> None:
+    sim.slowlog.append([len(sim.slowlog), start, ns, request.kind.row, request.key, request.slot.row])
+
+
+def add_reply(sim: Sim, conn: Conn, request: Request) -> None:
+    conn.outbox.append(request)
+    conn.out += request.reply
+    if not conn.pending and not conn.want_write:
+        conn.pending = True
+        sim.pending.append(conn)
+
+
+def accept_clients(sim: Sim) -> None:
+    for _ in range(sim.cost[dp.ACCEPTS_PER_CALL]):
+        if not sim.accept_queue:
+            break
+        conn = sim.accept_queue.popleft()
+        sim.charge(dp.ACCEPT, sim.cost[dp.ACCEPT_NS])
+        if sim.count.clients >= sim.cost[dp.MAXCLIENTS]:
+            sim.count.rejected += 1
+            close_by_server(sim, conn)
+            continue
+        sim.count.clients += 1
+        sim.count.accepted += 1
+        conn.accepted = True
+        if conn.socket > 0 or conn.eof:
+            make_ready(sim, conn)
+    if sim.accept_queue:
+        sim.listen_ready = True
+        sim.ready.append(None)
+
+
+def close_by_server(sim: Sim, conn: Conn) -> None:
+    """Nothing of it is read or written any more; its row goes when the client has hung up too."""
+    if conn.eof:
+        free_conn(sim, conn)
+        return
+    conn.reset, conn.accepted, conn.pending, conn.want_write = True, False, False, False
+    if conn.slot is not None:
+        sim.push(sim.now + conn.group.net, closed_by_server, conn)
+
+
+# ---- a script past busy-reply-threshold -----------------------------------------------------------------------------
+
+
+def run_script(sim: Sim) -> None:
+    """The script runs from hook to hook; at each, the others are read and told -BUSY. Its own client is not read meanwhile."""
+    assert sim.script is not None
+    conn, request = sim.script
+    admit(sim)
+    while sim.script_left > 0:
+        step = min(sim.cost[dp.HOOK_NS], sim.script_left)
+        sim.script_left -= step
+        sim.charge(request.kind.cause, step)
+        request.serve(request.kind.cause, step)
+        events_while_blocked(sim)
+        admit(sim)
+    sim.script = None
+    ns = sim.now - sim.script_from
+    if ns >= sim.cost[dp.SLOW_NS]:
+        log_slow(sim, request, sim.script_from, ns)
+    add_reply(sim, conn, request)
+    execute(sim, conn)
+    if conn.socket > 0 or conn.eof or conn.want_write:
+        make_ready(sim, conn)
+    if sim.script:
+        run_script(sim)
+
+
+def events_while_blocked(sim: Sim) -> None:
+    """networking.c:processEventsWhileBlocked: replies, poll without waiting, file events; up to four times while there is any."""
+    for _ in range(BUSY_ITERATIONS):
+        wrote = write_replies(sim)
+        admit(sim)
+        n = poll(sim)
+        sim.charge(dp.POLL, sim.cost[dp.POLL_NS] + n * sim.cost[dp.POLL_EVENT_NS])
+        file_events(sim)
+        if n == 0 and wrote == 0:
+            break
+
+
+# ---- before_sleep -----------------------------------------------------------------------------------------------------
+
+
+def lanes_of(sim: Sim) -> list[int]:
+    return [0] * sim.cost[dp.IO_LANES]
+
+
+def lane(sim: Sim, i: int) -> int:
+    """Which lane client number `i` of a list dealt round robin is served by."""
+    return (i % sim.cost[dp.IO_THREADS]) % sim.cost[dp.IO_LANES]
+
+
+def threaded_reads(sim: Sim) -> None:
+    """All deferred reads in parallel, then their commands one client after the other."""
+    lanes = lanes_of(sim)
+    clients = deque(conn for conn in sim.threaded if conn.live and not conn.reset)
+    sim.threaded = []
+    if not clients:
+        return
+    reads = []
+    for i, conn in enumerate(clients):
+        size = min(conn.socket, read_size(sim, conn))
+        reads.append((size, read_ns(sim, size)))
+        lanes[lane(sim, i)] += reads[-1][1]
+    sim.charge(dp.IO, sim.cost[dp.FORKJOIN_NS])
+    sim.charge(dp.READ, max(lanes))
+    sim.count.io_active_ns += max(lanes) + sim.cost[dp.FORKJOIN_NS]
+    for size, ns in reads:
+        admit(sim)
+        conn = clients.popleft()
+        conn.last = sim.now
+        sim.count.treads += 1
+        take_bytes(sim, conn, size, ns)
+        if sim.script:
+            for other in clients:
+                make_ready(sim, other)
+            return
+
+
+def write_replies(sim: Sim) -> int:
+    """All replies, last client first; with I/O threads if enough wait. How many clients were written to."""
+    if sim.cost[dp.IO_THREADS] > 1 and not sim.script:
+        sim.io_active = len(sim.pending) >= 2 * sim.cost[dp.IO_THREADS]
+    kept = [conn for conn in sim.pending if sim.script and sim.script[0] is conn]
+    conns = [conn for conn in reversed(sim.pending) if conn not in kept]
+    sim.pending = kept
+    for conn in conns:
+        conn.pending = False
+    if sim.io_active and not sim.script:
+        threaded_writes(sim, conns)
+        return len(conns)
+    for conn in conns:
+        busy_hiccups(sim)
+        if conn.live and conn.out > 0:
+            write_to_client(sim, conn)
+            if conn.want_write:
+                make_ready(sim, conn)
+    return len(conns)
+
+
+def threaded_writes(sim: Sim, conns: list[Conn]) -> None:
+    sim.charge(dp.IO, sim.cost[dp.FORKJOIN_NS])
+    lanes = lanes_of(sim)
+    for i, conn in enumerate(conns):
+        if not conn.live or conn.out == 0:
+            continue
+        size = min(conn.out, WRITE_BYTES)
+        ns = sim.cost[dp.WRITE_NS] + size * sim.cost[dp.WRITE_PS] // 1000
+        lanes[lane(sim, i)] += ns
+        sim.count.twrites += 1
+        sent(sim, conn, size, ns, sim.now + lanes[lane(sim, i)])
+        if conn.want_write:
+            make_ready(sim, conn)
+    sim.charge(dp.WRITE, max(lanes))
+    sim.count.io_active_ns += max(lanes) + sim.cost[dp.FORKJOIN_NS]
+
+
+def write_to_client(sim: Sim, conn: Conn) -> None:
+    size = min(conn.out, WRITE_BYTES)
+    ns = sim.cost[dp.WRITE_NS] + size * sim.cost[dp.WRITE_PS] // 1000
+    thread = conn.slot.thread if conn.slot is not None else None
+    if thread is not None and conn.group.local:
+        is_up = thread.costs.spin or thread.wakes is not None or thread.free > sim.now
+        ns += 0 if is_up else sim.cost[dp.WAKE_PEER_NS]
+    sim.charge(dp.WRITE, ns)
+    sent(sim, conn, size, ns, sim.now)
+
+
+def sent(sim: Sim, conn: Conn, size: int, ns: int, at: int) -> None:
+    """`size` bytes left at `at`, in a write of `ns`: replies that are whole now are answers."""
+    sim.count.writes += 1
+    sim.count.net_out += size
+    conn.out -= size
+    conn.last = at
+    while size > 0 and conn.outbox:
+        request = conn.outbox[0]
+        request.serve(dp.WRITE, ns)
+        part = min(size, request.reply - conn.head_sent)
+        size -= part
+        conn.head_sent += part
+        on_link = over_link(conn, part, at)
+        if conn.head_sent < request.reply:
+            break
+        conn.outbox.popleft()
+        conn.head_sent = 0
+        answer(sim, conn, request, at, on_link)
+    conn.want_write = conn.out > 0
+
+
+def over_link(conn: Conn, size: int, at: int) -> int:
+    """When the last of `size` bytes written at `at` is off the client's link."""
+    group = conn.group
+    if group.ps_per_byte == 0 or conn.slot is None:
+        return at
+    group.link_out = max(at, group.link_out) + size * group.ps_per_byte // 1000
+    return int(group.link_out)
+
+
+def answer(sim: Sim, conn: Conn, request: Request, left: int, delivered: int) -> None:
+    """The last byte of the reply left: an `ample` client has it now, another one when its thread reads it."""
+    slot, group = request.slot, request.slot.group
+    if not request.wanted or slot.conn is not conn:
+        return
+    request.left, request.delivered, request.answered = left, delivered + group.net, True
+    if slot.thread is not None:
+        if not slot.readable:
+            slot.readable = True
+            wake_for(sim, slot.thread, slot.thread.reads, slot, request.delivered)
+        return
+    done = request.delivered + group.recv
+    gave_up = slot.outstanding[0] if group.reconnect else request  # the alarm that ends the connection, or this request's own
+    if done >= sim.end or (group.timeout > 0 and gave_up.begin + group.timeout < done):
+        return
+    complete(sim, request, request.intended, done)
+    if group.mode == dp.CLOSED and slot.out == 0:
+        issue(sim, slot, think_until(group, done))
+
+
+# ---- what the control plane does inside serverCron -----------------------------------------------------------------
+
+
+def hold(sim: Sim, cause: int, ns: int) -> None:
+    start = sim.now
+    sim.charge(cause, ns)
+    if ns >= sim.cost[dp.STALL_NS]:
+        sim.stall(cause, start, dp.NONE, dp.NONE)
+
+
+def clients_cron(sim: Sim, cursor: int, visits: int, idle_ns: int) -> int:
+    """server.c:clientsCron over `visits` clients, in row order from `cursor` on; returns the next cursor."""
+    order = list(range(cursor, len(sim.rows))) + list(range(min(cursor, len(sim.rows))))
+    for row in order:
+        if visits == 0:
+            break
+        cursor = row + 1
+        conn = sim.rows[row]
+        if conn is None or not conn.accepted:
+            continue
+        visits -= 1
+        idle = sim.now - conn.last
+        if idle > CLIENT_IDLE_NS and conn.buffered == 0:
+            conn.alloc = 0
+        if 0 < idle_ns < idle and conn.out == 0 and not conn.in_ring and not conn.eof:
+            sim.charge(dp.CRON, sim.cost[dp.CLOSE_NS])
+            sim.count.clients -= 1
+            sim.count.closed_idle += 1
+            close_by_server(sim, conn)
+    return cursor
