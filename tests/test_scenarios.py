@@ -186,3 +186,9 @@ def test_a_script_is_refused_busy_only_after_the_threshold() -> None:
     assert api["errors"]["busy"] == pytest.approx(7 * 5000, rel=0.05)  # seven seconds at 5,000 a second
     stall = result.stalls[result.stalls["because"].str.startswith("EVAL")].iloc[0]
     assert stall["duration_us"] == pytest.approx(5 * S / 1000, rel=0.01)
+
+
+def test_busy_is_answered_while_the_script_still_runs() -> None:
+    """networking.c:processEventsWhileBlocked runs before_sleep, so the replies leave; measured: -BUSY at once [lab-misc]."""
+    result = redsim.run(redsim.load(FOLDER / "learn/lua-busy.yaml", ["duration=9s"]))  # the script runs from 3 s to 10 s
+    assert result.summary["clients"]["api"]["errors"]["busy"] == pytest.approx(6 * 5000, rel=0.05)
