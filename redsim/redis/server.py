@@ -35,7 +35,7 @@ class Server:
              sleepers   called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
 
-    run, hold, clients_cron = staticmethod(run), staticmethod(hold), staticmethod(clients_cron)  # the data plane; tests drive its twin
+    run, hold, clients_cron = staticmethod(run), staticmethod(hold), staticmethod(clients_cron)  # the data plane, or its twin
 
     def __init__(self, env: simpy.Environment, world: dp.World, conf: RedisConf, profile: HostProfile) -> None:
         self.env = env

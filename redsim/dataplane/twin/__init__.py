@@ -1,8 +1,8 @@
 """The plain-Python twin of the compiled loop: slow, obvious, and equal to it, array by array, with ==.
 
-It is written from what Redis does, not from loop.py: objects instead of rows, a heap instead of a FIFO and a heap, a generator instead of
-phases, and waiting read from a list of everything the main thread did instead of from copies of counters. The control plane drives either
-one by the same three functions.
+It is written from what Redis does, not from loop.py: objects instead of rows, one heap instead of a FIFO and a heap, a generator
+instead of phases, and waiting read from a list of everything the main thread did instead of from copies of counters. The control
+plane drives either one by the same three functions.
 
     twin = Twin(world)                 a World that has not run; it is read, not changed
     run(twin, until)                   REACHED or TIMER; never GROW
@@ -12,7 +12,7 @@ Not modelled: the recording of the worst stall (segs, recs), which no number dep
 """
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin import clients, server
+from redsim.dataplane.twin import clients, cron, server, station
 from redsim.dataplane.twin.outcome import Arrays, differences, of_world, outcome
 from redsim.dataplane.twin.things import Sim, read_world
 
@@ -42,6 +42,9 @@ class Twin:
     def __init__(self, world: dp.World) -> None:
         self.sim = read_world(world)
         self.st = _Numbers(self.sim)
+        for slot in self.sim.slots:
+            if slot.thread is not None:
+                slot.thread.step = station.thread_step
         clients.plan_first_events(self.sim, world)
         self.sim.loop = server.event_loop(self.sim)
 
@@ -58,8 +61,8 @@ def run(twin: Twin, until: int) -> int:
 
 
 def hold(twin: Twin, cause: int, ns: int) -> None:
-    server.hold(twin.sim, cause, ns)
+    cron.hold(twin.sim, cause, ns)
 
 
 def clients_cron(twin: Twin, cursor: int, visits: int, idle_ns: int) -> int:
-    return server.clients_cron(twin.sim, cursor, visits, idle_ns)
+    return cron.clients_cron(twin.sim, cursor, visits, idle_ns)

@@ -1,7 +1,7 @@
 """The twin's random numbers: the same streams as draws.py, on Python's own integers and floats.
 
-Mirrors: splitmix64 [splitmix-2014], the alias method [vose-1991], zipf by buckets and rejection. Differs: integers have no width here, so
-what would overflow there does not here, and shows.
+Mirrors: splitmix64 [splitmix-2014], the alias method [vose-1991], zipf by buckets and rejection. Differs: integers have no width
+here, so what would overflow there does not here, and shows.
 """
 
 import math

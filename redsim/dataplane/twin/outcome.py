@@ -1,7 +1,7 @@
 """What the twin's run leaves, in the shapes of the World's arrays: histograms, heat map, blame, counters, ledger.
 
-Waiting is read from the main thread's past: what it did between a request's arrival and its last byte, by cause, less what was the
-request's own service.
+Waiting is read from the main thread's past: what it did between a request's arrival and its last byte, by cause, less what was
+the request's own service.
 """
 
 from bisect import bisect_right

@@ -1,6 +1,6 @@
 """The twin's server: one event loop, written as the sequence it is.
 
-Mirrors loop.py and facts of ae.c, networking.c and script.c; a generator instead of a machine of phases: it yields where the control
+Mirrors ae.c, networking.c and script.c as loop.py does; a generator instead of a machine of phases: it yields where the control
 plane has something to do, and nowhere else. Differs and not modelled: as there.
 """
 
@@ -8,26 +8,17 @@ from collections import deque
 from collections.abc import Generator
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin.clients import (
-    UP,
-    admit,
-    closed_by_server,
-    complete,
-    issue,
-    make_ready,
-    next_happening,
-    think_until,
-    wake_for,
-)
+from redsim.dataplane.twin.clients import admit, make_ready, next_happening
+from redsim.dataplane.twin.cron import close_by_server
+from redsim.dataplane.twin.hiccups import busy_hiccups, draw_hiccup, hiccup
 from redsim.dataplane.twin.keys import run_command
 from redsim.dataplane.twin.things import Conn, Request, Sim, free_conn
+from redsim.dataplane.twin.writing import lane, lanes_of, write_replies, write_to_client
 
 READ_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
 BIG_ARG_BYTES = 32768  # server.h: PROTO_MBULK_BIG_ARG
-WRITE_BYTES = 65536  # server.h: NET_MAX_WRITES_PER_EVENT
 BUSY_ITERATIONS = 4  # networking.c: processEventsWhileBlocked
 BUSY_BYTES = 105  # the -BUSY error line
-CLIENT_IDLE_NS = 2_000_000_000  # server.c: clientsCronResizeQueryBuffer
 MS_NS = 1_000_000
 
 
@@ -98,27 +89,6 @@ def sleep(sim: Sim) -> Generator[int, None, None]:
     sim.charge(dp.WAKE, sim.cost[dp.WAKE_NS])
     admit(sim)
     sim.charge(dp.POLL, poll(sim) * sim.cost[dp.POLL_EVENT_NS])
-
-
-def draw_hiccup(sim: Sim) -> int:
-    """The length of the hiccup due at next_hiccup; plans the one after."""
-    ns = sim.sizes[sim.cost[dp.HICCUP_DIST]].draw(sim.hiccup_lengths)
-    sim.count.hiccups += 1
-    sim.next_hiccup += ns + 1 + int(sim.hiccup_gaps.exponential() * sim.cost[dp.HICCUP_MEAN_NS])
-    return ns
-
-
-def hiccup(sim: Sim, ns: int) -> None:
-    start = sim.now
-    sim.charge(dp.HICCUP, max(ns, 0))
-    if ns >= sim.cost[dp.STALL_NS]:
-        sim.stall(dp.HICCUP, start, dp.NONE, dp.NONE)
-
-
-def busy_hiccups(sim: Sim) -> None:
-    """Hiccups while the loop has work delay all that follows."""
-    while sim.cost[dp.HICCUP_MEAN_NS] > 0 and sim.next_hiccup <= sim.now:
-        hiccup(sim, draw_hiccup(sim))
 
 
 # ---- reading and executing ------------------------------------------------------------------------------------------
@@ -280,16 +250,6 @@ def accept_clients(sim: Sim) -> None:
         sim.ready.append(None)
 
 
-def close_by_server(sim: Sim, conn: Conn) -> None:
-    """Nothing of it is read or written any more; its row goes when the client has hung up too."""
-    if conn.eof:
-        free_conn(sim, conn)
-        return
-    conn.reset, conn.accepted, conn.pending, conn.want_write = True, False, False, False
-    if conn.slot is not None:
-        sim.push(sim.now + conn.group.net, closed_by_server, conn)
-
-
 # ---- a script past busy-reply-threshold -----------------------------------------------------------------------------
 
 
@@ -332,15 +292,6 @@ def events_while_blocked(sim: Sim) -> None:
 # ---- before_sleep -----------------------------------------------------------------------------------------------------
 
 
-def lanes_of(sim: Sim) -> list[int]:
-    return [0] * sim.cost[dp.IO_LANES]
-
-
-def lane(sim: Sim, i: int) -> int:
-    """Which lane client number `i` of a list dealt round robin is served by."""
-    return (i % sim.cost[dp.IO_THREADS]) % sim.cost[dp.IO_LANES]
-
-
 def threaded_reads(sim: Sim) -> None:
     """All deferred reads in parallel, then their commands one client after the other."""
     lanes = lanes_of(sim)
@@ -366,134 +317,3 @@ def threaded_reads(sim: Sim) -> None:
             for other in clients:
                 make_ready(sim, other)
             return
-
-
-def write_replies(sim: Sim) -> int:
-    """All replies, last client first; with I/O threads if enough wait. How many clients were written to."""
-    if sim.cost[dp.IO_THREADS] > 1 and not sim.script:
-        sim.io_active = len(sim.pending) >= 2 * sim.cost[dp.IO_THREADS]
-    kept = [conn for conn in sim.pending if sim.script and sim.script[0] is conn]
-    conns = [conn for conn in reversed(sim.pending) if conn not in kept]
-    sim.pending = kept
-    for conn in conns:
-        conn.pending = False
-    if sim.io_active and not sim.script:
-        threaded_writes(sim, conns)
-        return len(conns)
-    for conn in conns:
-        busy_hiccups(sim)
-        if conn.live and conn.out > 0:
-            write_to_client(sim, conn)
-            if conn.want_write:
-                make_ready(sim, conn)
-    return len(conns)
-
-
-def threaded_writes(sim: Sim, conns: list[Conn]) -> None:
-    sim.charge(dp.IO, sim.cost[dp.FORKJOIN_NS])
-    lanes = lanes_of(sim)
-    for i, conn in enumerate(conns):
-        if not conn.live or conn.out == 0:
-            continue
-        size = min(conn.out, WRITE_BYTES)
-        ns = sim.cost[dp.WRITE_NS] + size * sim.cost[dp.WRITE_PS] // 1000
-        lanes[lane(sim, i)] += ns
-        sim.count.twrites += 1
-        sent(sim, conn, size, ns, sim.now + lanes[lane(sim, i)])
-        if conn.want_write:
-            make_ready(sim, conn)
-    sim.charge(dp.WRITE, max(lanes))
-    sim.count.io_active_ns += max(lanes) + sim.cost[dp.FORKJOIN_NS]
-
-
-def write_to_client(sim: Sim, conn: Conn) -> None:
-    size = min(conn.out, WRITE_BYTES)
-    ns = sim.cost[dp.WRITE_NS] + size * sim.cost[dp.WRITE_PS] // 1000
-    thread = conn.slot.thread if conn.slot is not None else None
-    if thread is not None and conn.group.local:
-        is_up = thread.costs.spin or thread.wakes is not None or thread.free > sim.now
-        ns += 0 if is_up else sim.cost[dp.WAKE_PEER_NS]
-    sim.charge(dp.WRITE, ns)
-    sent(sim, conn, size, ns, sim.now)
-
-
-def sent(sim: Sim, conn: Conn, size: int, ns: int, at: int) -> None:
-    """`size` bytes left at `at`, in a write of `ns`: replies that are whole now are answers."""
-    sim.count.writes += 1
-    sim.count.net_out += size
-    conn.out -= size
-    conn.last = at
-    while size > 0 and conn.outbox:
-        request = conn.outbox[0]
-        request.serve(dp.WRITE, ns)
-        part = min(size, request.reply - conn.head_sent)
-        size -= part
-        conn.head_sent += part
-        on_link = over_link(conn, part, at)
-        if conn.head_sent < request.reply:
-            break
-        conn.outbox.popleft()
-        conn.head_sent = 0
-        answer(sim, conn, request, at, on_link)
-    conn.want_write = conn.out > 0
-
-
-def over_link(conn: Conn, size: int, at: int) -> int:
-    """When the last of `size` bytes written at `at` is off the client's link."""
-    group = conn.group
-    if group.ps_per_byte == 0 or conn.slot is None:
-        return at
-    group.link_out = max(at, group.link_out) + size * group.ps_per_byte // 1000
-    return int(group.link_out)
-
-
-def answer(sim: Sim, conn: Conn, request: Request, left: int, delivered: int) -> None:
-    """The last byte of the reply left: an `ample` client has it now, another one when its thread reads it."""
-    slot, group = request.slot, request.slot.group
-    if not request.wanted or slot.conn is not conn:
-        return
-    request.left, request.delivered, request.answered = left, delivered + group.net, True
-    if slot.thread is not None:
-        if not slot.readable:
-            slot.readable = True
-            wake_for(sim, slot.thread, slot.thread.reads, slot, request.delivered)
-        return
-    done = request.delivered + group.recv
-    gave_up = slot.outstanding[0] if group.reconnect else request  # the alarm that ends the connection, or this request's own
-    if done >= sim.end or (group.timeout > 0 and gave_up.begin + group.timeout < done):
-        return
-    complete(sim, request, request.intended, done)
-    if group.mode == dp.CLOSED and slot.out == 0:
-        issue(sim, slot, think_until(group, done))
-
-
-# ---- what the control plane does inside serverCron -----------------------------------------------------------------
-
-
-def hold(sim: Sim, cause: int, ns: int) -> None:
-    start = sim.now
-    sim.charge(cause, ns)
-    if ns >= sim.cost[dp.STALL_NS]:
-        sim.stall(cause, start, dp.NONE, dp.NONE)
-
-
-def clients_cron(sim: Sim, cursor: int, visits: int, idle_ns: int) -> int:
-    """server.c:clientsCron over `visits` clients, in row order from `cursor` on; returns the next cursor."""
-    order = list(range(cursor, len(sim.rows))) + list(range(min(cursor, len(sim.rows))))
-    for row in order:
-        if visits == 0:
-            break
-        cursor = row + 1
-        conn = sim.rows[row]
-        if conn is None or not conn.accepted:
-            continue
-        visits -= 1
-        idle = sim.now - conn.last
-        if idle > CLIENT_IDLE_NS and conn.buffered == 0:
-            conn.alloc = 0
-        if 0 < idle_ns < idle and conn.out == 0 and not conn.in_ring and not conn.eof:
-            sim.charge(dp.CRON, sim.cost[dp.CLOSE_NS])
-            sim.count.clients -= 1
-            sim.count.closed_idle += 1
-            close_by_server(sim, conn)
-    return cursor

@@ -1,9 +1,10 @@
 """The twin's things: requests, connections, slots, groups, client threads, and the simulation that holds them.
 
-Mirrors layout.py, as objects instead of rows: nothing is reused, nothing has a capacity. `read_world` makes them from a World that has not
-run yet, so that one build feeds both.
+Mirrors layout.py, as objects instead of rows: nothing is reused, nothing has a capacity. `read_world` makes them from a World that
+has not run yet, so that one build feeds both.
 """
 
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -92,15 +93,22 @@ class Slot:
 
 @dataclass(eq=False, slots=True)
 class Thread:
-    """A client machine's event loop."""
+    """A client machine's event loop; `step` is one step of it."""
 
     costs: Record
+    step: "Callable[[Sim, Thread, int], None] | None" = None
     reads: list[tuple[int, Slot]] = field(default_factory=list)  # readable from when, in time order
     writes: list[tuple[int, Slot]] = field(default_factory=list)
     free: int = 0
     wakes: int | None = None  # when its next step is planned
     asleep: bool = False
     batch: int = 0
+
+
+COUNTS: list[str] = [
+    "clients", "rejected", "accepted", "polls", "sleeps", "reads", "writes", "commands", "treads", "twrites", "hiccups", "hits",
+    "misses", "net_in", "net_out", "max_batch", "batch_sum", "expired", "listen_drops", "closed_idle", "io_active_ns",
+]  # fmt: skip
 
 
 @dataclass(eq=False, slots=True)
@@ -162,6 +170,15 @@ class Sim:
         heappush(self.queue, (at, self.pushed, what, thing))
         self.pushed += 1
 
+    def wake_for(self, thread: Thread, sockets: list[tuple[int, Slot]], slot: Slot, at: int) -> None:
+        """The slot is readable (writable) from `at` on; its client thread is woken for it unless it will be up before."""
+        insort(sockets, (at, slot), key=lambda entry: entry[0])
+        wakes = max(at, thread.free)
+        if thread.wakes is None or wakes < thread.wakes:
+            thread.wakes, thread.asleep = wakes, at > thread.free
+            assert thread.step is not None
+            self.push(wakes, thread.step, thread)
+
     def charge(self, cause: int, ns: int) -> None:
         """The main thread works `ns` more for `cause`."""
         if ns > 0:
@@ -176,10 +193,6 @@ class Sim:
         """A row of the ledger: start, ns, cause, kind, requests waiting at its end (filled in later), key."""
         self.open_stall = [start, self.now - start, cause, kind, dp.NONE, key]
         self.stalls.append(self.open_stall)
-
-
-COUNTS = ["clients", "rejected", "accepted", "polls", "sleeps", "reads", "writes", "commands", "treads", "twrites", "hiccups", "hits",
-          "misses", "net_in", "net_out", "max_batch", "batch_sum", "expired", "listen_drops", "closed_idle", "io_active_ns"]  # fmt: skip
 
 
 def record(row: Any, prefix: str) -> Record:
@@ -224,8 +237,9 @@ def read_world(w: dp.World) -> Sim:
     gaps, lengths = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
     sim = Sim(
         cost=[int(x) for x in w.cost], groups=groups, kinds=kinds, datasets=datasets, slots=slots, curves=w.curve.tolist(),
-        sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist], hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths),
-        kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(), rates=w.rates.tolist(), trace=w.trace.tolist(),
+        sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist],
+        hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths), rates=w.rates.tolist(), trace=w.trace.tolist(),
+        kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(),
         end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),
         shapes={name: getattr(w, name).shape for name in ("hist", "heat", "blame", "smax", "offered", "held", "slow")},
         warmup=int(st[dp.WARMUP]), window=int(st[dp.WINDOW]), windows=int(st[dp.WINDOWS]),
