@@ -17,7 +17,7 @@ def charge(w: World, cause, ns):
     st[NOW] = now
     w.held[cause] += ns
     n = st[LOG_N]
-    if n > 0 and (log[n - 1, 1] == cause or n == LOG_SIZE):
+    if (n > st[LOG_POS] and log[n - 1, 1] == cause) or n == LOG_SIZE:
         log[n - 1, 0] = now
     else:
         log[n, 0] = now
@@ -35,7 +35,7 @@ def idle_until(w: World, t):
     st[NOW] = t
     st[IDLE] += ns
     n = st[LOG_N]
-    if n > 0 and (log[n - 1, 1] == NONE or n == LOG_SIZE):
+    if (n > st[LOG_POS] and log[n - 1, 1] == NONE) or n == LOG_SIZE:
         log[n - 1, 0] = t
     else:
         log[n, 0] = t
