@@ -31,7 +31,8 @@ def _columns(names: str) -> tuple[int, ...]:
 ST_SIZE = 96
 
 # phases of the loop (st[PHASE])
-PH_POLL, PH_SLEEP, PH_FILE_EVENTS, PH_TIMERS, PH_BEFORE_SLEEP, PH_EXEC_READ, PH_WRITES, PH_BUSY, PH_AWAKE, PH_BUSY_POLL = range(10)
+(PH_POLL, PH_SLEEP, PH_AWAKE, PH_FILE_EVENTS, PH_TIMERS, PH_BEFORE_SLEEP, PH_EXEC_READ, PH_WRITES, PH_BUSY,
+ PH_BUSY_POLL) = range(10)
 # why run() came back
 REACHED, TIMER, GROW = range(3)
 

@@ -1,7 +1,7 @@
 """One Redis server's event loop, as a state machine that stops when its world is about to change.
 
 Mirrors ae.c:aeProcessEvents and server.c:beforeSleep of 7.0: poll; every ready client's read and its whole pipeline; due
-timers; then all replies, last client first, at most 64 KiB each; reads of 16 KiB; fork-join I/O threads of 6.0-7.4.
+timers; then all replies (replies.py); reads of 16 KiB; scripts past busy-reply-threshold; fork-join I/O threads of 6.0-7.4.
 
     run(w, until):   POLL -> [SLEEP] -> FILE_EVENTS -> TIMERS* -> BEFORE_SLEEP -> EXEC_READ -> WRITES -> POLL
                      (* comes back to the control plane, which runs serverCron and sets the phase)
@@ -11,17 +11,16 @@ Differs: with I/O threads the first command's parsing is charged to the main thr
 Not modelled: AOF and replication steps of before_sleep, TLS, a client socket whose buffer is full.
 """
 
-from redsim.dataplane.clients import admit, enqueue, free_conn, issue, make_ready, next_event_ns, ring_push
+from redsim.dataplane.clients import admit, free_conn, make_ready, next_event_ns, ring_push
 from redsim.dataplane.compile import compiled, entry, inlined
-from redsim.dataplane.events import push
+from redsim.dataplane.cron import close_by_server
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import charge, hiccups, idle_hiccups, idle_until, segment, slowlog_push, stall
-from redsim.dataplane.requests import complete, drop_server_interest, note_waiting, seal, think_until
+from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
 
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
 BIG_ARG_BYTES = 32768  # server.h: PROTO_MBULK_BIG_ARG
-MAX_WRITE_BYTES = 65536  # server.h: NET_MAX_WRITES_PER_EVENT
 BUSY_ROUNDS_MAX = 4  # networking.c: processEventsWhileBlocked
 MS_NS = 1_000_000
 
@@ -346,18 +345,6 @@ def accept_clients(w: World):
         segment(w, ACCEPT, start, st[NOW], NONE)
 
 
-@compiled
-def close_by_server(w: World, c):
-    """The server closes connection `c`; its client hears of it one way later, and the row goes when the client has."""
-    conn = w.conn
-    if conn[c, C_FLAGS] & F_EOF:
-        free_conn(w, c)
-        return
-    conn[c, C_FLAGS] = F_RESET
-    if conn[c, C_SLOT] != NONE:
-        push(w, w.st[NOW] + w.group[conn[c, C_GROUP], G_NET], EV_CLOSED, c)
-
-
 # ---- a script past busy-reply-threshold ------------------------------------------------------------------------
 
 
@@ -505,239 +492,3 @@ def execute_threaded_reads(w: World):
     st[TREAD_N] = 0
     st[PHASE] = PH_WRITES
     return True
-
-
-@inlined
-def handle_clients_with_pending_writes(w: World):
-    """networking.c: all replies, last client first; with I/O threads if at least 2 * io-threads clients wait."""
-    st, cost, conn = w.st, w.cost, w.conn
-    start = st[NOW]
-    if cost[IO_THREADS] > 1 and not st[BUSY]:
-        st[IO_ACTIVE] = 1 if st[PENDING_N] >= 2 * cost[IO_THREADS] else 0
-    if st[IO_ACTIVE] and not st[BUSY]:
-        threaded_writes(w)
-    kept = NONE
-    st[WROTE] = st[PENDING_N]
-    while st[PENDING_N] > 0:
-        st[PENDING_N] -= 1
-        c = w.pending[st[PENDING_N]]
-        if st[BUSY] and c == st[SCRIPT_CONN]:
-            kept = c
-            continue
-        conn[c, C_FLAGS] &= ~F_PENDING
-        if cost[HICCUP_MEAN_NS] > 0 and st[NEXT_HICCUP] <= st[NOW]:
-            hiccups(w)
-        if conn[c, C_LIVE] and conn[c, C_OUT] > 0:
-            write_to_client(w, c)
-            if conn[c, C_FLAGS] & F_WANT_WRITE:
-                make_ready(w, c)
-    if st[REC_ON] and st[NOW] > start:
-        segment(w, WRITE, start, st[NOW], NONE)
-    if kept != NONE:
-        w.pending[0] = kept
-        st[PENDING_N] = 1
-        st[WROTE] -= 1
-    st[PHASE] = PH_BUSY_POLL if st[BUSY] else PH_POLL
-
-
-@compiled
-def threaded_writes(w: World):
-    """networking.c:handleClientsWithPendingWritesUsingThreads: dealt round robin, written in parallel, all joined."""
-    st, cost, conn, held = w.st, w.cost, w.conn, w.held
-    lanes = w.lanes
-    lanes[:] = 0
-    charge(w, IO, cost[FORKJOIN_NS])
-    t0, held0 = st[NOW], held[WRITE]
-    for i in range(st[PENDING_N]):
-        c = w.pending[st[PENDING_N] - 1 - i]
-        conn[c, C_FLAGS] &= ~F_PENDING
-        if not conn[c, C_LIVE] or conn[c, C_OUT] == 0:
-            continue
-        lane = (i % cost[IO_THREADS]) % cost[IO_LANES]
-        size = min(conn[c, C_OUT], MAX_WRITE_BYTES)
-        ns = cost[WRITE_NS] + size * cost[WRITE_PS] // 1000
-        lanes[lane] += ns
-        st[NOW] = t0 + lanes[lane]
-        held[WRITE] = held0 + lanes[lane]
-        st[TWRITES] += 1
-        sent_to_client(w, c, size, ns)
-        if conn[c, C_FLAGS] & F_WANT_WRITE:
-            make_ready(w, c)
-    st[NOW] = t0
-    held[WRITE] = held0
-    longest = 0
-    for lane in range(lanes.size):
-        longest = max(longest, lanes[lane])
-    charge(w, WRITE, longest)
-    st[IO_ACTIVE_NS] += longest + cost[FORKJOIN_NS]
-    st[PENDING_N] = 0
-
-
-@inlined
-def write_to_client(w: World, c):
-    """networking.c:writeToClient: one write of at most 64 KiB."""
-    cost = w.cost
-    size = min(w.conn[c, C_OUT], MAX_WRITE_BYTES)
-    ns = cost[WRITE_NS] + size * cost[WRITE_PS] // 1000 + wake_peer(w, c)
-    charge(w, WRITE, ns)
-    sent_to_client(w, c, size, ns)
-
-
-@inlined
-def wake_peer(w: World, c):
-    """A client thread on this host that sleeps is woken by the write, at the writer's expense."""
-    s = w.conn[c, C_SLOT]
-    if s == NONE:
-        return 0
-    th = w.slot[s, S_THREAD]
-    if th < 0 or not w.group[w.slot[s, S_GROUP], G_LOCAL]:
-        return 0
-    if w.thread[th, T_SPIN] or w.thread[th, T_SCHEDULED] or w.thread[th, T_FREE] > w.st[NOW]:
-        return 0
-    return w.cost[WAKE_PEER_NS]
-
-
-@compiled
-def sent_to_client(w: World, c, size, ns):
-    """`size` bytes left in a write that took `ns` and ends now: the replies that are whole are answered."""
-    st, conn, req = w.st, w.conn, w.req
-    st[WRITES] += 1
-    st[NET_OUT] += size
-    conn[c, C_OUT] -= size
-    conn[c, C_LAST] = st[NOW]
-    left = size
-    while left > 0:
-        r = conn[c, C_RHEAD]
-        req[r, R_OWN_WRITE] += ns
-        part = min(left, req[r, R_REPLY] - conn[c, C_SENT])
-        left -= part
-        over_link(w, c, part)
-        if conn[c, C_SENT] + part < req[r, R_REPLY]:
-            conn[c, C_SENT] += part
-            break
-        conn[c, C_SENT] = 0
-        conn[c, C_RHEAD] = req[r, R_NEXT]
-        answer(w, c, r)
-    if conn[c, C_RHEAD] == NONE:
-        conn[c, C_RTAIL] = NONE
-    if conn[c, C_OUT] > 0:
-        conn[c, C_FLAGS] |= F_WANT_WRITE
-    else:
-        conn[c, C_FLAGS] &= ~F_WANT_WRITE
-
-
-@inlined
-def over_link(w: World, c, size):
-    """`size` bytes written now go over the client's link, behind what is on it."""
-    g = w.conn[c, C_GROUP]
-    if w.group[g, G_PS_PER_BYTE] > 0 and w.conn[c, C_SLOT] != NONE:
-        w.group[g, G_LINK_OUT] = max(w.st[NOW], w.group[g, G_LINK_OUT]) + size * w.group[g, G_PS_PER_BYTE] // 1000
-
-
-@inlined
-def answer(w: World, c, r):
-    """The last byte of the reply to `r` left now."""
-    st, req, group, slot = w.st, w.req, w.group, w.slot
-    if st[REC_ON]:
-        note_waiting(w, r, st[NOW])
-    s = req[r, R_SLOT]
-    if not req[r, R_FLAGS] & Z_LIVE or conn_of(w, s) != c:
-        drop_server_interest(w, r)
-        return
-    g = slot[s, S_GROUP]
-    req[r, R_LEFT] = st[NOW]
-    deliver = group[g, G_NET] + (group[g, G_LINK_OUT] if group[g, G_PS_PER_BYTE] > 0 else st[NOW])
-    req[r, R_DELIVER] = deliver
-    req[r, R_FLAGS] |= Z_ANSWERED
-    th = slot[s, S_THREAD]
-    if th >= 0:
-        seal(w, r)
-        drop_server_interest(w, r)
-        if not slot[s, S_RQ_IN]:
-            enqueue(w, th, s, deliver, S_RQ_IN, S_RQ_NEXT, S_RQ_T, T_RHEAD, T_RTAIL)
-        return
-    done = deliver + group[g, G_RECV]
-    gives_up = slot[s, S_HEAD] if group[g, G_RECONNECT] else r  # whose alarm ends the waiting for this answer
-    late = group[g, G_TIMEOUT] > 0 and req[gives_up, R_BEGIN] + group[g, G_TIMEOUT] < done
-    if late or done >= st[END]:
-        drop_server_interest(w, r)
-        return
-    req[r, R_FLAGS] &= ~Z_SERVER
-    complete(w, r, g, req[r, R_INTENDED], done)
-    if group[g, G_MODE] == CLOSED and slot[s, S_OUT] == 0:
-        issue_later(w, g, s, done)
-
-
-@inlined
-def conn_of(w: World, s):
-    """The connection slot `s` uses now."""
-    return w.slot[s, S_CONN]
-
-
-@inlined
-def issue_later(w: World, g, s, done):
-    """A closed-loop client has all its answers at `done`."""
-    issue(w, g, s, think_until(w, g, done))
-
-
-# ---- what the control plane does inside serverCron -------------------------------------------------------------
-
-
-@entry
-def hold(w: World, cause, ns):
-    """The control plane holds the loop for `ns` (serverCron's jobs); in the ledger if long enough."""
-    start = w.st[NOW]
-    charge(w, cause, ns)
-    if ns >= w.cost[STALL_NS]:
-        stall(w, cause, start, NONE, NONE)
-    if w.st[REC_ON]:
-        segment(w, cause, start, w.st[NOW], NONE)
-
-
-@entry
-def clients_cron(w: World, cursor, visits, idle_ns):
-    """server.c:clientsCron over `visits` connections from row `cursor`: shrink query buffers idle for 2 s, close clients
-    idle for `idle_ns` (0: never). Returns the next cursor."""
-    st, conn = w.st, w.conn
-    rows = conn.shape[0]
-    seen = 0
-    for _ in range(rows):
-        if seen >= visits:
-            break
-        c = cursor
-        cursor = cursor + 1 if cursor + 1 < rows else 0
-        flags = conn[c, C_FLAGS]
-        if not conn[c, C_LIVE] or not flags & F_ACCEPTED or flags & F_RESET:
-            continue
-        seen += 1
-        idle = st[NOW] - conn[c, C_LAST]
-        if idle > 2_000_000_000 and conn[c, C_QB] == 0:
-            conn[c, C_ALLOC] = 0
-        if idle_ns > 0 and idle > idle_ns and conn[c, C_OUT] == 0 and not flags & (F_RING | F_EOF):
-            charge(w, CRON, w.cost[CLOSE_NS])
-            st[CLIENTS] -= 1
-            st[CLOSED_IDLE] += 1
-            close_by_server(w, c)
-    return cursor
-
-
-@entry
-def buffers(w: World):
-    """(query buffer bytes, output buffer bytes) over all connections."""
-    query, output = 0, 0
-    for c in range(w.conn.shape[0]):
-        if w.conn[c, C_LIVE]:
-            query += w.conn[c, C_ALLOC]
-            output += w.conn[c, C_OUT]
-    return query, output
-
-
-@entry
-def live_requests(w: World):
-    """w.live: count, and sum of END - intended, of the requests whose clients still wait, by group."""
-    w.live[:] = 0
-    for r in range(w.req.shape[0]):
-        if w.req[r, R_FLAGS] & Z_LIVE:
-            g = w.slot[w.req[r, R_SLOT], S_GROUP]
-            w.live[g, 0] += 1
-            w.live[g, 1] += w.st[END] - w.req[r, R_INTENDED]

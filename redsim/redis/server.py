@@ -16,7 +16,8 @@ from typing import Any
 import simpy
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.loop import clients_cron, hold, run
+from redsim.dataplane.cron import clients_cron, hold
+from redsim.dataplane.loop import run
 from redsim.scenario.profile import HostProfile
 from redsim.scenario.redis_conf import RedisConf
 from redsim.units import MS, S

@@ -7,7 +7,7 @@
 """
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.loop import live_requests
+from redsim.dataplane.cron import live_requests
 from redsim.run.build import Built
 
 

@@ -14,7 +14,7 @@ import simpy
 
 import redsim
 from redsim.dataplane import layout as dp
-from redsim.dataplane.loop import buffers
+from redsim.dataplane.cron import buffers
 from redsim.redis.server import Server
 from redsim.redis.slowlog import slowlog_get
 from redsim.run import stats

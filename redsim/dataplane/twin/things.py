@@ -1,7 +1,7 @@
 """The twin's things: requests, connections, slots, groups, client threads, and the simulation that holds them.
 
-Mirrors layout.py, as objects instead of rows: nothing is reused, nothing has a capacity. `read_world` makes them from a World that
-has not run yet, so that one build feeds both.
+Mirrors layout.py, as objects instead of rows: nothing is reused, nothing has a capacity. `read_world` makes them from a World
+that has not run yet, so that one build feeds both.
 """
 
 from bisect import insort

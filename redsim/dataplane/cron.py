@@ -1,0 +1,82 @@
+"""What the control plane does to a World: serverCron's hold and clientsCron, the sums it samples; closing a connection.
+
+Mirrors server.c: clientsCron (clientsCronHandleTimeout, clientsCronResizeQueryBuffer). Not modelled: reply buffers that shrink.
+"""
+
+from redsim.dataplane.clients import free_conn
+from redsim.dataplane.compile import compiled, entry
+from redsim.dataplane.events import push
+from redsim.dataplane.layout import *
+from redsim.dataplane.ledger import charge, segment, stall
+
+
+@compiled
+def close_by_server(w: World, c):
+    """The server closes connection `c`; its client hears of it one way later, and the row goes when the client has."""
+    conn = w.conn
+    if conn[c, C_FLAGS] & F_EOF:
+        free_conn(w, c)
+        return
+    conn[c, C_FLAGS] = F_RESET
+    if conn[c, C_SLOT] != NONE:
+        push(w, w.st[NOW] + w.group[conn[c, C_GROUP], G_NET], EV_CLOSED, c)
+
+
+@entry
+def hold(w: World, cause, ns):
+    """The control plane holds the loop for `ns` (serverCron's jobs); in the ledger if long enough."""
+    start = w.st[NOW]
+    charge(w, cause, ns)
+    if ns >= w.cost[STALL_NS]:
+        stall(w, cause, start, NONE, NONE)
+    if w.st[REC_ON]:
+        segment(w, cause, start, w.st[NOW], NONE)
+
+
+@entry
+def clients_cron(w: World, cursor, visits, idle_ns):
+    """server.c:clientsCron over `visits` connections from row `cursor`: shrink query buffers idle for 2 s, close clients
+    idle for `idle_ns` (0: never). Returns the next cursor."""
+    st, conn = w.st, w.conn
+    rows = conn.shape[0]
+    seen = 0
+    for _ in range(rows):
+        if seen >= visits:
+            break
+        c = cursor
+        cursor = cursor + 1 if cursor + 1 < rows else 0
+        flags = conn[c, C_FLAGS]
+        if not conn[c, C_LIVE] or not flags & F_ACCEPTED or flags & F_RESET:
+            continue
+        seen += 1
+        idle = st[NOW] - conn[c, C_LAST]
+        if idle > 2_000_000_000 and conn[c, C_QB] == 0:
+            conn[c, C_ALLOC] = 0
+        if idle_ns > 0 and idle > idle_ns and conn[c, C_OUT] == 0 and not flags & (F_RING | F_EOF):
+            charge(w, CRON, w.cost[CLOSE_NS])
+            st[CLIENTS] -= 1
+            st[CLOSED_IDLE] += 1
+            close_by_server(w, c)
+    return cursor
+
+
+@entry
+def buffers(w: World):
+    """(query buffer bytes, output buffer bytes) over all connections."""
+    query, output = 0, 0
+    for c in range(w.conn.shape[0]):
+        if w.conn[c, C_LIVE]:
+            query += w.conn[c, C_ALLOC]
+            output += w.conn[c, C_OUT]
+    return query, output
+
+
+@entry
+def live_requests(w: World):
+    """w.live: count, and sum of END - intended, of the requests whose clients still wait, by group."""
+    w.live[:] = 0
+    for r in range(w.req.shape[0]):
+        if w.req[r, R_FLAGS] & Z_LIVE:
+            g = w.slot[w.req[r, R_SLOT], S_GROUP]
+            w.live[g, 0] += 1
+            w.live[g, 1] += w.st[END] - w.req[r, R_INTENDED]
