@@ -5,11 +5,13 @@ thing the run shows, in the order refused, stalled, saturated, nothing held the 
 """
 
 from redsim.report import facts
+from redsim.report.client_findings import FEW
 from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.report.findings import SATURATED, STALL_US, command_stalls, worst_victim
 from redsim.run.result import Result
 
 _PART = 0.2  # a smaller part of a p99.9 is not its cause
+_HEAVY = 0.1  # failures told before everything else
 _FELT = 5.0  # a stall this many times the median is told first
 
 
@@ -17,7 +19,8 @@ def answer(result: Result) -> str:
     """One or two sentences for people; always a figure, also when nothing was answered or the run was
     stopped.
     """
-    return _stopped(result) + (_refused(result) or _stalled(result) or _saturated(result) or _calm(result))
+    told = _refused(result) or _stalled(result) or _saturated(result) or _calm(result)
+    return _stopped(result) + _unanswered(result) + told
 
 
 def _stopped(result: Result) -> str:
@@ -33,6 +36,19 @@ def _refused(result: Result) -> str:
     commands = number(result.summary.get("commands"))
     said = "no" if result.partial else "No"
     return f"{said} client request was answered; the server ran {say_count(commands)} commands."
+
+
+def _unanswered(result: Result) -> str:
+    """The group that fared worst, if a tenth or more of its requests failed in the end."""
+    shares = {
+        name: number(group.get("failed")) / number(group.get("offered"))
+        for name, group in facts.groups(result).items()
+        if number(group.get("offered")) >= FEW and number(group.get("completed"))
+    }
+    name = max(shares, key=lambda group: shares[group], default="")
+    if not name or shares[name] < _HEAVY:
+        return ""
+    return f"{say_share(shares[name])} of {name}'s requests failed in the end. "
 
 
 def _main_group(result: Result, node: str) -> str:

@@ -14,6 +14,8 @@ from redsim.run.result import Finding, Result
 Findings = Iterator[Finding]
 DOMINATES = 0.5  # more than half of a latency is one thing
 LONG_PIPELINE = 16
+FEW = 100  # requests of which a share says something
+FAILED_SHARE = 0.01
 
 
 def client_bound(result: Result) -> Findings:
@@ -49,6 +51,22 @@ def network_bound(result: Result) -> Findings:
                 "fewer round trips: pipelining, MGET/MSET, client-side "
                 "caching; or clients nearer to the server",
             )
+
+
+def failing(result: Result) -> Findings:
+    """A group a noticeable share of whose requests got no answer in the end."""
+    for name, group in facts.groups(result).items():
+        offered, failed = number(group.get("offered")), number(group.get("failed"))
+        if offered < FEW or failed < FAILED_SHARE * offered:
+            continue
+        kinds = {str(kind): number(count) for kind, count in (group.get("errors") or {}).items() if number(count)}
+        why = ", ".join(f"{kind} {say_count(count)}" for kind, count in kinds.items())
+        text = (
+            f"{say_count(failed)} of {name}'s {say_count(offered)} requests ({say_share(failed / offered)}) failed "
+            f"in the end; attempts that ended in an error: {why}."
+        )
+        severity = "critical" if failed >= 0.1 * offered else "warning"
+        yield Finding(severity, text, "a timeout above the longest stall, or less load on the server")
 
 
 def timeouts(result: Result) -> Findings:

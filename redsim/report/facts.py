@@ -204,7 +204,10 @@ def waiting(result: Result) -> pd.DataFrame:
 
 
 def waiting_at_end(result: Result) -> int:
-    """How many waited at the stall's end, as far as the view holds them."""
+    """How many waited at the stall's end: by the ledger, or as far as the view holds them."""
+    view = result.stall_view
+    if view is not None and view.waiting_count is not None:
+        return view.waiting_count
     return len(waiting(result))
 
 

@@ -18,6 +18,7 @@ from redsim.report.client_findings import (
     Findings,
     busy_replies,
     client_bound,
+    failing,
     neighbours_pipeline,
     network_bound,
     rejected_connections,
@@ -303,7 +304,7 @@ def cut_short(result: Result) -> Findings:
 
 _ALL: list[Callable[[Result], Findings]] = [
     cut_short, slow_commands, saturated_loop, timeouts, retry_storm, rejected_connections, busy_replies,
-    neighbours_pipeline, host_hiccups, long_cron, costly_commands, client_bound, io_threads, blind_slowlog,
+    neighbours_pipeline, failing, host_hiccups, long_cron, costly_commands, client_bound, io_threads, blind_slowlog,
     network_bound, little_idle,
 ]  # fmt: skip
 

@@ -275,7 +275,7 @@ def _parse_entry(scenario: Scenario, plans: Plans, i: int, entry: TimelineEntry)
         ppm = _match_ppm(pattern, plans) if command.op == dp.OP_KEYS else 1_000_000
         target = _dataset(plans, first) if command.types or command.op in (dp.OP_KEYS, dp.OP_SCAN) else None
         return maker.make(group, command, use, target, name=label, match_ppm=ppm, key=key, variant=variant,
-                          pattern_bytes=len(pattern))  # fmt: skip
+                          pattern_bytes=len(pattern), words=tuple(words))  # fmt: skip
 
     return command, use, dataset, make
 

@@ -37,6 +37,7 @@ class Kind:
     name: str  # what reports call it
     row: npt.NDArray[np.int64]
     weight: float
+    words: tuple[str, ...] = ()  # the whole command, where the scenario gives it
 
 
 class Curves:
@@ -140,6 +141,7 @@ class KindMaker:
         key: int = dp.NONE,
         variant: int = 1,
         pattern_bytes: int = 1,
+        words: tuple[str, ...] = (),
     ) -> Kind:
         """The row of `command` as `group` sends it. `measured_ns`: a real server's time per call instead of the cost law."""
         law = self.profile.commands[command.name]
@@ -179,4 +181,4 @@ class KindMaker:
             row[dp.K_CURVE_RET] = self.curves.number(command.returned_curve)
             row[dp.K_CURVE_DB] = self.curves.number(command.database_curve)
             row[dp.K_LOOKUPS] = command.lookups * use.keys if has_key else 0
-        return Kind(group, command, name or command.name, row, use.weight)
+        return Kind(group, command, name or command.name, row, use.weight, words)

@@ -43,6 +43,7 @@ class StallView:
     end_ns: int
     segments: pd.DataFrame
     requests: pd.DataFrame
+    waiting_count: int | None = None  # requests waiting at its end, from the ledger; None: only what `requests` holds
 
 
 @dataclass(frozen=True)

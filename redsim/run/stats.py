@@ -158,7 +158,11 @@ def stall_view(built: Built, w: dp.World) -> StallView | None:
     })  # fmt: skip
     kind = int(st[dp.REC_KIND])
     what = built.kinds[kind].name if kind >= 0 else built.causes[int(st[dp.REC_CAUSE])]
-    return StallView(built.node, what, int(st[dp.REC_FROM]), int(st[dp.REC_TO]), segments.sort_values("start_ns"), requests)
+    rows = w.stalls[: min(int(st[dp.STALLS]), dp.STALLS_MAX)]
+    mine = rows[(rows[:, 0] == st[dp.REC_FROM]) & (rows[:, 4] >= 0)]
+    waiting = int(mine[0, 4]) if len(mine) else None
+    start, end = int(st[dp.REC_FROM]), int(st[dp.REC_TO])
+    return StallView(built.node, what, start, end, segments.sort_values("start_ns"), requests, waiting)
 
 
 def slowlog_rows(built: Built, w: dp.World) -> list[dict[str, Any]]:
@@ -168,8 +172,9 @@ def slowlog_rows(built: Built, w: dp.World) -> list[dict[str, Any]]:
     rows = rows[np.argsort(-rows[:, 0])]
     out = []
     for number, start, ns, kind, key, slot in rows.tolist():
-        args = [built.kinds[kind].name, *([key_name(built, w, key)] if key >= 0 else [])]
-        out.append({"id": number, "time_s": start / S, "duration_us": ns // 1000, "args": args, "client": f"slot {slot}"})
+        args = list(built.kinds[kind].words) or [built.kinds[kind].name, *([key_name(built, w, key)] if key >= 0 else [])]
+        client = f"{built.kinds[kind].group}:{slot}"
+        out.append({"id": number, "time_s": start / S, "duration_us": ns // 1000, "args": args, "client": client})
     return out
 
 
