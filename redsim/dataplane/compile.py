@@ -98,10 +98,10 @@ def _array(context: Any, builder: Any, _type: Any, value: Any, name: str) -> Any
 
 
 @intrinsic
-def prefetch(_context, table, row):  # type: ignore[no-untyped-def]
+def prefetch(_context, table, row):
     """Ask the processor for row `row` of a two-dimensional array: it will be needed, but not now."""
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         array = make_array(signature.args[0])(context, builder, arguments[0])
         stride = builder.extract_value(array.strides, 0)
         byte = ir.IntType(8).as_pointer()

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from redsim.dataplane.compile import compiled, inlined
+from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.layout import *
 
 _S11, _S27, _S30, _S31, _S32 = (np.uint64(x) for x in (11, 27, 30, 31, 32))
@@ -136,3 +136,10 @@ def draw_key(w: World, g):
     if pop == POP_LATEST:
         return base + n - 1 - rank
     return base + rank
+
+
+@entry
+def fill_sizes(out, rng, words):
+    """out[:] = draws from the quantiles `words` (2050 of them): how a data set of varied sizes is filled. `rng` shape (1, 2)."""
+    for i in range(out.shape[0]):
+        out[i] = min(quantile(next_u64(rng, 0), words, 0), 2147483647)

@@ -123,7 +123,6 @@ class _Builder:
         base = 0
         for i, name in enumerate(names):
             data = self.plans.datasets[name]
-            rng = generator(self.file.seed, "dataset", name)
             end = base + data.keys
             row = rows[i]
             row[dp.D_BASE], row[dp.D_N], row[dp.D_LIVE] = base, data.keys, data.keys
@@ -131,11 +130,11 @@ class _Builder:
             row[dp.D_EBYTES], row[dp.D_KEYBYTES] = mean(data.value_bytes), mean(data.key_bytes)
             row[dp.D_EXPIRES] = int(i in expires)
             if data.type == "string":
-                kv[base:end, 0] = _fill(data.value_bytes, data.keys, rng)
+                kv[base:end, 0] = sample(data.value_bytes, data.keys, self.file.seed, "dataset", name, "values")
             else:
-                ke[base:end] = np.maximum(_fill(data.elements, data.keys, rng), 1)
+                ke[base:end] = np.maximum(sample(data.elements, data.keys, self.file.seed, "dataset", name, "elements"), 1)
             if data.present < 1:
-                absent = rng.random(data.keys) >= data.present
+                absent = generator(self.file.seed, "dataset", name, "present").random(data.keys) >= data.present
                 kv[base:end, 0][absent] = dp.NODATA
                 row[dp.D_LIVE] = data.keys - int(absent.sum())
             base = end
@@ -371,11 +370,3 @@ class _Builder:
         for i, (at, what, arg) in enumerate(sorted(planned, key=lambda p: p[0])):
             w.heap[i] = (at, i, what, arg)
         w.st[dp.HEAP_N] = w.st[dp.SEQ] = len(planned)
-
-
-def _fill(size, count: int, rng: np.random.Generator) -> np.ndarray:  # type: ignore[no-untyped-def]
-    if size.constant is not None:
-        return np.int32(min(size.constant, 2**31 - 1))  # type: ignore[return-value]
-    return np.minimum(sample(size, count, rng), 2**31 - 1)
-
-

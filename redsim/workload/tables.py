@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.draws import fill_sizes
+from redsim.rng import generator, stream
 from redsim.scenario.schema import Size
 
 Ints = npt.NDArray[np.int64]
@@ -97,23 +99,16 @@ def quantile_words(size: Size) -> Ints:
     return np.array(main + tail, dtype=np.int64)
 
 
-def sample(size: Size, count: int, rng: np.random.Generator) -> Ints:
-    """`count` draws of `size`, vectorised: how a data set is filled."""
+def sample(size: Size, count: int, seed: int, *names: str) -> npt.NDArray[np.int32]:
+    """`count` draws of `size` from the stream `names`: how a data set is filled. Capped at 2**31 - 1."""
     if size.constant is not None:
-        return np.full(count, size.constant, dtype=np.int64)
+        return np.full(count, min(size.constant, 2**31 - 1), dtype=np.int32)
     if size.table is not None:
         values, weights = np.array([v for v, _ in size.table]), np.array([w for _, w in size.table])
-        return rng.choice(values, size=count, p=weights / weights.sum()).astype(np.int64)
-    words = quantile_words(size)
-    u = rng.random(count) * _CELLS
-    cell = u.astype(np.int64)
-    fraction = u - cell
-    last = cell == _CELLS - 1
-    inner = fraction * _CELLS
-    cell = np.where(last, _CELLS + 1 + inner.astype(np.int64), cell)
-    fraction = np.where(last, inner - np.floor(inner), fraction)
-    low = words[cell]
-    return (low + ((words[cell + 1] - low) * fraction).astype(np.int64)).astype(np.int64)
+        return generator(seed, *names).choice(values, size=count, p=weights / weights.sum()).astype(np.int32)
+    out = np.empty(count, dtype=np.int32)
+    fill_sizes(out, stream(seed, *names).reshape(1, 2), quantile_words(size))
+    return out
 
 
 def mean(size: Size) -> int:
