@@ -1,14 +1,17 @@
-"""What the tests of the loop share: short scenarios, profiles that cost nothing but what a test needs, the World after a run.
+"""What the tests of the loop share: short scenarios, profiles that cost nothing but what a test needs, the World after a run,
+and the interval that statistics are judged by.
 
 `world_of` runs as redsim.run.engine does but hands back the World, for what a Result does not show (SLOWLOG rows, events).
 """
 
 import functools
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import simpy
 from ruamel.yaml import YAML
 
@@ -19,6 +22,8 @@ from redsim.run.checks import check_conservation
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import shipped_profiles
 
+SEEDS = range(1, 21)
+STUDENT_99 = 2.861  # two-sided 99 % quantile of Student's t with 19 degrees of freedom
 PROFILES = Path(__file__).resolve().parents[1] / "redsim" / "scenario" / "profiles"
 
 
@@ -91,3 +96,50 @@ def scenario(body: str, *, profile_text: str | None = None, overrides: tuple[str
         (Path(folder) / "p.yaml").write_text(profile_text or _default(), encoding="utf-8")
         head = "question: Does the loop do as Redis does?\n" + ("" if "hosts:" in body else "hosts: {box: {profile: p.yaml}}\n")
         return Scenario.from_text(head + body, base=Path(folder), overrides=overrides)
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Student's 99 % interval of the mean of 20 independent values."""
+    assert len(values) == 20
+    half = STUDENT_99 * float(np.std(values, ddof=1)) / math.sqrt(20)
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def assert_holds(values: list[float], exact: float, *, slack: float = 0.0) -> None:
+    """The interval, widened by `slack` (relative, for what is known to differ), holds the exact value."""
+    low, high = interval(values)
+    assert low - slack * exact <= exact <= high + slack * exact, f"{exact:.6g} is not in {low:.6g} .. {high:.6g}"
+
+
+# ---- a scenario in pieces ----------------------------------------------------------------------------------------
+
+
+def node(conf: str = "", version: str = "7.0") -> str:
+    lines = "".join(f"\n      {line}" for line in conf.splitlines())
+    return f'nodes:\n  main:\n    host: box\n    version: "{version}"\n    conf: |\n      save ""{lines}\n'
+
+
+def once(name: str, command: str, *, at: str = "1ms", dataset: str = "", pipeline: int = 1) -> str:
+    """A group with one connection that sends `pipeline` requests at `at`, once."""
+    keys = f", keys: {{dataset: {dataset}}}" if dataset else ""
+    return (
+        f"  {name}: {{node: main, connections: 1, start: {at}, pipeline: {pipeline}, requests: {pipeline},\n"
+        f"    arrivals: {{closed: {{}}}}, commands: {command}{keys}}}\n"
+    )
+
+
+def steady(name: str, arrivals: str, *, connections: int = 50, command: str = "{PING: 1}", more: str = "") -> str:
+    return f"  {name}: {{node: main, connections: {connections}, arrivals: {arrivals}, commands: {command}{more}}}\n"
+
+
+def clients(*groups: str) -> str:
+    return "clients:\n" + "".join(groups)
+
+
+def longest_ns(run: Run, group: str, command: str) -> int:
+    """Exact: the longest latency of the whole run."""
+    return int(run.w.smax[-1, run.series(group, command), 0])
+
+
+def row(run: Run, group: str) -> Any:
+    return run.w.group[[plan.name for plan in run.built.plans.plans].index(group)]
