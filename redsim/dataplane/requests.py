@@ -215,7 +215,7 @@ def count_latency(w: World, r, g, start, done):
 
 @inlined
 def complete(w: World, r, g, start, done):
-    """The client has its answer; `start` is where the group's clock starts."""
+    """The client has its answer, be it an error: it waited for that too. `start` is where the group's clock starts."""
     group, req = w.group, w.req
     flags = req[r, R_FLAGS]
     group[g, G_AREA] -= w.st[END] - done
@@ -225,7 +225,7 @@ def complete(w: World, r, g, start, done):
         group[g, G_ERR_BUSY] += 1
     else:
         group[g, G_COMPLETED] += 1
-        count_latency(w, r, g, start, done)
+    count_latency(w, r, g, start, done)
     w.slot[req[r, R_SLOT], S_OUT] -= 1
     drop_client_interest(w, r)
 

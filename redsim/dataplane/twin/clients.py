@@ -379,7 +379,7 @@ def complete(sim: Sim, request: Request, start: int, done: int) -> None:
         group.err_busy += 1
     else:
         group.completed += 1
-        sim.done.append((request, start, done))
+    sim.done.append((request, start, done))
 
 
 def think_until(group: Record, at: int) -> int:
