@@ -314,10 +314,10 @@ def other_event(w: World, what, arg, t):
         change_rate(w, arg, t)
     else:
         w.conn[arg, C_FLAGS] |= F_EOF
-        if w.conn[arg, C_FLAGS] & F_RESET:
-            free_conn(w, arg)
-        else:
+        if not w.conn[arg, C_FLAGS] & F_RESET:
             make_ready(w, arg)
+        elif not w.conn[arg, C_FLAGS] & F_TELLING:
+            free_conn(w, arg)
 
 
 @compiled
@@ -457,7 +457,10 @@ def closed_by_server(w: World, c, t):
     """The client learns that the server has closed connection `c` (maxclients, timeout)."""
     s = w.conn[c, C_SLOT]
     g = w.conn[c, C_GROUP]
-    if w.conn[c, C_FLAGS] & F_RESET and s != NONE and w.slot[s, S_CONN] == c:
+    w.conn[c, C_FLAGS] &= ~F_TELLING
+    if w.conn[c, C_FLAGS] & F_EOF:
+        free_conn(w, c)
+    elif s != NONE and w.slot[s, S_CONN] == c:
         w.slot[s, S_CONN] = NONE
         w.slot[s, S_STATE] = DOWN
         w.conn[c, C_SLOT] = NONE

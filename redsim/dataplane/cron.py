@@ -12,13 +12,15 @@ from redsim.dataplane.ledger import charge, segment, stall
 
 @compiled
 def close_by_server(w: World, c):
-    """The server closes connection `c`; its client hears of it one way later, and the row goes when the client has."""
+    """The server closes connection `c`; its client hears of it one way later (F_TELLING); the row goes when it has heard and
+    hung up, in either order."""
     conn = w.conn
     if conn[c, C_FLAGS] & F_EOF:
         free_conn(w, c)
         return
     conn[c, C_FLAGS] = F_RESET
     if conn[c, C_SLOT] != NONE:
+        conn[c, C_FLAGS] = F_RESET | F_TELLING
         push(w, w.st[NOW] + w.group[conn[c, C_GROUP], G_NET], EV_CLOSED, c)
 
 

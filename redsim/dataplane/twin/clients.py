@@ -278,10 +278,10 @@ def connected(sim: Sim, conn: Conn, at: int) -> None:
 def end_of_file(sim: Sim, conn: Conn, _at: int) -> None:
     """The client's FIN reaches the server."""
     conn.eof = True
-    if conn.reset:
-        free_conn(sim, conn)
-    else:
+    if not conn.reset:
         make_ready(sim, conn)
+    elif not conn.telling:
+        free_conn(sim, conn)
 
 
 def lose(sim: Sim, slot: Slot, at: int) -> None:
@@ -299,7 +299,10 @@ def lose(sim: Sim, slot: Slot, at: int) -> None:
 
 def closed_by_server(sim: Sim, conn: Conn, at: int) -> None:
     """The client learns of it, if the connection is still its own."""
-    if conn.live and conn.slot is not None and conn.slot.conn is conn:
+    conn.telling = False
+    if conn.eof:
+        free_conn(sim, conn)
+    elif conn.slot is not None and conn.slot.conn is conn:
         lose(sim, conn.slot, at)
 
 

@@ -46,4 +46,5 @@ def close_by_server(sim: Sim, conn: Conn) -> None:
         return
     conn.reset, conn.accepted, conn.pending, conn.want_write = True, False, False, False
     if conn.slot is not None:
+        conn.telling = True
         sim.push(sim.now + conn.group.net, closed_by_server, conn)

@@ -68,6 +68,7 @@ class Conn:
     want_write: bool = False
     eof: bool = False
     reset: bool = False  # closed by the server, its client does not know or has not hung up yet
+    telling: bool = False  # its client will hear of that
     live: bool = True
 
 
@@ -151,7 +152,7 @@ class Sim:
     rows: list[Conn | None] = field(default_factory=list)
     free_rows: list[int] = field(default_factory=list)
     io_active: bool = False
-    slept: bool = False
+    slept: int = 0  # how deep the last sleep was, plus one, until a command has run
     script: tuple[Conn, Request] | None = None  # a script past busy-reply-threshold
     script_left: int = 0
     script_from: int = 0
