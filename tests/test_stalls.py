@@ -101,7 +101,6 @@ def test_flushall_stalls_and_flushall_async_does_not():
     assert worst_stall_ms("FLUSHALL", "lazyfree-lazy-user-flush yes") == 0
 
 
-@pytest.mark.xfail(strict=True, reason="FLUSHALL SYNC is taken for a plain FLUSHALL, which lazyfree-lazy-user-flush makes lazy")
 def test_flushall_sync_stalls_whatever_lazyfree_lazy_user_flush_says():
     """db.c:getFlushCommandFlags: the word SYNC wins over the directive."""
     assert worst_stall_ms("FLUSHALL SYNC", "lazyfree-lazy-user-flush yes") > 50

@@ -233,7 +233,7 @@ def database_command(w: World, r, op, k):
         w.slot[s, S_CURSOR] = cursor
         ns += curve_ns(w.curve, kind[k, K_CURVE_RET], visited)
         return ns, 4 + bulk(digits(cursor)) + 3 + digits(visited) + visited * keybytes
-    if kind[k, K_NELEM] == 2 or cost[LAZY_FLUSH]:  # FLUSHALL ASYNC, or lazyfree-lazy-user-flush yes
+    if kind[k, K_NELEM] == 2 or (cost[LAZY_FLUSH] and kind[k, K_NELEM] != 3):  # ASYNC; SYNC wins over the directive
         ns += kind[k, K_EXTRA_NS]
     else:
         ns += curve_ns(w.curve, kind[k, K_CURVE_DB], total)
@@ -272,8 +272,8 @@ def run_command(w: World, r):
     if lookups > 0:
         ns += lookups * w.curve[w.cost[LOOKUP_CURVE], size_class(w, d)]
     if st[SLEPT]:
+        ns += w.cost[COLD_NS] * (st[SLEPT] - 1) // w.cost[DEEP_AFTER_NS]
         st[SLEPT] = 0
-        ns += w.cost[COLD_NS]
     return ns, reply
 
 

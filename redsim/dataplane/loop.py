@@ -82,6 +82,7 @@ def poll(w: World):
     else:
         late = max(st[CRON_DUE] - st[NOW], 0)
         st[POLL_DEADLINE] = st[NOW] + (late + MS_NS - 1) // MS_NS * MS_NS
+        st[SLEEP_FROM] = st[NOW]
         st[PHASE] = PH_SLEEP
     return True
 
@@ -127,12 +128,15 @@ def sleep(w: World, until):
                 break
         if not admit(w):
             return GROW
+    deep = cost[DEEP_AFTER_NS]
+    depth = min(st[NOW] - st[SLEEP_FROM], deep)
     st[SLEEPS] += 1
-    st[SLEPT] = 1
+    st[SLEPT] = depth + 1
     st[ITER_T0] = st[NOW]
     if cost[HICCUP_MEAN_NS] > 0:
         idle_hiccups(w)
-    charge(w, WAKE, cost[WAKE_NS])
+    st[WAKE_CPU] += cost[WAKE_CPU_NS] + (cost[WAKE_CPU_DEEP_NS] - cost[WAKE_CPU_NS]) * depth // deep
+    charge(w, WAKE, cost[WAKE_NS] + (cost[WAKE_DEEP_NS] - cost[WAKE_NS]) * depth // deep)
     st[PHASE] = PH_AWAKE
     return NONE
 

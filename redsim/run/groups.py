@@ -267,8 +267,9 @@ def _parse_entry(scenario: Scenario, plans: Plans, i: int, entry: TimelineEntry)
     if dataset is not None:
         check_type(command, dataset, plans.datasets[dataset], where)
     pattern = args[0] if command.op == dp.OP_KEYS and args else "*"
-    variant = 2 if command.op == dp.OP_FLUSHALL and [a.upper() for a in args] == ["ASYNC"] else _variant(command)
-    label = f"{command.name} ASYNC" if command.op == dp.OP_FLUSHALL and variant == 2 else command.name
+    how = args[0].upper() if command.op == dp.OP_FLUSHALL and args else ""
+    variant = {"ASYNC": 2, "SYNC": 3}.get(how, _variant(command))
+    label = f"{command.name} {how}".strip()
     first = dataset if dataset is not None else next(iter(plans.datasets), None)
 
     def make(maker: KindMaker, group: str) -> Kind:

@@ -76,7 +76,7 @@ def _node(scenario: Scenario, built: Built, server: Server, slowlog: list[dict[s
     w, st = server.world, server.world.st
     elapsed = max(int(st[dp.NOW]), 1)
     busy = int(w.held.sum())
-    cpu = busy - int(st[dp.SLEEPS]) * int(w.cost[dp.WAKE_NS] - w.cost[dp.WAKE_CPU_NS])
+    cpu = busy - int(w.held[dp.WAKE]) + int(st[dp.WAKE_CPU])  # a thread being woken waits for most of that time
     commands, polls = int(st[dp.COMMANDS]), max(int(st[dp.POLLS]), 1)
     return {
         "role": "master",

@@ -191,7 +191,7 @@ class Keys:
             slot.cursor = slot.cursor + visited if slot.cursor + visited < total else 0
             reply = 4 + bulk(digits(slot.cursor)) + 3 + digits(visited) + visited * name
             return curve_ns(sim, kind.curve_ret, visited), reply
-        lazy = kind.nelem == 2 or sim.cost[dp.LAZY_FLUSH]
+        lazy = kind.nelem == 2 or (sim.cost[dp.LAZY_FLUSH] and kind.nelem != 3)
         for data in sim.datasets:
             for key in range(data.base, data.base + data.n):
                 sim.kv[key] = dp.NODATA
@@ -222,6 +222,6 @@ def run_command(sim: Sim, request: Request) -> tuple[int, int]:
         size_class = max(keys.data.live, 1).bit_length() - 1
         ns += kind.lookups * sim.curves[sim.cost[dp.LOOKUP_CURVE]][size_class]
     if sim.slept:
-        sim.slept = False
-        ns += sim.cost[dp.COLD_NS]
+        ns += sim.cost[dp.COLD_NS] * (sim.slept - 1) // sim.cost[dp.DEEP_AFTER_NS]
+        sim.slept = 0
     return ns, reply

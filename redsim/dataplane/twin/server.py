@@ -66,6 +66,7 @@ def poll(sim: Sim) -> int:
 
 def sleep(sim: Sim) -> Generator[int, None, None]:
     """epoll_wait until a socket is ready or the next timer is due, in whole milliseconds."""
+    asleep = sim.now
     late = max(sim.cron_due - sim.now, 0)
     deadline = sim.now + -(-late // MS_NS) * MS_NS
     while not sim.ready:
@@ -79,14 +80,16 @@ def sleep(sim: Sim) -> Generator[int, None, None]:
             if sim.now == deadline and at > sim.now:
                 break
         admit(sim)
+    depth = min(sim.now - asleep, sim.cost[dp.DEEP_AFTER_NS])
     sim.count.sleeps += 1
-    sim.slept = True
+    sim.slept = depth + 1
     if sim.cost[dp.HICCUP_MEAN_NS] > 0:
         woken = sim.now
         while sim.next_hiccup <= woken:
             began, ns = sim.next_hiccup, draw_hiccup(sim)
             hiccup(sim, began + ns - sim.now)
-    sim.charge(dp.WAKE, sim.cost[dp.WAKE_NS])
+    deeper = (sim.cost[dp.WAKE_DEEP_NS] - sim.cost[dp.WAKE_NS]) * depth // sim.cost[dp.DEEP_AFTER_NS]
+    sim.charge(dp.WAKE, sim.cost[dp.WAKE_NS] + deeper)
     admit(sim)
     sim.charge(dp.POLL, poll(sim) * sim.cost[dp.POLL_EVENT_NS])
 
