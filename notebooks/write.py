@@ -197,11 +197,11 @@ def keys_stall() -> list[nbformat.NotebookNode]:
     queue = view.requests[(view.requests["group"] == "api") & (view.requests["arrived_ns"] <= view.end_ns)]
     drained = say_ns(int(queue["done_ns"].max()) - view.end_ns)
     return [
-        say("""
+        say(f"""
 # 01 One KEYS, and everybody waits
 
-**Question.** A server with a million keys answers 20,000 requests a second, 33 µs each. Somebody types `KEYS *`. How long
-does it hold everybody else up, and for how long after it has ended?
+**Question.** A server with a million keys answers 20,000 requests a second, {us(latency['p50'])} each at the
+median. Somebody types `KEYS *`. How long does it hold everybody else up, and for how long after it has ended?
 
 **Predict first**, on paper: (a) p50 and p99.9 of all requests of the next ten seconds; (b) how many requests wait at the
 end of KEYS; (c) how long until that queue is gone; (d) how many entries SLOWLOG will show."""),
