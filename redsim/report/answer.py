@@ -129,6 +129,11 @@ def _saturated(result: Result) -> str:
         tail = (
             f"p50 {say_us(facts.latency_us(group, 'p50'))}, p99.9 {say_us(facts.latency_us(group, 'p999'))}"
         )
+        if name and facts.is_client_bound(result, name):
+            return (
+                f"{name} is bound by its client machine at {done} requests/s: it has no idle time, the loop of {node} is "
+                f"{used} busy, {tail}.{_failures(result)}"
+            )
         if facts.is_closed(result, name):
             return (
                 f"{node} is at capacity: {name} gets {done} requests/s with "

@@ -77,6 +77,11 @@ def is_closed(result: Result, group: str) -> bool:
     return written is not None and written.arrivals.closed is not None
 
 
+def is_client_bound(result: Result, group: str) -> bool:
+    """The group's client machine has no idle time left: what it gets says nothing about the server's capacity."""
+    return number(groups(result)[group].get("station_utilisation")) > 0.97
+
+
 def latency_us(group: Mapping[str, Any], percentile: str) -> float:
     """`p999` of a group's summary in µs; NaN when no request was answered."""
     return number((group.get("latency_us") or {}).get(percentile), math.nan)

@@ -62,7 +62,7 @@ def worst_victim(result: Result, node: str, cause: str) -> tuple[str, float, flo
         blamed = sum(us for who, us in facts.blame_us(group, "p999").items() if cause.lower() in who.lower())
         if facts.node_of(result, name) == node and blamed > best[2]:
             best = (name, facts.latency_us(group, "p999"), blamed)
-    return best
+    return best[0], best[1], min(best[2], best[1])
 
 
 def _waited(result: Result, node: str, command: str, max_us: float) -> str:
@@ -138,6 +138,8 @@ def saturated_loop(result: Result) -> Findings:
         is_open = [name for name in here if not facts.is_closed(result, name)]
         done = sum(number(facts.groups(result)[name].get("throughput_per_s")) for name in here)
         if used <= SATURATED or not here:
+            continue
+        if any(facts.is_client_bound(result, name) for name in here):
             continue
         if not is_open:
             text = (

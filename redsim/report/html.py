@@ -82,7 +82,7 @@ def render_html(result: Result) -> str:
         icons=ICONS,
         not_modelled=result.not_modelled,
         partial=result.partial,
-        plots=[_plot(result, name) for name in _TITLES],
+        plots=[_plot(result, name) for name in _TITLES if name != "stall" or result.stall_view is not None],
         repeat=repeat_command(result),
         result=result,
         said_partial=_said_partial(result),
@@ -148,6 +148,10 @@ def _key_numbers(result: Result) -> Table:
         )
         rows.append([f"{name}: requests answered per second", rate + offered])
         spread = [f"{said} {say_us(facts.latency_us(group, key))}" for key, said in PERCENTILES.items()]
+        offered_count, failed = number(group.get("offered")), number(group.get("failed"))
+        if failed > 0.01 * offered_count:
+            rows.append([f"{name}: failed in the end", say_share(failed / offered_count)])
+            spread.append("(of the requests that were answered)")
         rows.append([f"{name}: latency", ", ".join(spread)])
     for name, node in facts.nodes(result).items():
         rows.append([f"{name}: main thread busy", say_share(number(node.get("cpu_utilisation")))])

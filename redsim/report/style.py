@@ -92,9 +92,16 @@ def latency_axis(ax: Axes) -> None:
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(numticks=9))
     ax.yaxis.set_major_formatter(FuncFormatter(_say_us))
-    ax.minorticks_off()
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5), numticks=99))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda us, at: _say_us(us, at) if _is_short(ax) else ""))
     ax.grid(axis="y", color=PALE, linewidth=0.6)
     ax.set_axisbelow(True)
+
+
+def _is_short(ax: Axes) -> bool:
+    """Whether the axis spans so little that decades alone would leave it without figures."""
+    low, high = ax.get_ylim()
+    return high < 50 * low
 
 
 def decades(ax: Axes, low_us: float, high_us: float) -> None:
