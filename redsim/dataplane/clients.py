@@ -151,12 +151,18 @@ def wait_in_slot(w: World, s, head, tail):
 
 
 @compiled
+def set_alarm(w: World, g, s, earliest):
+    """An alarm, not before `earliest`, for the oldest request of slot `s`, if its group has a time-out and none is set."""
+    if w.group[g, G_TIMEOUT] > 0 and not w.slot[s, S_TIMER]:
+        w.slot[s, S_TIMER] = 1
+        push(w, max(earliest, oldest_deadline(w, s, g)), EV_TIMEOUT, s)
+
+
+@compiled
 def submit(w: World, g, s, head, tail, t):
     """Send the chain at `t` over slot `s`, connecting first if need be; set the slot's alarm."""
     slot = w.slot
-    if w.group[g, G_TIMEOUT] > 0 and not slot[s, S_TIMER]:
-        slot[s, S_TIMER] = 1
-        push(w, oldest_deadline(w, s, g), EV_TIMEOUT, s)
+    set_alarm(w, g, s, 0)
     wait_in_slot(w, s, head, tail)
     if slot[s, S_STATE] == UP:
         send_now(w, g, s, t)
@@ -238,9 +244,7 @@ def open_arrival(w: World, g, t):
         if group[g, G_SHIFT] > 0 and slot[s, S_STATE] == UP and slot[s, S_LAST] <= t and slot[s, S_WHEAD] == NONE:
             leave_client(w, g, s, head, intended + group[g, G_SEND])
             arrive(w, head, t)
-            if group[g, G_TIMEOUT] > 0 and not slot[s, S_TIMER]:
-                slot[s, S_TIMER] = 1
-                push(w, max(t, oldest_deadline(w, s, g)), EV_TIMEOUT, s)
+            set_alarm(w, g, s, t)
         else:
             submit(w, g, s, head, tail, intended)
     next_arrival(w, g)
@@ -329,17 +333,15 @@ def alarm(w: World, s, t):
     if slot[s, S_HEAD] == NONE:
         return
     if oldest_deadline(w, s, g) > t:
-        slot[s, S_TIMER] = 1
-        push(w, oldest_deadline(w, s, g), EV_TIMEOUT, s)
+        set_alarm(w, g, s, 0)
         return
     if group[g, G_RECONNECT]:
         hang_up(w, s, t)
         return
     while slot[s, S_HEAD] != NONE and oldest_deadline(w, s, g) <= t:
         retry_or_fail(w, slot[s, S_HEAD], t, False)
-    if slot[s, S_HEAD] != NONE and not slot[s, S_TIMER]:
-        slot[s, S_TIMER] = 1
-        push(w, oldest_deadline(w, s, g), EV_TIMEOUT, s)
+    if slot[s, S_HEAD] != NONE:
+        set_alarm(w, g, s, 0)
 
 
 @compiled

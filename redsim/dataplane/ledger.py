@@ -12,15 +12,21 @@ from redsim.dataplane.layout import *
 @inlined
 def charge(w: World, cause, ns):
     """The main thread works `ns` more for `cause`."""
-    st, log = w.st, w.log
-    now = st[NOW] + ns
-    st[NOW] = now
+    st = w.st
+    st[NOW] += ns
     w.held[cause] += ns
+    log_activity(w, cause)
+
+
+@inlined
+def log_activity(w: World, cause):
+    """What the main thread did until now was `cause` (NONE: it slept). Only an entry that no arrival has passed grows."""
+    st, log = w.st, w.log
     n = st[LOG_N]
     if (n > st[LOG_POS] and log[n - 1, 1] == cause) or n == LOG_SIZE:
-        log[n - 1, 0] = now
+        log[n - 1, 0] = st[NOW]
     else:
-        log[n, 0] = now
+        log[n, 0] = st[NOW]
         log[n, 1] = cause
         st[LOG_N] = n + 1
 
@@ -28,19 +34,13 @@ def charge(w: World, cause, ns):
 @compiled
 def idle_until(w: World, t):
     """The main thread sleeps until `t` >= now."""
-    st, log = w.st, w.log
+    st = w.st
     ns = t - st[NOW]
     if ns <= 0:
         return
     st[NOW] = t
     st[IDLE] += ns
-    n = st[LOG_N]
-    if (n > st[LOG_POS] and log[n - 1, 1] == NONE) or n == LOG_SIZE:
-        log[n - 1, 0] = t
-    else:
-        log[n, 0] = t
-        log[n, 1] = NONE
-        st[LOG_N] = n + 1
+    log_activity(w, NONE)
 
 
 @inlined

@@ -148,7 +148,7 @@ def answer(w: World, c, r):
     if st[REC_ON]:
         note_waiting(w, r, st[NOW])
     s = req[r, R_SLOT]
-    if not req[r, R_FLAGS] & Z_LIVE or conn_of(w, s) != c:
+    if not req[r, R_FLAGS] & Z_LIVE or slot[s, S_CONN] != c:
         drop_server_interest(w, r)
         return
     g = slot[s, S_GROUP]
@@ -172,16 +172,4 @@ def answer(w: World, c, r):
     req[r, R_FLAGS] &= ~Z_SERVER
     complete(w, r, g, req[r, R_INTENDED], done)
     if group[g, G_MODE] == CLOSED and slot[s, S_OUT] == 0:
-        issue_later(w, g, s, done)
-
-
-@inlined
-def conn_of(w: World, s):
-    """The connection slot `s` uses now."""
-    return w.slot[s, S_CONN]
-
-
-@inlined
-def issue_later(w: World, g, s, done):
-    """A closed-loop client has all its answers at `done`."""
-    issue(w, g, s, think_until(w, g, done))
+        issue(w, g, s, think_until(w, g, done))
