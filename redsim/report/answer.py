@@ -151,9 +151,9 @@ def _calm(result: Result) -> str:
     name = _main_group(result, "")
     group = facts.groups(result)[name]
     used = number(facts.nodes(result).get(facts.node_of(result, name), {}).get("cpu_utilisation"))
+    busy = f" and {say_share(used)} of the main thread" if facts.is_whole_run(result, name) else ""
     text = (
-        f"At {say_count(number(group.get('throughput_per_s')))} requests/s "
-        f"and {say_share(used)} of the main thread, {name} waits "
+        f"At {say_count(number(group.get('throughput_per_s')))} requests/s{busy}, {name} waits "
         f"{say_us(facts.latency_us(group, 'p50'))} at the median, "
         f"{say_us(facts.latency_us(group, 'p99'))} at p99 and "
         f"{say_us(facts.latency_us(group, 'p999'))} at p99.9"

@@ -77,6 +77,12 @@ def is_closed(result: Result, group: str) -> bool:
     return written is not None and written.arrivals.closed is not None
 
 
+def is_whole_run(result: Result, group: str) -> bool:
+    """True unless the group sends in a slice of the run only: the main thread's share of the whole run is then not its doing."""
+    written = group_file(result, group)
+    return written is None or (written.start == 0 and written.stop is None)
+
+
 def is_client_bound(result: Result, group: str) -> bool:
     """The group's client machine has no idle time left: what it gets says nothing about the server's capacity."""
     return number(groups(result)[group].get("station_utilisation")) > 0.97

@@ -1,8 +1,8 @@
 """The figures of a report, by name, and how to read each: figure(result, "stall") gives a matplotlib Figure.
 
 Mirrors nothing in Redis. Differs from the frames: percentiles over time are read off a Series' buckets
-(1/16 wide), all commands of a group together. NOT modelled: offered load of a diurnal, mmpp or bursts
-process over time; its mean is drawn.
+(1/16 wide), all commands of a group together. The offered load of one rate is drawn as its mean, of a
+changing one by window.
 """
 
 import math
@@ -175,14 +175,20 @@ def percentiles(result: Result, width_in: float) -> Figure:
 
 
 def _offered(result: Result, group: str, end_s: float) -> tuple[Any, Any]:
-    """Offered requests/s as steps: times in s and rates; a schedule as written, anything else as its mean."""
+    """Offered requests/s as steps: times in s and rates; a schedule as written, one rate as its mean, else by window."""
     written = facts.group_file(result, group)
-    points = (
-        written.arrivals.open.schedule if written is not None and written.arrivals.open is not None else None
-    )
-    if points:
-        times = [point.at / 1e9 for point in points] + [end_s]
-        return np.array(times), np.array([point.rate_per_s for point in points] + [points[-1].rate_per_s])
+    opened = written.arrivals.open if written is not None else None
+    if opened is not None and opened.schedule:
+        times = [point.at / 1e9 for point in opened.schedule] + [end_s]
+        return np.array(times), np.array([point.rate_per_s for point in opened.schedule] + [opened.schedule[-1].rate_per_s])
+    counts = result.offered.get(group)
+    if counts is not None and (opened is None or opened.rate_per_s is None):
+        joined = facts.joined_windows(len(counts))
+        starts = np.arange(0, len(counts), joined)
+        at_s = starts * result.window_ns / 1e9
+        length_s = np.clip(end_s - at_s, 1e-9, joined * result.window_ns / 1e9)
+        rates = np.add.reduceat(counts, starts) / length_s
+        return np.append(at_s, end_s), np.append(rates, rates[-1])
     rate = facts.number(facts.groups(result).get(group, {}).get("offered_per_s"))
     start_s = written.start / 1e9 if written is not None else 0.0
     stop_s = written.stop / 1e9 if written is not None and written.stop is not None else end_s

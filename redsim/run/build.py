@@ -190,7 +190,7 @@ class _Builder:
             if opened.rate_per_s is not None:
                 row[dp.G_MEAN_PS] = round(1e12 * load.pipeline / opened.rate_per_s)
             if opened.bursts is not None:
-                row[dp.G_BATCH] = max(1, opened.bursts.size // load.pipeline)
+                row[dp.G_BATCH] = opened.bursts.size // load.pipeline
                 row[dp.G_MEAN_PS] = opened.bursts.every * 1000
 
     def _group_network(self, row: dp.I64, plan: Plan) -> None:

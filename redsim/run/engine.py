@@ -110,6 +110,7 @@ def _result(
         stall_view=stats.stall_view(built, w),
         slowlog={built.node: slowlog_get(slowlog)},
         not_modelled=_not_modelled(scenario, built, directives),
+        offered={plan.name: w.offered[:, g].copy() for g, plan in enumerate(built.plans.plans)},
         partial=partial,
     )
 

@@ -85,6 +85,7 @@ class Result:
     slowlog: dict[str, list[str]]  # node -> what `redis-cli SLOWLOG GET` would print, newest first
     findings: list[Finding] = field(default_factory=list)
     not_modelled: list[str] = field(default_factory=list)  # sentences: what this run left out
+    offered: dict[str, Ints] = field(default_factory=dict)  # group -> requests by window of their intended time, shape (windows,)
     partial: bool = False  # stopped by Ctrl-C before its end
 
     def figure(self, name: str) -> Any:

@@ -343,6 +343,9 @@ def bursts_fit(file: ScenarioFile) -> Iterator[Fault]:
         if bursts is not None and bursts.size > BURST_MAX:
             path = ("clients", name, "arrivals", "open", "bursts", "size")
             yield path, f"{dotted(path)} is {bursts.size}; at most {BURST_MAX}"
+        elif bursts is not None and bursts.size % group.pipeline:
+            path = ("clients", name, "arrivals", "open", "bursts", "size")
+            yield path, f"{dotted(path)} is {bursts.size}, which is not a multiple of its pipeline of {group.pipeline}"
 
 
 def rates_fit(file: ScenarioFile) -> Iterator[Fault]:
