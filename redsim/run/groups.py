@@ -71,9 +71,13 @@ def _dataset(plans: Plans, name: str | None) -> tuple[int, Dataset] | None:
 
 def _plan(scenario: Scenario, plans: Plans, name: str, group: Group, maker: KindMaker) -> Plan:
     dataset = group.keys.dataset if group.keys else None
-    kinds = []
+    kinds, generic = [], []
     for written, use in group.commands.items():
         where = scenario.where("clients", name, "commands", written)
+        if use.time_per_call is not None:
+            kinds.append(_measured_kind(plans, name, group, maker, " ".join(written.upper().split()), use, use.time_per_call))
+            generic += _generic_names(kinds[-1])
+            continue
         command = find_command(written, where)
         _check_allowed(scenario, command, where, group.node)
         if dataset is not None:
@@ -89,6 +93,7 @@ def _plan(scenario: Scenario, plans: Plans, name: str, group: Group, maker: Kind
         if command.op == dp.OP_UNION and use.keys < 2:
             use = use.model_copy(update={"keys": 2})
         kinds.append(maker.make(name, command, use, _dataset(plans, dataset), value=group.value_bytes, variant=_variant(command)))
+    _tell_generic(plans, name, generic, "the scenario's time_per_call")
     return Plan(name, group, kinds, dataset, connections=group.connections)
 
 
@@ -112,23 +117,43 @@ def _check_allowed(scenario: Scenario, command: Command, where: str, node: str) 
 def _info_plan(scenario: Scenario, plans: Plans, name: str, group: Group, maker: KindMaker) -> Plan:
     """The mix of a real server's INFO: shares by calls, time per call as measured there, effects where the type fits."""
     dataset = group.keys.dataset if group.keys else None
-    data = plans.datasets[dataset] if dataset else None
     kinds, generic = [], []
     for written, (share, ns) in scenario.infos[name].mix().items():
-        known = COMMANDS.get(SAME_AS.get(written, written))
-        fits = known is not None and (not known.types or (data is not None and data.type in known.types))
-        if known is None or not fits or known.op in (dp.OP_SCRIPT, dp.OP_KEYS, dp.OP_FLUSHALL, dp.OP_SCAN):
-            generic.append(written)
-            known = GENERIC
-        use = CommandUse(weight=share).model_copy(update={"ttl": 3600 * S if known.op == dp.OP_EXPIRE else None})
-        target = _dataset(plans, dataset) if known.types else None
-        kinds.append(maker.make(name, known, use, target, name=written, measured_ns=ns, value=group.value_bytes))
+        kinds.append(_measured_kind(plans, name, group, maker, written, CommandUse(weight=share), ns))
+        generic += _generic_names(kinds[-1])
+    _tell_generic(plans, name, generic, scenario.infos[name].where)
+    return Plan(name, group, kinds, dataset, connections=group.connections)
+
+
+def _measured_kind(
+    plans: Plans, name: str, group: Group, maker: KindMaker, written: str, use: CommandUse, measured_ns: int
+) -> Kind:
+    """A command that takes the time a real server measured; where redsim has no such command, that time is all it does."""
+    dataset = group.keys.dataset if group.keys else None
+    data = plans.datasets[dataset] if dataset else None
+    known = COMMANDS.get(SAME_AS.get(written, written))
+    fits = known is not None and (not known.types or (data is not None and data.type in known.types))
+    if known is None or not fits or known.op in (dp.OP_SCRIPT, dp.OP_SLEEP, dp.OP_KEYS, dp.OP_FLUSHALL, dp.OP_SCAN):
+        known = GENERIC
+    if known.op == dp.OP_EXPIRE and use.ttl is None:
+        use = use.model_copy(update={"ttl": 3600 * S})
+    target = _dataset(plans, dataset) if known.types else None
+    return maker.make(
+        name, known, use, target, name=written, measured_ns=measured_ns, value=group.value_bytes, variant=_variant(known)
+    )
+
+
+def _generic_names(kind: Kind) -> list[str]:
+    """The kind's name if it only holds the loop: redsim has no such command, or its data set is of another type."""
+    return [kind.name] if kind.command is GENERIC and SAME_AS.get(kind.name, kind.name) != GENERIC.name else []
+
+
+def _tell_generic(plans: Plans, name: str, generic: list[str], source: str) -> None:
     if generic:
         plans.not_modelled.append(
-            f"{name}: {', '.join(generic)} take their measured time per call from {scenario.infos[name].where}, "
+            f"{name}: {', '.join(generic)} take their measured time per call from {source}, "
             f"but do not touch keys, and their replies count 7 bytes"
         )
-    return Plan(name, group, kinds, dataset, connections=group.connections)
 
 
 # ---- MONITOR captures --------------------------------------------------------------------------------------------

@@ -244,6 +244,7 @@ class CommandUse(Model):
     ttl: Duration | None = Field(default=None, gt=0)  # EXPIRE, SET EX
     duration: Duration | None = None  # EVAL, DEBUG SLEEP
     value_bytes: Size | None = None  # SET, APPEND, MSET: instead of the data set's
+    time_per_call: Duration | None = Field(default=None, gt=0)  # a real server's usec_per_call, instead of the profile's cost
 
     @model_validator(mode="before")
     @classmethod
