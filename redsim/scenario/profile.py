@@ -1,23 +1,30 @@
 """Host profiles: what each mechanism costs on a host, with where every number came from.
 
 A profile is a YAML file, shipped in `profiles/` or written by a calibration. Numbers are int ns, or ps per byte. Reports list
-those whose source is `guess`.
+those whose source is `guess`. A profile may be another one at another speed, with single numbers of its own:
+
+    based_on: default, speed: {value: 1.34, …}   ->   scaled(default, 1 / 1.34), then the file's own numbers over it
+
+Differs: one speed for all that a CPU does; a real host's caches, system calls and wake-ups do not move together.
+Not modelled: what stands under `later` (fork, copy-on-write, fsync …); it is read and kept for the parts that will use it.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from redsim.records import Param
 from redsim.scenario.errors import ScenarioError, did_you_mean
+from redsim.scenario.profile_file import CurveFile, Later, Law, Number, ProfileFile, check_names, read_shape
+from redsim.scenario.source import parse_source, read_text
 
-SOURCES = ("measured", "derived", "published", "redis", "guess")
 Points = tuple[tuple[int, int], ...]
+DELAYS = ("syn_retry_ns", "deep_after_ns")  # not work: a timer of TCP, the length of sleep after which a CPU halts deeply
+DEPTH_MAX = 5
+LAW_COLUMNS = ("const_ns", "in_ps", "out_ps", "extra_ns")
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,14 @@ class HostProfile:
     hiccup_every_ns: int
     hiccup_table_ns: tuple[tuple[int, float], ...]
     notes: dict[str, str]  # name of a number -> its `says`
+    based_on: str = ""  # the profile it was made from, "" for a whole one
+    speed: float = 1.0  # times as fast as that
+    later: dict[str, Later] = field(default_factory=dict)  # for mechanisms to come, as written
+    machine: dict[str, Any] = field(default_factory=dict)  # what was measured, as written
+    fit: Any = None  # the points it was fitted on and their residuals, as written
 
     def guesses(self) -> list[tuple[str, int, str]]:
-        """(name, value, says) of every number that is a guess."""
+        """(name, value, says) of every number that is a guess, there or in the profile it is based on."""
         numbers = {**self.costs, **self.client}
         return [(n, p.value, self.notes.get(n, "")) for n, p in numbers.items() if p.source == "guess"]
 
@@ -60,74 +72,138 @@ def shipped_profiles() -> list[str]:
 
 def load_profile(name_or_path: str, base: Path) -> HostProfile:
     """A shipped profile by name, or a file relative to `base`. ScenarioError if there is none or it is broken."""
+    return _load(name_or_path, base, ())
+
+
+def scaled(profile: HostProfile, factor: float) -> HostProfile:
+    """The same host with every cost of its CPU times `factor` (2: half as fast), rounded to whole ns and ps.
+
+    Server, client, commands, curves and the loopback round trip (no wire in it) are CPU work; the timers in DELAYS, hiccups,
+    `later` and a scenario's own `rtt:` are not. A guess stays a guess, other numbers become derived. ScenarioError for a
+    factor that is not a positive number.
+    """
+    if not (math.isfinite(factor) and factor > 0):
+        raise ScenarioError(f"profile {profile.name!r} cannot be scaled by {factor}; give a number above 0")
+    if factor == 1:
+        return profile
+    return replace(
+        profile,
+        loopback_rtt_ns=round(profile.loopback_rtt_ns * factor),
+        costs={n: p if n in DELAYS else _scaled_param(p, factor) for n, p in profile.costs.items()},
+        client={n: _scaled_param(p, factor) for n, p in profile.client.items()},
+        commands={n: {k: round(v * factor) for k, v in law.items()} for n, law in profile.commands.items()},
+        curves={n: _scaled_curve(c, factor) for n, c in profile.curves.items()},
+    )
+
+
+def _scaled_param(param: Param, factor: float) -> Param:
+    extremes = param.extremes and (round(param.extremes[0] * factor), round(param.extremes[1] * factor))
+    source = "guess" if param.source == "guess" else "derived"
+    return Param(round(param.value * factor), source, param.ref, extremes)
+
+
+def _scaled_curve(curve: Curve, factor: float) -> Curve:
+    source = "guess" if curve.source == "guess" else "derived"
+    return Curve(tuple((n, round(ns * factor)) for n, ns in curve.points), curve.is_each, source)
+
+
+# ---- files ----------------------------------------------------------------------------------------------------
+
+
+def _load(name_or_path: str, base: Path, above: tuple[str, ...]) -> HostProfile:
     if name_or_path in shipped_profiles():
-        return _shipped(name_or_path)
+        if name_or_path in above:
+            raise _circle(above, name_or_path)
+        return _shipped(name_or_path, above)
     path = base / name_or_path
     if not path.is_file():
         raise ScenarioError(
             f"profile {name_or_path!r} is neither a shipped profile ({', '.join(shipped_profiles())}) nor a file"
             f"{did_you_mean(name_or_path, shipped_profiles())}"
         )
-    return _parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    if str(path.resolve()) in above:
+        raise _circle(above, str(path))
+    return _parse(read_text(path), str(path), path.parent, (*above, str(path.resolve())))
+
+
+def _circle(above: tuple[str, ...], name: str) -> ScenarioError:
+    return ScenarioError(f"profile {above[0]!r} is based_on itself by way of {name!r}; one of them must be a whole profile")
 
 
 @cache
-def _shipped(name: str) -> HostProfile:
-    return _parse((files("redsim.scenario") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8"), name)
+def _shipped(name: str, above: tuple[str, ...] = ()) -> HostProfile:
+    text = (files("redsim.scenario") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _parse(text, f"{name}.yaml", Path(), (*above, name))
 
 
-def _parse(text: str, where: str) -> HostProfile:
+@cache
+def _default_names() -> dict[str, set[str]]:
+    """The names of a whole profile's numbers, by part: those of the shipped `default`."""
+    text = (files("redsim.scenario") / "profiles" / "default.yaml").read_text(encoding="utf-8")
+    file = read_shape(parse_source(text, "default.yaml"))
+    return {"costs": set(file.costs), "client": set(file.client), "commands": set(file.commands.named),
+            "curves": set(file.curves.named)}  # fmt: skip
+
+
+def _parse(text: str, where: str, folder: Path, above: tuple[str, ...]) -> HostProfile:
+    source = parse_source(text, where, start="name:, says:, based_on: default")
+    file = read_shape(source)
+    check_names(file, _default_names(), source)
+    if file.based_on is None:
+        return _over(_nothing(), file)
+    place = source.where("based_on")
+    if len(above) > DEPTH_MAX:
+        raise ScenarioError(f"{place}: based_on leads through more than {DEPTH_MAX} profiles; write one of them whole")
     try:
-        data = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise ScenarioError(f"{where}: the profile is not YAML: {str(error).splitlines()[0]}") from error
-    try:
-        return _build(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ScenarioError(
-            f"{where}: the profile lacks or misstates {error}; compare it with the shipped profile `default`"
-        ) from error
+        base = _load(file.based_on, folder, above)
+    except ScenarioError as error:
+        raise ScenarioError(f"{place}: based_on: {error}") from None
+    return _over(scaled(base, 1 / file.speed.value) if file.speed else base, file)
 
 
-def _build(data: dict[str, Any]) -> HostProfile:
-    notes: dict[str, str] = {}
-    commands = {name: dict(law) for name, law in data["commands"].items() if isinstance(law, dict)}
-    curves: dict[str, Curve] = {}
-    for name, given in data["curves"].items():
-        if isinstance(given, dict):
-            curves[name] = Curve(_points(given["each"]), True, given["source"])
-            notes[name] = str(given.get("says", ""))
-        elif isinstance(given, list):
-            curves[name] = Curve(_points(given), False, data["curves"]["source"])
-    rtt = _param("loopback_rtt_ns", data["loopback_rtt_ns"], notes)
-    hiccups = data["hiccups"]
+def _nothing() -> HostProfile:
+    return HostProfile("", "", 0, 0, 0, {}, {}, {}, {}, 0, (), {})
+
+
+def _over(base: HostProfile, file: ProfileFile) -> HostProfile:
+    """`base` with the file's numbers in the place of its own."""
+    named: dict[str, Number | Law | CurveFile] = {**file.costs, **file.client, **file.curves.named}
+    notes = {**base.notes, **{name: given.says for name, given in named.items()}}
+    if file.loopback_rtt_ns is not None:
+        notes["loopback_rtt_ns"] = file.loopback_rtt_ns.says
+    if file.speed is not None:
+        notes["speed"] = file.speed.says
+    curves = {name: _curve(given, str(given.source or file.curves.source)) for name, given in file.curves.named.items()}
+    hiccups = file.hiccups
     return HostProfile(
-        name=str(data["name"]),
-        says=str(data["says"]),
-        cores=int(data["cores"]),
-        memory_bytes=int(data["memory_bytes"]),
-        loopback_rtt_ns=rtt.value,
-        costs={n: _param(n, d, notes) for n, d in data["costs"].items()},
-        client={n: _param(n, d, notes) for n, d in data["client"].items()},
-        commands=commands,
-        curves=curves,
-        hiccup_every_ns=int(hiccups["every_ns"]["value"]),
-        hiccup_table_ns=tuple((int(length), float(weight)) for length, weight in hiccups["table_ns"]),
+        name=file.name,
+        says=file.says,
+        cores=file.cores or base.cores,
+        memory_bytes=file.memory_bytes or base.memory_bytes,
+        loopback_rtt_ns=file.loopback_rtt_ns.value if file.loopback_rtt_ns else base.loopback_rtt_ns,
+        costs={**base.costs, **{n: _param(d) for n, d in file.costs.items()}},
+        client={**base.client, **{n: _param(d) for n, d in file.client.items()}},
+        commands={**base.commands, **{n: {**base.commands.get(n, {}), **_law(d)} for n, d in file.commands.named.items()}},
+        curves={**base.curves, **curves},
+        hiccup_every_ns=hiccups.every_ns.value if hiccups else base.hiccup_every_ns,
+        hiccup_table_ns=tuple(hiccups.table_ns) if hiccups else base.hiccup_table_ns,
         notes=notes,
+        based_on=file.based_on or "",
+        speed=file.speed.value if file.speed else 1.0,
+        later={**base.later, **file.later},
+        machine=file.machine,
+        fit=file.fit,
     )
 
 
-def _points(rows: list[list[int]]) -> Points:
-    points = tuple((int(n), int(ns)) for n, ns in rows)
-    if list(points) != sorted(points) or points[0][0] < 1 or points[0][1] < 0:
-        raise ValueError("a curve whose points do not rise")
-    return points
+def _param(given: Number) -> Param:
+    return Param(given.value, given.source, given.ref, given.extremes)
 
 
-def _param(name: str, data: dict[str, Any], notes: dict[str, str]) -> Param:
-    if data["source"] not in SOURCES:
-        raise ValueError(f"{name} source {data['source']!r}")
-    notes[name] = str(data.get("says", ""))
-    low_high = data.get("extremes")
-    extremes = (int(low_high[0]), int(low_high[1])) if low_high else None
-    return Param(int(data["value"]), str(data["source"]), str(data.get("ref", "")), extremes)
+def _law(given: Law) -> dict[str, int]:
+    columns = {name: getattr(given, name) for name in LAW_COLUMNS}
+    return {name: value for name, value in columns.items() if value is not None}
+
+
+def _curve(given: CurveFile, source: str) -> Curve:
+    return Curve(tuple(given.total or given.each or ()), given.each is not None, source)

@@ -89,16 +89,14 @@ def read_text(path: Path) -> str:
         ) from None
 
 
-def parse_source(text: str, label: str) -> Source:
-    """Parse one YAML document whose top level is a mapping; ScenarioError `label:line: …` otherwise."""
+def parse_source(text: str, label: str, start: str = "question:, duration:, hosts:, nodes:") -> Source:
+    """Parse one YAML document whose top level is a mapping; ScenarioError `label:line: …` otherwise. `start`: the keys such a
+    file starts with, for the cure."""
     root = _compose(text, label)
     if root is None:
-        raise ScenarioError(f"{label}:1: the file is empty; start with question:, duration:, hosts:, nodes:")
+        raise ScenarioError(f"{label}:1: the file is empty; start with {start}")
     if not isinstance(root, MappingNode):
-        raise ScenarioError(
-            f"{label}:{root.start_mark.line + 1}: the top level is not a mapping; "
-            "start with question:, duration:, hosts:, nodes:"
-        )
+        raise ScenarioError(f"{label}:{root.start_mark.line + 1}: the top level is not a mapping; start with {start}")
     reader = _Reader(label)
     data = reader.build(root, ())
     return Source(label, text, data, reader.lines, reader.blocks)

@@ -1,0 +1,173 @@
+"""Host profiles: a profile based on another, scaling, what is kept for later, and every fault in one sentence with its cure."""
+
+from pathlib import Path
+
+import pytest
+
+from redsim.redis.commands import COMMANDS
+from redsim.redis.networking import _BY_NAME
+from redsim.refs import refs
+from redsim.run import engine
+from redsim.run.listing import profiles
+from redsim.scenario.errors import ScenarioError
+from redsim.scenario.load import Scenario
+from redsim.scenario.profile import DELAYS, HostProfile, load_profile, scaled, shipped_profiles
+from tests.small_worlds import profile as profile_text
+
+BASED = "name: mine\nsays: made by hand\nbased_on: default\n"
+DEFAULT = load_profile("default", Path())
+CALIBRATED = """\
+speed: {value: 2, source: published, says: "twice as fast"}
+machine: {cpu: some, cores: 4, quick: false}
+fit: [{point: "50 x 1", residual_pct: 1.5}]
+costs: {poll_ns: {value: 5, source: measured, ref: calibration, says: "by hand", spread: [4, 7]}}
+commands: {GET: {const_ns: {value: 9, source: measured, spread: [8, 10]}}, SET: {in_ps: 3, spread: [1, 5]}}
+curves: {scan: {total: [[10, 80], [100, 800]], source: measured, spread: [[70, 90]]}}
+later:
+  fork_ns_per_mib: {value: 12000, source: measured, says: "latest_fork_usec at 2 sizes", spread: [11000, 13000]}
+  fsync_ns: {table: [[0.5, 300000], [0.99, 4000000]], source: measured, unit: "[quantile, ns]"}
+"""
+
+
+def parse(tmp_path: Path, text: str) -> HostProfile:
+    (tmp_path / "box.yaml").write_text(text, encoding="utf-8")
+    return load_profile("box.yaml", tmp_path)
+
+
+def test_a_profile_based_on_another_has_its_costs_divided_by_the_speed_and_its_own_numbers_over_them(tmp_path):
+    """profile.py: scaled(base, 1 / speed), then the file's numbers; delays and hiccups as in the base."""
+    mine = parse(tmp_path, BASED + CALIBRATED)
+    assert mine.costs["poll_ns"].value == 5
+    assert mine.costs["read_ns"].value == DEFAULT.costs["read_ns"].value / 2
+    assert mine.client["benchmark_send_ns"].value == DEFAULT.client["benchmark_send_ns"].value / 2
+    assert mine.loopback_rtt_ns == DEFAULT.loopback_rtt_ns / 2
+    assert mine.commands["GET"] == {"const_ns": 9, "out_ps": DEFAULT.commands["GET"]["out_ps"] / 2}
+    assert mine.commands["SET"] == {"const_ns": DEFAULT.commands["SET"]["const_ns"] / 2, "in_ps": 3}
+    assert mine.curves["scan"].points == ((10, 80), (100, 800))
+    assert [mine.costs[name].value for name in DELAYS] == [DEFAULT.costs[name].value for name in DELAYS]
+    assert mine.hiccup_table_ns == DEFAULT.hiccup_table_ns
+    assert (mine.based_on, mine.speed, mine.cores) == ("default", 2, DEFAULT.cores)
+
+
+def test_what_a_calibration_writes_besides_is_kept(tmp_path):
+    """machine, fit, spread and later: for the reader, and for mechanisms to come."""
+    mine = parse(tmp_path, BASED + CALIBRATED)
+    assert mine.later["fork_ns_per_mib"].value == 12000
+    assert mine.later["fsync_ns"].table == [[0.5, 300000], [0.99, 4000000]]
+    assert mine.machine["cores"] == 4
+    assert mine.fit[0]["residual_pct"] == 1.5
+    assert mine.notes["poll_ns"] == "by hand"
+
+
+def test_a_guess_of_the_base_stays_a_guess(tmp_path):
+    """A speed does not turn a guess into knowledge; a number of the file's own does."""
+    known = "costs: {accept_ns: {value: 9000, source: measured}}\n"
+    before, after = ({name for name, _, _ in p.guesses()} for p in (DEFAULT, parse(tmp_path, BASED + known)))
+    assert before - after == {"accept_ns"}
+    assert {p.source for p in scaled(DEFAULT, 0.5).costs.values()} == {"derived", "guess", "published"}
+    assert [name for name, _, _ in scaled(DEFAULT, 0.5).guesses()] == [name for name, _, _ in DEFAULT.guesses()]
+
+
+def test_a_host_twice_as_fast_answers_twice_as_much():
+    """One client on an empty loop pays costs only, so that half the costs are twice the rate (to the rounding of ns)."""
+    text = """\
+question: how much?
+duration: 200ms
+hosts: {box: {profile: default}}
+nodes: {main: {host: box, conf: 'save ""'}}
+datasets: {d: {node: main, keys: 1000}}
+clients: {c: {node: main, arrivals: {closed: {}}, commands: {GET: 1}, keys: {dataset: d}}}
+"""
+    slow = Scenario.from_text(text)
+    flat = Scenario.from_text(text)
+    flat.profiles["box"] = scaled(DEFAULT, 0.5)
+    rates = [engine.run(s).summary["clients"]["c"]["throughput_per_s"] for s in (slow, flat)]
+    # deep_after_ns is a time, so that half as long a sleep wakes a little faster still
+    assert 2.0 <= rates[1] / rates[0] <= 2.25
+
+
+def test_scaling_by_one_changes_nothing_and_by_nonsense_is_refused():
+    """scaled() takes what a baseline measured; a broken baseline must not pass as a profile."""
+    assert scaled(DEFAULT, 1) is DEFAULT
+    for factor in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ScenarioError, match="above 0"):
+            scaled(DEFAULT, factor)
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("costs: {pol_ns: {value: 5, source: measured}}", [":4:", "costs.pol_ns", "poll_ns", "default"]),
+    ("client: {loop_sand_ns: {value: 5, source: measured}}", [":4:", "loop_send_ns"]),
+    ("commands: {GTE: {const_ns: 7}}", [":4:", "commands.GTE", "'GET'"]),
+    ("commands: {GET: {const: 7}}", [":4:", "commands.GET.const", "const_ns"]),
+    ("curves: {scann: [[1, 2]]}", [":4:", "'scan'"]),
+    ("curves: {scan: [[1, 2]]}", [":4:", "curves.scan", "source"]),
+    ("curves: {scan: {total: [[10, 5], [2, 7]], source: guess}}", [":4:", "do not rise"]),
+    ("curves: {scan: {total: [[1, 5]], each: [[1, 5]], source: guess}}", [":4:", "total or each"]),
+    ("costs: {poll_ns: {value: 5.5, source: measured}}", [":4:", "costs.poll_ns.value is 5.5", "whole number"]),
+    ("costs: {poll_ns: {value: -5, source: measured}}", [":4:", "-5", "greater than or equal to 0"]),
+    ("costs: {poll_ns: {value: 5, source: measurd}}", [":4:", "'measurd'", "'measured'"]),
+    ("costs: {poll_ns: {vlue: 5, source: measured}}", [":4:", "vlue", "'value'"]),
+    ("costs: {poll_ns: {value: 5}}", [":4:", "costs.poll_ns.source is missing"]),
+    ("costs: {poll_ns: 5}", [":4:", "costs.poll_ns is 5", "write a mapping"]),
+    ("costs: {poll_ns: {value: 5, value: 6, source: guess}}", [":4:", "given twice"]),
+    ("sped: {value: 2, source: guess}", [":4:", "'speed'"]),
+    ("speed: {value: 0, source: guess}", [":4:", "speed.value is 0", "greater than"]),
+    ("later: {fork_ns_per_mib: {source: guess}}", [":4:", "fork_ns_per_mib", "value or table"]),
+    ("hiccups: {every_ns: {value: 5, source: guess}, table_ns: []}", [":4:", "at least one pair"]),
+])  # fmt: skip
+def test_a_fault_in_a_profile_is_one_sentence_with_file_line_key_and_cure(tmp_path, text, words):
+    """STYLE rule 8; a misspelt number must not pass silently, or the default's stays in force unnoticed."""
+    with pytest.raises(ScenarioError) as caught:
+        parse(tmp_path, BASED + text + "\n")
+    sentence = str(caught.value)
+    assert sentence.startswith(str(tmp_path / "box.yaml") + ":")
+    assert sentence.isprintable()
+    assert [word for word in words if word not in sentence] == [], sentence
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", [":1:", "empty", "based_on: default"]),
+    ("- a\n", [":1:", "not a mapping", "based_on: default"]),
+    ("name: a\nsays: b\n", [":1:", "costs.accept_ns is missing", "based_on: default"]),
+    ("name: a\nsays: b\nspeed: {value: 2, source: guess}\n", ["relative to another", "based_on"]),
+    ("name: a\nsays: b\nbased_on: defualt\n", [":3:", "neither a shipped profile", "'default'"]),
+    ("name: a\nsays: b\nbased_on: box.yaml\n", [":3:", "based_on itself", "whole profile"]),
+    ("name: a\nbased_on: default\n", [":1:", "says is missing"]),
+])  # fmt: skip
+def test_a_profile_that_is_no_profile_is_refused_with_the_cure(tmp_path, text, words):
+    """What a hand-written file starts as."""
+    with pytest.raises(ScenarioError) as caught:
+        parse(tmp_path, text)
+    assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
+
+
+def test_two_profiles_based_on_each_other_are_refused(tmp_path):
+    """A circle has no numbers in it."""
+    (tmp_path / "other.yaml").write_text("name: o\nsays: o\nbased_on: box.yaml\n", encoding="utf-8")
+    with pytest.raises(ScenarioError, match="based_on itself"):
+        parse(tmp_path, "name: a\nsays: b\nbased_on: other.yaml\n")
+
+
+def test_a_profile_lies_relative_to_the_one_that_is_based_on_it(tmp_path):
+    """As files named in a scenario lie relative to the scenario."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "base.yaml").write_text(profile_text(zero=False, poll_ns=4242), encoding="utf-8")
+    (tmp_path / "deep" / "mine.yaml").write_text("name: a\nsays: b\nbased_on: base.yaml\n", encoding="utf-8")
+    assert parse(tmp_path, "name: t\nsays: t\nbased_on: deep/mine.yaml\n").costs["poll_ns"].value == 4242
+
+
+def test_the_default_profile_has_what_the_model_asks_for():
+    """networking.py's cost row and the command table: a name that is only in one of them would be found at run time."""
+    assert set(_BY_NAME.values()) <= set(DEFAULT.costs)
+    assert set(COMMANDS) == set(DEFAULT.commands)
+
+
+def test_every_shipped_profile_loads_has_a_sentence_and_known_refs():
+    """`redsim list profiles` shows name and says; every `ref` of a number is in refs.toml or names the calibration."""
+    assert len(profiles(Path())) == len(shipped_profiles())
+    for name in shipped_profiles():
+        found = load_profile(name, Path())
+        assert found.name == name
+        assert found.says
+        given = {p.ref for p in [*found.costs.values(), *found.client.values(), *found.later.values()]} - {"", "calibration"}
+        assert given <= set(refs()), given - set(refs())
