@@ -1,0 +1,183 @@
+"""The arithmetic of a verdict: what is compared, how far it may be off, and when the machine was too noisy to say.
+
+A row shows the repeat whose error is the median of the repeats: a real measurement and the prediction made for it, so that
+measured, predicted and error_pct agree to the digit. Repeats are compared by the ratio of the two, which a common drift of the
+machine leaves alone. NOT modelled: a confidence interval; with three repeats half the range says as much.
+
+pass          the error is within the bar, and the repeats agree within the bar
+miss          the error is beyond the bar, and the repeats agree within the bar, or each is beyond it on the same side
+inconclusive  everything else: too few calm repeats, or a spread that hides the answer. Never `pass` on noise.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from redsim.scenario.errors import did_you_mean
+
+PASS, MISS, INCONCLUSIVE = "pass", "miss", "inconclusive"
+COLUMNS = ("case", "quantity", "utilisation", "measured", "measured_spread", "predicted", "error_pct", "fitted", "verdict")
+CALM_MIN = 2  # repeats: one alone has no spread
+STEAL_MAX = 0.02  # of the run's time, taken by the machine under this one
+DRIFT_MAX = 0.15  # the baseline before a run against the one after it
+LATE_MAX = 0.5  # the generator's own lateness at p99, as a share of the latency p99 it measured
+BUSY = 0.8  # utilisation above which tails are held to `bar_busy_pct`
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is compared: the bar in per cent of what was measured; 0 means equal."""
+
+    says: str
+    unit: str
+    bar_pct: float
+    bar_busy_pct: float | None = None  # above BUSY utilisation; None: the same
+    is_count: bool = False  # a count may be 0 and is off by whole ones
+    is_latency: bool = False  # spoilt by a generator that sends late
+
+    def bar(self, utilisation: float) -> float:
+        """The bar in per cent at that utilisation of the main thread (0..1)."""
+        return self.bar_busy_pct if self.bar_busy_pct is not None and utilisation >= BUSY else self.bar_pct
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "throughput_per_s": Quantity("requests answered per second", "1/s", 5),
+    "p50_us": Quantity("median latency", "µs", 10, is_latency=True),
+    "p90_us": Quantity("90th percentile of latency", "µs", 15, 30, is_latency=True),
+    "p99_us": Quantity("99th percentile of latency", "µs", 20, 50, is_latency=True),
+    "p999_us": Quantity("99.9th percentile of latency", "µs", 40, 60, is_latency=True),
+    "stall_us": Quantity("how long the command held the loop, by SLOWLOG", "µs", 10),
+    "queue_at_end": Quantity("requests outstanding when the stall ends", "requests", 15, is_count=True),
+    "drained_after_us": Quantity("from the stall's end until at most three are outstanding", "µs", 30),
+    "cpu_utilisation": Quantity("share of a core the main thread used", "of 1", 10),
+    "cpu_us_per_command": Quantity("CPU of the main thread per command", "µs", 10),
+    "commands_per_read": Quantity("commands found by one read()", "commands", 10),
+    "usec_per_call": Quantity("commandstats' time per call", "µs", 10),
+    "calls": Quantity("commandstats' number of calls", "calls", 0, is_count=True),
+    "slowlog_entries": Quantity("entries in SLOWLOG", "entries", 0, is_count=True),
+    "slowlog_in_order": Quantity("SLOWLOG entries whose commands come in the predicted order", "entries", 0, is_count=True),
+    "timeouts": Quantity("attempts that timed out", "attempts", 20, is_count=True),
+    "retries": Quantity("attempts made again", "attempts", 20, is_count=True),
+    "failed": Quantity("requests that failed in the end", "requests", 20, is_count=True),
+}
+OF_A_COMMAND = ("usec_per_call", "calls")  # written `usec_per_call KEYS`
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One measurement and the prediction made for it, by quantity; `noise` says why its figures are not to be trusted."""
+
+    measured: dict[str, float]
+    predicted: dict[str, float]
+    utilisation: float
+    noise: str = ""
+    late: str = ""  # the same, for latencies only
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of cases.csv, and why its verdict is what it is."""
+
+    case: str
+    quantity: str
+    utilisation: float
+    measured: float
+    measured_spread: float
+    predicted: float
+    error_pct: float
+    fitted: bool
+    verdict: str
+    kind: str = field(default="", compare=False)  # the kind of load, redsim.scenario.regime
+    evidence: str = field(default="", compare=False)
+
+
+def fault_of(quantity: str) -> str:
+    """Why this is no quantity, as the end of a sentence; "" if it is one."""
+    name, _, command = quantity.partition(" ")
+    if name not in QUANTITIES:
+        return f"is not a quantity{did_you_mean(name, QUANTITIES)}"
+    if (name in OF_A_COMMAND) != bool(command):
+        return f"names no command; write it like '{name} GET'" if not command else f"takes no command; write {name}"
+    return ""
+
+
+def quantity_of(quantity: str) -> Quantity:
+    """The quantity by its name, with or without a command behind it."""
+    return QUANTITIES[quantity.partition(" ")[0]]
+
+
+def error_pct(measured: float, predicted: float, *, is_count: bool = False) -> float:
+    """100 * (predicted - measured) / measured; a count is divided by 1 at least; nan where nothing was measured."""
+    base = max(abs(measured), 1.0) if is_count else measured
+    return 100 * (predicted - measured) / base if base > 0 and math.isfinite(measured) else math.nan
+
+
+def noise_of(*, steal: float, drift: float) -> str:
+    """Why a repeat is left out, "" if it is not: `steal` and `drift` are shares (0.02 is 2 %)."""
+    said = []
+    if steal > STEAL_MAX:
+        said.append(f"{steal:.1%} of the time was taken by the machine underneath")
+    if abs(drift) > DRIFT_MAX:
+        said.append(f"the baseline moved by {drift:+.0%} meanwhile")
+    return " and ".join(said)
+
+
+def lateness_of(late_p99_us: float, p99_us: float) -> str:
+    """Why a repeat's latencies are left out: the generator sent late by a good part of what it measured."""
+    if not math.isfinite(p99_us) or late_p99_us <= LATE_MAX * p99_us:
+        return ""
+    return f"the generator itself was {late_p99_us:.0f} µs late at p99"
+
+
+def grade(case: str, quantity: str, repeats: Sequence[Repeat], *, fitted: bool = False, kind: str = "") -> Row:
+    """The row of one quantity of one case; repeats that were noisy, or did not measure it, do not decide."""
+    what = quantity_of(quantity)
+    told = [r for r in repeats if math.isfinite(r.measured.get(quantity, math.nan))]
+    calm = [r for r in told if not r.noise and not (what.is_latency and r.late)]
+    used = calm or told
+    if not used:
+        return Row(case, quantity, math.nan, math.nan, math.nan, math.nan, math.nan, fitted, INCONCLUSIVE, kind,
+                   "no repeat measured it")  # fmt: skip
+    ordered = sorted(used, key=lambda r: _error(r, quantity, what))
+    middle = ordered[(len(ordered) - 1) // 2]
+    errors = [_error(r, quantity, what) for r in ordered]
+    spread = spread_pct(used, quantity, what)
+    bar = what.bar(middle.utilisation)
+    verdict, evidence = verdict_of(errors, spread, bar, calm=len(calm), asked=len(repeats))
+    reasons = sorted({r.noise or r.late for r in told if r not in calm})
+    if reasons and verdict == INCONCLUSIVE:
+        evidence = "; ".join([evidence, *reasons])
+    return Row(
+        case, quantity, round(middle.utilisation, 4), middle.measured[quantity], round(spread, 2),
+        middle.predicted[quantity], round(_error(middle, quantity, what), 2), fitted, verdict, kind, evidence,
+    )  # fmt: skip
+
+
+def _error(repeat: Repeat, quantity: str, what: Quantity) -> float:
+    found = error_pct(repeat.measured[quantity], repeat.predicted.get(quantity, math.nan), is_count=what.is_count)
+    return found if math.isfinite(found) else math.inf
+
+
+def spread_pct(repeats: Sequence[Repeat], quantity: str, what: Quantity) -> float:
+    """Half the range of the repeats in per cent of their middle, drift taken out by each repeat's own prediction."""
+    if what.is_count and what.bar_pct == 0:
+        values = [r.measured[quantity] for r in repeats]
+    else:
+        values = [r.measured[quantity] / r.predicted[quantity] for r in repeats if r.predicted.get(quantity, 0) > 0]
+    middle = sorted(values)[(len(values) - 1) // 2] if values else 0.0
+    if middle <= 0:
+        return 0.0 if values and max(values) == min(values) else 100.0
+    return 100 * (max(values) - min(values)) / 2 / middle
+
+
+def verdict_of(errors: Sequence[float], spread: float, bar: float, *, calm: int, asked: int) -> tuple[str, str]:
+    """(verdict, evidence) of the errors of the repeats in rising order; see the module's note for the rule."""
+    middle = errors[(len(errors) - 1) // 2]
+    far = abs(middle) > bar
+    if calm < CALM_MIN:
+        return INCONCLUSIVE, f"{calm} of {asked} repeats were calm, {CALM_MIN} are needed"
+    if far and (spread <= bar or min(errors) > bar or max(errors) < -bar):
+        return MISS, f"off by {middle:+.1f} %, the bar is {bar:g} %"
+    if not far and spread <= bar:
+        return PASS, ""
+    return INCONCLUSIVE, f"the repeats differ by ±{spread:.0f} %, the bar is {bar:g} %"
