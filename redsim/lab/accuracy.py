@@ -38,13 +38,13 @@ def _of(errors: pd.Series) -> dict[str, float]:
         "rows": len(errors),
         "median_error_pct": round(float(size.median()), 2),
         "mape_pct": round(float(size.mean()), 2),
-        "worst_error_pct": round(float(errors[size.idxmax()]), 2),
+        "worst_error_pct": round(float(errors.iloc[int(np.argmax(size.to_numpy()))]), 2),
         "bias_pct": round(float(errors.mean()), 2),
     }
 
 
 def by_quantity(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line per quantity: rows, verdicts, median and worst error, MAPE, bias (mean signed error), the bar, is the median within.
+    """One line per quantity: rows, verdicts, median and worst error, MAPE, bias (mean signed error), bar, median within it.
 
     `p99_us` is judged below 80 % utilisation, as its bar says; `conclusive_median_error_pct` leaves the inconclusive rows out.
     """
@@ -59,7 +59,7 @@ def by_quantity(rows: pd.DataFrame) -> pd.DataFrame:
         sure = mine[mine["verdict"] != INCONCLUSIVE]["error_pct"].abs()
         numbers = _of(mine["error_pct"])
         counts = {verdict: int((mine["verdict"] == verdict).sum()) for verdict in (PASS, MISS, INCONCLUSIVE)}
-        worst = mine.loc[mine["error_pct"].abs().idxmax(), "case"]
+        worst = str(mine["case"].iloc[int(np.argmax(mine["error_pct"].abs().to_numpy()))])
         median = round(float(sure.median()), 2) if len(sure) else float("nan")
         out.append({"quantity": name, "says": what.says, **numbers, "worst_case": worst, **counts,
                     "conclusive_median_error_pct": median, "bar_pct": what.bar_pct,

@@ -36,10 +36,11 @@ def write_report(result: Result, out_dir: Path, *, trace: bool) -> list[Path]:
     texts["events.log"] = events_log(result)
     if trace:
         texts["trace.json"] = json.dumps(plain(trace_events(result)), allow_nan=False, separators=(",", ":"))
-    return [_replace(out_dir / name, text) for name, text in texts.items()]
+    return [replace_file(out_dir / name, text) for name, text in texts.items()]
 
 
-def _replace(path: Path, text: str) -> Path:
+def replace_file(path: Path, text: str) -> Path:
+    """Write the file beside its place and rename it, so that nobody meets half of it; its path."""
     waiting = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         waiting.write_text(text, encoding="utf-8", newline="")

@@ -21,6 +21,7 @@ from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.report.figures import GROUPS_MAX, HOW_TO_READ, PER_GROUP, figure
 from redsim.report.findings import findings
 from redsim.report.style import svg
+from redsim.report.trust import trust
 from redsim.run.result import Finding, Result
 
 ICONS = {"critical": "✖", "warning": "▲", "info": "ℹ"}  # in every common font, unlike emoji
@@ -94,16 +95,21 @@ def render_html(result: Result) -> str:
             for table in (_group_table(result), _command_table(result), _stall_table(result))
             if table.rows
         ],
+        trust=trust(result),
     )
 
 
 @cache
-def _template() -> jinja2.Template:
+def template_environment() -> jinja2.Environment:
+    """Where the pages' templates are, and how they are read: everything escaped, nothing undefined."""
     loader = jinja2.PackageLoader("redsim.report", "templates")
-    env = jinja2.Environment(
+    return jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return env.get_template("report.html.j2")
+
+
+def _template() -> jinja2.Template:
+    return template_environment().get_template("report.html.j2")
 
 
 def repeat_command(result: Result) -> str:

@@ -1,0 +1,124 @@
+"""The model's side of a case: redsim run on the scenario, its figures under the names of the quantities.
+
+As redsim.run.engine.run, with a finer window where the draining of a queue is asked for, because that is read off the windows'
+counts. NOT modelled: the load generator's own lateness; its thread spins and is taken to be never late.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import simpy
+
+from redsim.dataplane import layout as dp
+from redsim.lab.fit import spinning
+from redsim.redis.server import Server
+from redsim.run.build import Built, build
+from redsim.run.checks import check_conservation
+from redsim.run.stats import slowlog_rows
+from redsim.run.summary import summary
+from redsim.scenario.load import Scenario
+from redsim.scenario.profile import HostProfile, scaled
+from redsim.scenario.schema import ScenarioFile
+
+DRAIN_WINDOW_NS = 250_000
+FEW_OUTSTANDING = 3  # a queue is drained when so many are left
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the machine stood during one repeat, as factors on the profile: CPU costs, and costs per element (memory)."""
+
+    cpu: float = 1.0
+    memory: float = 1.0
+
+    def on(self, profile: HostProfile) -> HostProfile:
+        """The profile at that moment's speed."""
+        return replace(scaled(profile, self.cpu), curves=scaled(profile, self.memory).curves)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Figures by quantity, and the commands in SLOWLOG, oldest first."""
+
+    figures: dict[str, float]
+    slowlog: tuple[str, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def with_profile(scenario: Scenario, profile: HostProfile) -> Scenario:
+    """The scenario on a host with that profile; where our generator sends the load nobody pays for waking it, for it spins."""
+    stations = {group.station.kind for group in scenario.file.clients.values()}
+    here = profile if "redis-benchmark" in stations else spinning(profile)
+    return replace(scenario, profiles=dict.fromkeys(scenario.profiles, here))
+
+
+def predict(scenario: Scenario, group: str, profile: HostProfile) -> Side:
+    """Every quantity that the run has, of that client group and the one node; percentiles in µs."""
+    scenario = with_profile(scenario, profile)
+    if scenario.file.timeline:
+        scenario = replace(scenario, file=_finer(scenario.file))
+    built = build(scenario)
+    env = simpy.Environment()
+    server = Server(env, built.world, scenario.confs[built.node], scenario.profiles[built.host])
+    env.process(server.main())
+    env.run()
+    check_conservation(built, server.world)
+    slow = slowlog_rows(built, server.world)
+    told = summary(scenario, built, server, "", slow, 1.0)
+    figures = figures_of(told["clients"][group], told["nodes"][built.node])
+    figures |= _stalls(built, server.world, group)
+    return Side(figures, tuple(str(row["args"][0]).upper() for row in reversed(slow)))
+
+
+def _finer(file: ScenarioFile) -> ScenarioFile:
+    return file.model_copy(update={"window": DRAIN_WINDOW_NS})
+
+
+def figures_of(group: dict[str, Any], node: dict[str, Any]) -> dict[str, float]:
+    """Quantities out of a summary's group and node."""
+    figures = {f"{name}_us": float(group["latency_us"][name]) for name in ("p50", "p90", "p99", "p999")}
+    figures["throughput_per_s"] = float(group["throughput_per_s"])
+    figures |= {"timeouts": group["errors"]["timeout"], "retries": group["retries"], "failed": group["failed"]}
+    figures["cpu_utilisation"] = node["cpu_utilisation"]
+    figures["cpu_us_per_command"] = node["cpu_us_per_command"]
+    figures["commands_per_read"] = node["commands"] / max(node["reads"], 1)
+    for name, row in node["info"]["commandstats"].items():
+        command = name.removeprefix("cmdstat_").upper()
+        figures[f"calls {command}"] = row["calls"]
+        if row["calls"]:
+            figures[f"usec_per_call {command}"] = row["usec"] / row["calls"]
+    figures["slowlog_entries"] = len(node["slowlog"])
+    return figures
+
+
+def _stalls(built: Built, w: dp.World, group: str) -> dict[str, float]:
+    """stall_us, queue_at_end and drained_after_us of the longest command that the timeline sent; {} if none was a stall."""
+    rows = w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)]
+    sent = {plan.name for plan in built.plans.plans if plan.is_cli}
+    mine = rows[[int(k) >= 0 and built.kinds[int(k)].group in sent for k in rows[:, 3]]]
+    if not len(mine):
+        return {}
+    worst = mine[np.argmax(mine[:, 1])]
+    start, ns, waiting = int(worst[0]), int(worst[1]), int(worst[4])
+    g = [plan.name for plan in built.plans.plans].index(group)
+    series = [i for i, (name, _) in enumerate(built.series) if name == group]
+    outstanding = np.cumsum(w.offered[:, g]) - np.cumsum(w.heat[:, series, :].sum(axis=(1, 2)))
+    window = int(w.st[dp.WINDOW])
+    end = (start + ns) // window
+    found = {"stall_us": ns / 1000}
+    if waiting >= 0:
+        found["queue_at_end"] = float(waiting)
+    calm = np.flatnonzero(outstanding[end + 1 :] <= FEW_OUTSTANDING)
+    if calm.size:
+        found["drained_after_us"] = max((int(end) + 1.5 + int(calm[0])) * window - start - ns, 0) / 1000
+    return found
+
+
+def in_order(measured: tuple[str, ...], predicted: tuple[str, ...]) -> int:
+    """How many of the measured commands come in the predicted order: the longest common subsequence."""
+    best = np.zeros((len(measured) + 1, len(predicted) + 1), dtype=np.int64)
+    for i, one in enumerate(measured):
+        for j, other in enumerate(predicted):
+            best[i + 1, j + 1] = best[i, j] + 1 if one == other else max(best[i, j + 1], best[i + 1, j])
+    return int(best[-1, -1])
