@@ -7,13 +7,16 @@ started where there is only one INFO.
 Not modelled: clients' own latencies; a server does not know them, so nothing here is compared with them.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.info import InfoCapture
 from redsim.units import US, S
 
+Progress = Callable[[str, float], None]  # what is being done, share of it done
 VERSIONS = {(6, 2): "6.2", (7, 0): "7.0", (7, 2): "7.2", (7, 4): "7.4", (8, 0): "8.0"}
 SERVER_FIELDS = {  # field of INFO -> name in `counters`; all only ever rise
     "total_commands_processed": "commands", "total_reads_processed": "reads", "total_writes_processed": "writes",
@@ -55,6 +58,11 @@ class Window:
     @property
     def calls(self) -> int:
         return sum(command.calls for command in self.commands)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the calls are commandstats' (which count what scripts call too) rather than a capture's."""
+        return any(command.usec for command in self.commands)
 
     @property
     def per_s(self) -> float:
@@ -263,6 +271,32 @@ def databases(info: InfoCapture) -> dict[int, int]:
         if name.startswith("db") and name[2:].isdigit() and len(name) < 12 and first.isdigit() and len(first) < 16:
             out[int(name[2:])] = int(first)
     return out
+
+
+def about_server(seen: Observation, info: InfoCapture) -> None:
+    """Version, time, number of keys and what INFO alone tells of the surroundings."""
+    fields = flat(info)
+    seen.version, seen.version_said = version_of(info)
+    at = whole(fields, "server_time_usec")
+    if at is not None and at < 4_000_000_000_000_000:
+        seen.when = datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    counted = databases(info)
+    if "Keyspace" in info.sections:
+        seen.keys = sum(counted.values())
+    seen.clients = Clients(max(whole(fields, "connected_clients") or 1, 1), None, "INFO connected_clients")
+    notes = {
+        "role": ("slave", "this is a replica: its writes come over the replication link, and are counted as commands"),
+        "redis_mode": ("cluster", "this is one node of a cluster; the others were not asked"),
+        "rdb_bgsave_in_progress": ("1", "a BGSAVE was running; forks are not modelled yet"),
+        "aof_rewrite_in_progress": ("1", "an AOF rewrite was running; it is not modelled yet"),
+    }
+    seen.could_not_see += [said for name, (value, said) in notes.items() if fields.get(name) == value]
+    if (whole(fields, "connected_slaves") or 0) > 0:
+        seen.could_not_see.append(f"{whole(fields, 'connected_slaves')} replicas hang on it; feeding them is not modelled yet")
+    if len(counted) > 1:
+        seen.could_not_see.append(f"{len(counted)} databases hold keys; the scenario folds them into one key space")
+    if (real(fields, "mem_fragmentation_ratio") or 0) == 0 and "used_memory" not in fields:
+        seen.could_not_see.append("memory: INFO has no memory section")
 
 
 # ---- predicted against measured ----------------------------------------------------------------------------

@@ -114,7 +114,7 @@ def _zipf(values: Floats, weights: Floats, total: int, keys: int, *, seen_only: 
 def _likelihood(
     exponent: float, values: Floats, weights: Floats, log_factorial: Floats, edges: Floats, total: int, keys: int, seen_only: bool
 ) -> float:  # fmt: skip
-    """Log likelihood of a histogram of counts when ranks are uniform over (0.5, keys + 0.5), or (`seen_only`) given counts above 0."""
+    """Log likelihood of a histogram of counts, ranks uniform over (0.5, keys + 0.5); `seen_only`: given that they are above 0."""
     ranks = np.sqrt(edges[1:] * edges[:-1])
     share_of_keys = np.diff(edges) / keys
     rate = total * ranks**-exponent / harmonic(exponent, keys)

@@ -1,0 +1,154 @@
+"""`redsim observe URL|FILES`: a scenario out of a running server or out of what an operator saved, and what it could not see.
+
+Two files are left: the scenario, which runs as it stands, and observed.json beside it, what was measured, for compare(). The
+times per call written are INFO's less what the model adds by itself (the first command after a sleep is slower), found by
+one short run.
+Mirrors nothing in Redis. Differs: numbers only; no key, value, address, user or password is in either file or in any message.
+Not modelled: more than one server.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from redsim.lab.asker import masked
+from redsim.lab.observe_files import observe_files
+from redsim.lab.observe_live import observe_live
+from redsim.lab.observed import Observation, Progress, compare
+from redsim.lab.observed_scenario import scenario_text, unseen
+from redsim.run import engine
+from redsim.scenario.errors import ScenarioError
+from redsim.scenario.load import Scenario
+from redsim.scenario.profile import load_profile
+
+__all__ = ["Observation", "command", "compare", "observe"]
+
+URL = re.compile(r"(redis|rediss|unix|valkey|valkeys)://", re.IGNORECASE)
+WINDOW_S_MAX, MONITOR_S_MAX, SAMPLE_KEYS_MAX, BUDGET_S_MAX = 3600.0, 60.0, 1_000_000, 600.0
+LEAST_SHARE = 0.1  # of a measured time per call that is kept, whatever the model adds
+FIT_CALLS_MIN = 20  # calls in the short run below which a command's time is left as measured
+
+
+def observe(
+    sources: list[str],
+    *,
+    out: Path,
+    window_s: float = 10.0,
+    monitor_s: float = 0.0,
+    sample_keys: int = 1000,
+    budget_s: float = 10.0,
+    progress: Progress | None = None,
+    profile: str = "default",
+) -> Observation:
+    """Look at one server (`sources`: its URL) or at files, write the scenario and observed.json; what was seen.
+
+    `out`: the scenario's path if it ends in .yaml, else a folder for scenario.yaml and observed.json. For a URL: INFO twice
+    `window_s` apart, then at most `sample_keys` keys in at most `budget_s`, then MONITOR for `monitor_s` (0: none).
+    `progress(what, share)`. ScenarioError, in one sentence without secrets, if the server cannot be asked, a file is not
+    understood, or nothing can be written.
+    """
+    tell = progress if progress is not None else _silent
+    urls = [source for source in sources if URL.match(source)]
+    _check(sources, urls, window_s, monitor_s, sample_keys, budget_s)
+    if urls:
+        seen = observe_live(
+            urls[0], window_s=window_s, monitor_s=monitor_s, sample_keys=sample_keys, budget_s=budget_s, progress=tell
+        )
+    else:
+        seen = observe_files([Path(source) for source in sources], tell)
+    folder = out.parent if out.suffix in (".yaml", ".yml") else out
+    path = out if out.suffix in (".yaml", ".yml") else out / "scenario.yaml"
+    beside = path.with_suffix(".observed.json") if path == out else folder / "observed.json"
+    costs = load_profile(profile, folder)
+    text = scenario_text(seen, costs, profile, {})
+    tell("fitting the times per call", 0.9)
+    text = scenario_text(seen, costs, profile, fitted_times(seen, text, folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        beside.write_text(json.dumps(seen.data(), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ScenarioError(
+            f"{folder}: the scenario cannot be written ({error.strerror}); give another place with --out"
+        ) from None
+    seen.scenario_path, seen.observed_path = str(path), str(beside)
+    tell("done", 1.0)
+    return seen
+
+
+def _silent(_what: str, _share: float) -> None:
+    """Nobody asked to be told."""
+
+
+def _check(sources: list[str], urls: list[str], window_s: float, monitor_s: float, sample_keys: int, budget_s: float) -> None:
+    if not sources:
+        raise ScenarioError(
+            "observe needs a URL such as redis://127.0.0.1:6379, or files: INFO all, redis.conf, SLOWLOG, --bigkeys"
+        )
+    strange = [source for source in sources if "://" in source and source not in urls]
+    if strange:
+        raise ScenarioError(f"{masked(strange[0])} is not a URL redis-py takes; write it like redis://127.0.0.1:6379/0")
+    if urls and len(sources) > 1:
+        raise ScenarioError(f"{masked(urls[0])} and {len(sources) - 1} more: give one URL, or files, not both")
+    for name, value, low, high in (
+        ("--window", window_s, 0.1, WINDOW_S_MAX), ("--monitor", monitor_s, 0.0, MONITOR_S_MAX),
+        ("--sample-keys", sample_keys, 0, SAMPLE_KEYS_MAX), ("--budget", budget_s, 0.0, BUDGET_S_MAX),
+    ):  # fmt: skip
+        if not low <= value <= high:
+            raise ScenarioError(f"{name} {value:g}: from {low:g} to {high:g}")
+
+
+def fitted_times(seen: Observation, text: str, base: Path) -> dict[str, int]:
+    """COMMAND -> ns per call to write so that the model shows the measured one; a run of the scenario in the tests' size."""
+    assert seen.window is not None
+    measured = {c.name: 1000 * c.usec / c.calls for c in seen.window.commands if c.usec > 0}
+    if not measured or not seen.window.commands:
+        return {}
+    summary = engine.run(Scenario.from_text(text, name="observed", base=base).smoke()).summary
+    shown = next(iter(summary["nodes"].values()))["info"]["commandstats"]
+    out: dict[str, int] = {}
+    for name, ns in measured.items():
+        row = shown.get(f"cmdstat_{name.lower()}")
+        if row is not None and row["calls"] >= FIT_CALLS_MIN:
+            added = 1000 * row["usec"] / row["calls"] - ns
+            if added > 0.02 * ns:
+                out[name] = max(round(ns - added), round(LEAST_SHARE * ns), 1)
+    return out
+
+
+def headline(seen: Observation) -> list[str]:
+    """What the command line prints: what was seen, what could not be, where the files are."""
+    assert seen.window is not None
+    window = seen.window
+    busy = "" if window.cpu_share is None else f"; {window.cpu_of} {window.cpu_share:.1%} busy"
+    lines = [f"{seen.version_said or 'version unknown'}: {window.per_s:,.1f} data commands/s{busy} ({window.said})"]
+    lines += [f"  {shape.type}: {shape.keys:,} keys ({shape.said})" for shape in seen.shapes]
+    lines += [f"  left out: {said}" for said in seen.left_out]
+    lines += [f"  could not see: {said}" for said in [*seen.could_not_see, *unseen(seen, [])]]
+    return [*lines, f"scenario: {seen.scenario_path}", f"measured: {seen.observed_path}"]
+
+
+def command(
+    sources: list[str],
+    *,
+    out: Path | None = None,
+    window_s: float = 10.0,
+    monitor_s: float = 0.0,
+    sample_keys: int = 1000,
+    budget_s: float = 10.0,
+    profile: str = "default",
+    say: Callable[[str], Any] | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """`redsim observe`: observe(), then the lines to print. `say` gets a warning before MONITOR. `out` None: observed/."""
+    from redsim.lab.observe_monitor import MONITOR_WARNING
+
+    if monitor_s > 0 and say is not None and any(URL.match(source) for source in sources):
+        say(f"{MONITOR_WARNING}; for {monitor_s:g} s, given up if the server is busy or its output late")
+    seen = observe(
+        sources, out=out or Path("observed"), window_s=window_s, monitor_s=monitor_s, sample_keys=sample_keys, budget_s=budget_s,
+        progress=progress, profile=profile,
+    )  # fmt: skip
+    return headline(seen)

@@ -1,0 +1,183 @@
+"""A running server, looked at without disturbing it: read-only commands, few at a time, within a stated budget.
+
+INFO before and after a window with nothing of ours between; then CONFIG GET, SLOWLOG, LATENCY, CLIENT LIST once each; then a
+sample of keys by SCAN, a few keys a step, each step timed, with a pause ten times as long behind it; then, if asked for, MONITOR,
+given up as soon as the server is busy or its output comes late. What the server refuses is noted, never worked around.
+Differs: before Redis 7.2 (CLIENT NO-TOUCH) asking a sampled key's length counts as a read of it for LRU and LFU.
+Not modelled: a cluster (one node of it is seen), streams and module types (counted, not described).
+"""
+
+import time
+from typing import Any
+
+from redsim.lab.asker import Asker, as_text, masked
+from redsim.lab.exec_times import histogram_delta
+from redsim.lab.observe_conf import conf_of_pairs
+from redsim.lab.observe_monitor import watch
+from redsim.lab.observed import Clients, Observation, Progress, about_server, databases, flat, window_of
+from redsim.lab.sampled import Sampled, shapes_of
+from redsim.scenario.errors import ScenarioError
+from redsim.scenario.info import InfoCapture, parse_info
+
+LENGTH_OF = {"string": "STRLEN", "list": "LLEN", "hash": "HLEN", "set": "SCARD", "zset": "ZCARD"}
+CONF_IN_INFO = (  # directive, field of INFO
+    ("maxclients", "maxclients"), ("maxmemory", "maxmemory"), ("maxmemory-policy", "maxmemory_policy"), ("hz", "configured_hz"),
+)  # fmt: skip
+SCAN_COUNT = 20  # keys a step
+STEP_SLOW_S = 0.005  # guess: a step that takes longer halves the next one's COUNT
+STEP_TOO_SLOW_S = 0.1  # guess: three such in a row end the sample
+PAUSE_STEPS = 10  # a pause this many times the step's own time: at most a tenth of the loop is ours
+CLIENTS_MAX = 5_000  # CLIENT LIST formats a line for each
+
+
+# ---- the order of looking ------------------------------------------------------------------------------------------
+
+
+def observe_live(
+    url: str, *, window_s: float, monitor_s: float, sample_keys: int, budget_s: float, progress: Progress
+) -> Observation:
+    """Look at the server for `window_s`, then sample at most `sample_keys` keys in `budget_s`, then MONITOR for `monitor_s`."""
+    asker = Asker.connect(url)
+    try:
+        seen = Observation(sources=["a running server (its address is not written here)"])
+        histogram = asker.ask("LATENCY", "HISTOGRAM")
+        before = _info(asker)
+        _wait(window_s, progress)
+        after = _info(asker)
+        seen.window = window_of(before, after, own={"INFO": 1})
+        ran = {command.name for command in seen.window.commands}
+        seen.exec_us = histogram_delta(histogram, asker.ask("LATENCY", "HISTOGRAM"), ran)
+        seen.exec_said = "LATENCY HISTOGRAM, difference over the window" if seen.exec_us else ""
+        about_server(seen, after)
+        _ask_once(asker, seen, after, window_s)
+        _sample(url, asker, seen, after, sample_keys, budget_s, progress)
+        if monitor_s > 0:
+            watch(asker, seen, monitor_s, progress)
+        for name, why in asker.refused.items():
+            seen.could_not_see.append(f"{name.replace('|', ' ')}: refused ({why})")
+        return seen
+    finally:
+        asker.close()
+
+
+def _info(asker: Asker) -> InfoCapture:
+    raw = asker.ask("INFO", "all")
+    if raw is None:
+        raise ScenarioError(f"{masked(asker.url)}: INFO is refused to this user; grant it with ACL SETUSER … +info")
+    return parse_info(as_text(raw), "INFO")
+
+
+def _wait(seconds: float, progress: Progress) -> None:
+    until = time.perf_counter() + seconds
+    while (left := until - time.perf_counter()) > 0:
+        progress(f"watching for {seconds:g} s", 1 - left / seconds)
+        time.sleep(min(left, 0.2))
+
+
+def _ask_once(asker: Asker, seen: Observation, info: InfoCapture, window_s: float) -> None:
+    pairs = asker.ask("CONFIG", "GET", "*")
+    if pairs is not None:
+        flat_pairs = [x for pair in pairs.items() for x in pair] if isinstance(pairs, dict) else list(pairs)
+        words = [as_text(x) for x in flat_pairs]
+        seen.conf, left_out = conf_of_pairs(list(zip(words[::2], words[1::2], strict=False)), seen.version)
+        seen.left_out += left_out
+        seen.conf_seen = True
+    else:
+        fields = flat(info)
+        given = [(name, fields[field_name]) for name, field_name in CONF_IN_INFO if field_name in fields]
+        seen.conf, _ = conf_of_pairs(given, seen.version)
+        names = ", ".join(name for name, _ in given)
+        seen.could_not_see.append(f"redis.conf: CONFIG GET is refused; {names} are from INFO, the rest is taken for default")
+    for row in asker.ask("SLOWLOG", "GET", "128") or []:
+        if isinstance(row, list) and len(row) >= 4 and row[3]:
+            seen.slowlog.append((int(row[2]), _command_word(row[3])))
+    for row in asker.ask("LATENCY", "LATEST") or []:
+        seen.latency.append((as_text(row[0])[:40], int(row[3])))
+    if seen.clients is None or seen.clients.connected > CLIENTS_MAX:
+        seen.could_not_see.append(f"CLIENT LIST: not asked, {CLIENTS_MAX:,} clients and more take it too long")
+        return
+    listed = asker.ask("CLIENT", "LIST", "TYPE", "normal")
+    if listed is not None:
+        clients = [dict(w.partition("=")[::2] for w in line.split() if "=" in w) for line in as_text(listed).splitlines()]
+        others = [c for c in clients if not c.get("cmd", "").startswith("client")]
+        idle = [int(c["idle"]) for c in others if c.get("idle", "").isdigit()]
+        active = sum(seconds <= window_s for seconds in idle)
+        seen.clients = Clients(len(others), active, "CLIENT LIST; active: sent something during the window")
+
+
+def _command_word(words: Any) -> str:
+    """The command's name only: arguments are somebody's data."""
+    word = as_text(words[0])[:40].upper()
+    return word if word.replace(".", "").replace("_", "").isalnum() else "?"
+
+
+# ---- keys ----------------------------------------------------------------------------------------------------------
+
+
+def _sample(
+    url: str, asker: Asker, seen: Observation, info: InfoCapture, sample_keys: int, budget_s: float, progress: Progress
+) -> None:
+    counted = databases(info)
+    total = sum(counted.values())
+    sampled = Sampled()
+    until = time.perf_counter() + budget_s
+    for db, keys in sorted(counted.items(), key=lambda item: -item[1]):
+        wanted = -(-sample_keys * keys // max(total, 1))
+        one = Asker.connect(url, db)
+        one.refused = asker.refused
+        try:
+            ended = _walk(one, sampled, min(wanted, sample_keys - sampled.count), until, progress)
+        finally:
+            one.close()
+        if ended:
+            seen.could_not_see.append(f"more keys: the sample ended after {sampled.count} ({ended})")
+            break
+    seen.shapes = shapes_of(sampled, total)
+    if total and not sampled.count:
+        seen.could_not_see.append("the data set: no key could be sampled; its keys are taken for strings of the default sizes")
+
+
+def _walk(asker: Asker, sampled: Sampled, wanted: int, until: float, progress: Progress) -> str:
+    """Sample `wanted` keys of one database; the reason if it ended before."""
+    asker.many([("CLIENT", "NO-TOUCH", "ON")])
+    asker.refused.pop("CLIENT|NO-TOUCH", None)  # 7.2 and later only
+    cursor, count, slow = b"0", SCAN_COUNT, 0
+    goal = sampled.count + wanted
+    while sampled.count < goal:
+        if time.perf_counter() > until:
+            return "the budget of seconds is used up"
+        started = time.perf_counter()
+        reply = asker.ask("SCAN", cursor, "COUNT", count)
+        if reply is None:
+            return "SCAN is refused"
+        cursor, keys = reply[0], reply[1][: goal - sampled.count]
+        if keys:
+            _look(asker, sampled, keys)
+        took = time.perf_counter() - started
+        progress(f"sampling keys ({sampled.count})", sampled.count / max(goal, 1))
+        slow = slow + 1 if took > STEP_TOO_SLOW_S else 0
+        if slow == 3:
+            return f"three steps in a row took over {STEP_TOO_SLOW_S * 1000:.0f} ms"
+        count = max(1, count // 2) if took > STEP_SLOW_S else SCAN_COUNT
+        if int(cursor) == 0:
+            return ""
+        time.sleep(min(PAUSE_STEPS * took, 0.5, max(until - time.perf_counter(), 0)))
+    return ""
+
+
+def _look(asker: Asker, sampled: Sampled, keys: list[bytes]) -> None:
+    kinds = [as_text(kind) for kind in asker.many([("TYPE", key) for key in keys]) if kind is not None]
+    if len(kinds) != len(keys):
+        sampled.add_unknown(len(keys))
+        return
+    known = [(key, kind) for key, kind in zip(keys, kinds, strict=True) if kind in LENGTH_OF]
+    asked: list[tuple[Any, ...]] = []
+    for key, kind in known:
+        asked += [(LENGTH_OF[kind], key), ("MEMORY", "USAGE", key), ("OBJECT", "ENCODING", key), ("PTTL", key)]
+    replies = asker.many(asked) if asked else []
+    for i, (key, kind) in enumerate(known):
+        length, memory, encoding, ttl = replies[4 * i : 4 * i + 4]
+        sampled.add(kind, len(key), length, memory, as_text(encoding or b""), ttl)
+    for kind in kinds:
+        if kind not in LENGTH_OF and kind != "none":
+            sampled.add_other(kind)
