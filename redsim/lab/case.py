@@ -6,7 +6,7 @@ measured in the very run. NOT modelled: a scenario with several servers.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from importlib.resources import files
 from pathlib import Path
@@ -39,6 +39,7 @@ class CaseFile(BaseModel):
     fitted: bool = False
     quick: bool = False  # also in the short pack
     load: float | None = Field(default=None, gt=0, le=3)
+    causes: dict[str, str] = Field(default_factory=dict)  # quantity -> why it is missed, where that is known
     scenario: dict[str, Any]
 
 
@@ -70,7 +71,8 @@ class Case:
         rate = max(1, round((self.file.load or 0) * capacity_per_s))
         overrides = [f"{path}={rate}" for path in self.rates]
         try:
-            return Scenario.from_text(self.body, name=self.name, base=self.path.parent, overrides=overrides)
+            made = Scenario.from_text(self.body, name=self.name, base=self.path.parent, overrides=overrides)
+            return replace(made, source=replace(made.source, label=str(self.path)))
         except ScenarioError as error:
             raise ScenarioError(str(error).replace(f"<{self.name}>", str(self.path))) from None
 
@@ -131,6 +133,10 @@ def _checked(source: Source, path: Path) -> CaseFile:
             raise ScenarioError(f"{source.where('quantities', i)}: {quantity!r} {fault}")
         if quantity in file.quantities[:i]:
             raise ScenarioError(f"{source.where('quantities', i)}: {quantity!r} is given twice; keep one")
+    for quantity in file.causes:
+        if quantity not in file.quantities:
+            cure = did_you_mean(quantity, file.quantities)
+            raise ScenarioError(f"{source.where('causes', quantity)}: {quantity!r} is none of the case's quantities{cure}")
     return file
 
 
