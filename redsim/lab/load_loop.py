@@ -8,10 +8,12 @@ Not modelled: TLS.
 """
 
 import hashlib
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
 
+import numba
 import numpy as np
 from numba import njit, types
 
@@ -49,7 +51,6 @@ from redsim.lab.load_rows import (
     RECONNECTS,
     RETRY,
     SENT,
-    SOURCES,
     SPIN,
     STATE,
     TAIL,
@@ -208,25 +209,21 @@ def answered(s: Gen, c: int, now: int, is_error: bool) -> None:
 
 @part
 def receive(s: Gen, c: int, flags: int) -> None:
-    """Read what connection `c` has, at most 4 MiB at a time, and count the replies in it."""
-    con, inbox = s.con, s.inbox
-    for _ in range(16):
-        n = c_recv(con[c, FD], s.inbox.ctypes.data, inbox.size, 0)
-        now = clock(s)
-        if n == 0 or (n < 0 and flags & (EPOLLERR | EPOLLHUP)):
+    """Read what connection `c` has, an inbox at most (the others want their turn), and count the replies in it."""
+    n = c_recv(s.con[c, FD], s.inbox.ctypes.data, s.inbox.size, 0)
+    now = clock(s)
+    if n == 0 or (n < 0 and flags & (EPOLLERR | EPOLLHUP)):
+        hang_up(s, c, now)
+        return
+    at = 0
+    while at < n:
+        at, what = scan(s.par[c], s.inbox, at, n)
+        if what == BROKEN:
+            s.st[UNEXPECTED] += 1
             hang_up(s, c, now)
             return
-        at = 0
-        while at < n:
-            at, what = scan(s.par[c], inbox, at, n)
-            if what == BROKEN:
-                s.st[UNEXPECTED] += 1
-                hang_up(s, c, now)
-                return
-            if what != MORE:
-                answered(s, c, now, what == ERROR_REPLY)
-        if n < inbox.size:
-            return
+        if what != MORE:
+            answered(s, c, now, what == ERROR_REPLY)
 
 
 @part
@@ -336,16 +333,21 @@ def turns(s: Gen) -> None:
         now = clock(s)
 
 
-def _entry(sources: int) -> Callable[[Gen], None]:
-    """The loop as Python calls it. numba's cache looks at the date of this file only; `sources` tells it of the others."""
+def _cached() -> Callable[[Gen], None]:
+    """The loop as Python calls it, its machine code kept under the digest of the sources: numba by itself looks only at this
+    file's date, not at those of what it calls."""
 
-    @njit(_nrt=False, cache=True, nogil=True)
     def play(s: Gen) -> None:
-        s.st[SOURCES] = sources
         turns(s)
 
-    return play
+    digest = hashlib.sha256(b"".join(Path(name).read_bytes() for name in (__file__, load_rows.__file__, resp.__file__)))
+    before = numba.config.CACHE_DIR
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    numba.config.CACHE_DIR = str(Path(base) / "redsim" / f"lab-{digest.hexdigest()[:16]}")
+    try:
+        return njit(_nrt=False, cache=True, nogil=True)(play)
+    finally:
+        numba.config.CACHE_DIR = before
 
 
-_FILES = (__file__, load_rows.__file__, resp.__file__)
-play = _entry(int(hashlib.sha256(b"".join(Path(name).read_bytes() for name in _FILES)).hexdigest()[:12], 16))
+play = _cached()

@@ -1,7 +1,9 @@
 """What the load generator sends: requests as bytes, who sends them when, and how each group behaves.
 
-A LoadPlan holds templates (encoded requests), open requests (template, time, connection) and groups. Plans of several groups are
-put behind each other by merge(), so that one generator plays them all.
+A LoadPlan holds templates (encoded requests), open requests (template, time, connection) and groups. plan() makes the one of a
+scenario's group; plans of several groups are put behind each other by merge(), so that one generator plays them all.
+Differs: where the requests would take more than PLAN_BYTES, or a group is closed, a stock of them is sent in turn.
+Not modelled: see requests.py and schedule.py.
 """
 
 from collections.abc import Sequence
@@ -10,12 +12,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from redsim.lab.requests import Writer
 from redsim.lab.resp import Word, encode_all
+from redsim.lab.schedule import draw_keys, open_times
+from redsim.lab.shapes import Shape
 from redsim.rng import generator
+from redsim.scenario.errors import ScenarioError
+from redsim.scenario.load import Scenario
+from redsim.scenario.schema import Group, Popularity, Size
 from redsim.units import S
+from redsim.workload.tables import sample
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+
+PLAN_BYTES = 256 * 1024 * 1024
+STOCK = 100_000  # different requests of a closed group
+JITTER = {"none": 0, "full": 1, "equal": 2}
 
 
 @dataclass(frozen=True)
@@ -122,3 +135,82 @@ def merge(plans: Sequence[LoadPlan]) -> LoadPlan:
         pools=tuple((low + int(first), high + int(first)) for plan, first in zip(plans, templates_before, strict=False)
                     for low, high in plan.pools),
     )  # fmt: skip
+
+
+# ---- from a scenario -----------------------------------------------------------------------------------------------
+
+
+def plan(
+    scenario: Scenario, group_name: str, seed: int | None = None, *, shapes: dict[str, Shape], lua_per_ms: float = 0.0
+) -> LoadPlan:
+    """What the group sends (open or closed; MONITOR captures: replayed.py), drawn with `seed` (default: the scenario's).
+
+    `shapes`: the data sets as the server holds them. ScenarioError for what cannot be sent to a real server.
+    """
+    group = scenario.file.clients[group_name]
+    if group.commands_from_info is not None:
+        where = scenario.where("clients", group_name, "commands_from_info")
+        raise ScenarioError(f"{where}: an INFO does not tell the arguments of its commands, so a real server cannot be sent them")
+    seed = scenario.file.seed if seed is None else seed
+    stop_ns = min(group.stop or scenario.file.duration, scenario.file.duration)
+    load = group_load(group_name, group, stop_ns)
+    times, connection = NO_INTS, NO_INTS
+    count = min(STOCK, group.requests or STOCK)
+    if group.arrivals.open is not None:
+        times = open_times(
+            group.arrivals.open, group.start, stop_ns, group.pipeline, generator(seed, "lab", group_name, "arrivals")
+        )
+        times = times[: -(-group.requests // group.pipeline)] if group.requests else times
+        on = generator(seed, "lab", group_name, "connections").integers(0, group.connections, times.size)
+        times, connection = (np.repeat(column, group.pipeline)[: group.requests] for column in (times, on))
+        count = times.size
+    shape = shapes[group.keys.dataset] if group.keys else None
+    writers = [Writer(name.upper(), use, shape, lua_per_ms) for name, use in group.commands.items()]
+    weights = np.array([use.weight for use in group.commands.values()])
+    kind = generator(seed, "lab", group_name, "mix").choice(len(writers), count, p=weights / weights.sum())
+    stock = _write(group_name, group, writers, kind.astype(np.int64), seed)
+    template = np.arange(times.size, dtype=np.int64) % max(stock.kind.size, 1)
+    return replace(stock, at_ns=times, template=template, connection=connection.astype(np.int64), groups=(load,))
+
+
+def group_load(name: str, group: Group, stop_ns: int) -> GroupLoad:
+    """How a scenario's group behaves."""
+    closed = group.arrivals.closed
+    return GroupLoad(
+        name, group.connections, is_closed=closed is not None, pipeline=group.pipeline, think_ns=closed.think if closed else 0,
+        think_is_exponential=closed is not None and closed.think_is == "exponential", start_ns=group.start, stop_ns=stop_ns,
+        requests=group.requests or -1, timeout_ns=group.timeout or 0, reconnects=group.on_timeout == "reconnect",
+        retries=group.retries.max, backoff_ns=group.retries.backoff, cap_ns=group.retries.cap,
+        jitter=JITTER[group.retries.jitter],
+    )  # fmt: skip
+
+
+def _write(name: str, group: Group, writers: Sequence[Writer], kind: Ints, seed: int) -> LoadPlan:
+    """The requests of these kinds, up to PLAN_BYTES of them."""
+    shape = writers[0].shape
+    popularity = group.keys.popularity if group.keys else Popularity(uniform=True)
+    keys = max(shape.data.keys, 1) if shape else 1
+    first = draw_keys(popularity, keys, kind.size, generator(seed, "lab", name, "keys"))
+    more = generator(seed, "lab", name, "more-keys")
+    other = generator(seed, "lab", name, "arguments")
+    sizes = np.zeros(kind.size, dtype=np.int64)
+    extra: dict[int, Ints] = {}
+    for k, writer in enumerate(writers):
+        mine = np.flatnonzero(kind == k)
+        if writer.writes_value:
+            law = writer.use.value_bytes or group.value_bytes or (shape.data.value_bytes if shape else Size(constant=100))
+            sizes[mine] = sample(law, mine.size, seed, "lab", name, "sizes", writer.command) * writer.keys
+        if writer.keys > 1:
+            extra[k] = draw_keys(popularity, keys, mine.size * (writer.keys - 1), more).reshape(mine.size, -1)
+    kind = kind[: max(int(np.searchsorted(np.cumsum(sizes + 64), PLAN_BYTES)), 1)]
+    turn = [0] * len(writers)
+    commands: list[list[Word]] = []
+    for k, key, size in zip(kind.tolist(), first.tolist(), sizes.tolist(), strict=False):
+        writer = writers[k]
+        touched = [key] if writer.keys else []
+        if writer.keys > 1:
+            touched += extra[k][turn[k]].tolist()
+            turn[k] += 1
+        commands.append(writer.words(touched, size // max(writer.keys, 1), other))
+    blob, off = encode_all(commands)
+    return LoadPlan(blob, off, kind, tuple(w.command for w in writers), NO_INTS, NO_INTS, NO_INTS, (), ((0, kind.size),))

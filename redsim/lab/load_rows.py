@@ -25,7 +25,7 @@ NONE = -1
 
 # st: scalars
 EPFD, BASE, OPEN_N, NEXT_OPEN, ROWS, HEAP_N, TOUCHED_N, LIVE, ISSUES, DEADLINE, SPIN, TURN, RNG, FULL = range(14)
-UNEXPECTED, RECONNECTS, TIMEOUTS, LOST, RETRIED, FAMILY, ADDR_LEN, SOURCES, ST_SIZE = range(14, 23)
+UNEXPECTED, RECONNECTS, FAMILY, ADDR_LEN, ST_SIZE = range(14, 19)
 # rec: a request, or one attempt of it
 INTENDED, SENT, DONE, TEMPLATE, CONN, NEXT, BEGIN, STATE, REC_SIZE = range(9)
 ERROR, DEAD, AGAIN, TRY = 1, 2, 4, 8  # error reply; given up; a retry took its place; TRY counts attempts from here up
@@ -34,7 +34,7 @@ FD, GROUP, HEAD, UNSENT, TAIL, ALIVE, PARTIAL, LINK, WANTS_OUT, TOUCHED, OUT, TI
 DOWN, CONNECTING, UP = range(3)
 # grp: a group
 IS_CLOSED, PIPELINE, THINK, THINK_EXP, TIMEOUT, RECONNECT, RETRIES, BACKOFF, CAP, JITTER, STOP, POOL0, POOL_N, POOL_I = range(14)
-ALLOWED, GRP_SIZE = 14, 15  # requests a closed group may still send, -1: any number
+ALLOWED, TIMEOUTS, LOST, RETRIED, GRP_SIZE = range(14, 19)  # ALLOWED: requests a closed group may still send, -1: any number
 # heap: (time, what, argument)
 ISSUE, RETRY, ALARM = range(3)
 
@@ -223,13 +223,13 @@ def retry_or_fail(s: Gen, r: int, now: int, lost: bool) -> None:
     rec, st = s.rec, s.st
     c = rec[r, CONN]
     group = s.grp[s.con[c, GROUP]]
-    st[LOST if lost else TIMEOUTS] += 1
+    group[LOST if lost else TIMEOUTS] += 1
     rec[r, STATE] |= DEAD
     tries = rec[r, STATE] // TRY
     again = st[ROWS]
     if tries < group[RETRIES] and again < rec.shape[0]:
         st[ROWS] += 1
-        st[RETRIED] += 1
+        group[RETRIED] += 1
         copy_row(rec, again, r)
         rec[again, STATE] = (tries + 1) * TRY
         rec[again, SENT] = NONE

@@ -42,7 +42,8 @@ class Load:
     """What a load run left; int64 arrays of shape (requests,), times in ns from `base_ns` (CLOCK_MONOTONIC).
 
     `done_ns` is -1 for a request without an answer; `kind` counts into `names`, `group` into `groups`; `attempts` is 1 without
-    retries. `counters`: timeouts, lost (connections), retried, reconnects, unexpected (replies nobody waited for).
+    retries. `counters`: reconnects, unexpected (replies nobody waited for); `failures` per group: attempts that timed out or lost
+    their connection, attempts made again.
     """
 
     names: tuple[str, ...]
@@ -58,6 +59,7 @@ class Load:
     attempts: Ints = field(repr=False)
     error: npt.NDArray[np.bool_] = field(repr=False)
     counters: dict[str, int]
+    failures: dict[str, dict[str, int]]  # group -> timeouts, lost, retried
     complete: bool  # everything was sent and answered or given up before the deadline
 
     @property
@@ -254,7 +256,7 @@ def _group_rows(plan: LoadPlan) -> Ints:
         row[:] = (
             int(group.is_closed), group.pipeline, group.think_ns, int(group.think_is_exponential), group.timeout_ns,
             int(group.reconnects), group.retries, group.backoff_ns, group.cap_ns, group.jitter, group.stop_ns, low, high - low, 0,
-            group.requests,
+            group.requests, 0, 0, 0,
         )  # fmt: skip
     return rows
 
@@ -305,13 +307,17 @@ def _load(gen: load_rows.Gen, plan: LoadPlan) -> Load:
     rec = gen.rec[: int(st[load_rows.ROWS])]
     rec = rec[(rec[:, load_rows.STATE] & load_rows.AGAIN) == 0]
     state, connection = rec[:, load_rows.STATE], rec[:, load_rows.CONN].copy()
-    counters = {name: int(st[getattr(load_rows, name.upper())]) for name in
-                ("timeouts", "lost", "retried", "reconnects", "unexpected")}  # fmt: skip
+    counters = {"reconnects": int(st[load_rows.RECONNECTS]), "unexpected": int(st[load_rows.UNEXPECTED])}
+    columns = {"timeouts": load_rows.TIMEOUTS, "lost": load_rows.LOST, "retried": load_rows.RETRIED}
+    failures = {
+        group.name: {name: int(row[at]) for name, at in columns.items()} for group, row in zip(plan.groups, gen.grp, strict=False)
+    }
     return Load(
         names=plan.names, groups=tuple(group.name for group in plan.groups), base_ns=int(st[load_rows.BASE]),
         seconds=plan.seconds, intended_ns=rec[:, load_rows.INTENDED].copy(), sent_ns=rec[:, load_rows.SENT].copy(),
         done_ns=rec[:, load_rows.DONE].copy(),
         kind=plan.kind[rec[:, load_rows.TEMPLATE]], group=gen.con[connection, load_rows.GROUP], connection=connection,
         attempts=state // load_rows.TRY + 1, error=(state & load_rows.ERROR) > 0, counters=counters,
+        failures=failures,
         complete=bool(st[load_rows.LIVE] == 0 and st[load_rows.NEXT_OPEN] == st[load_rows.OPEN_N]),
     )  # fmt: skip

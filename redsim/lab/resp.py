@@ -39,7 +39,7 @@ def encode_all(commands: Sequence[Sequence[Word]]) -> tuple[Bytes, Ints]:
     return np.frombuffer(b"".join(parts), dtype=np.uint8), off
 
 
-@njit(_nrt=False, cache=True, nogil=True)
+@njit(_nrt=False, nogil=True)
 def _element_over(p: Ints) -> bool:
     """An element has ended; True if the whole reply has."""
     while p[DEPTH] > 0:
@@ -50,7 +50,7 @@ def _element_over(p: Ints) -> bool:
     return True
 
 
-@njit(_nrt=False, cache=True, nogil=True)
+@njit(_nrt=False, nogil=True)
 def _number_read(p: Ints) -> tuple[bool, bool]:
     """A length has been read, at its LF; (the element is over, the reply cannot be followed)."""
     length = -p[NUMBER] if p[NEGATIVE] else p[NUMBER]
@@ -69,7 +69,7 @@ def _number_read(p: Ints) -> tuple[bool, bool]:
     return False, False
 
 
-@njit(_nrt=False, cache=True, nogil=True)
+@njit(_nrt=False, nogil=True)
 def _type_read(p: Ints, byte: int) -> bool:
     """The first byte of an element; False for one that is none."""
     p[NUMBER] = 0
@@ -87,7 +87,7 @@ def _type_read(p: Ints, byte: int) -> bool:
     return True
 
 
-@njit(_nrt=False, cache=True, nogil=True)
+@njit(_nrt=False, nogil=True)
 def scan(p: Ints, buf: Bytes, at: int, n: int) -> tuple[int, int]:
     """Go on from byte `at` of buf[:n]: (where it stopped, REPLY or ERROR_REPLY; MORE at the end of the bytes; or BROKEN)."""
     while at < n:

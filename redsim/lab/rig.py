@@ -74,7 +74,8 @@ class Sample:
 
     `at_ns` CLOCK_MONOTONIC; `cpu_ns` of the main thread (schedstat, or INFO's used_cpu_*_main_thread for a server elsewhere);
     `commands`, `reads`, `writes`, `net_in_bytes`, `net_out_bytes` from INFO stats; `sleeps` voluntary context switches of the
-    main thread; `usec` calls and µs per command, upper-case names; `steal_ns` of the whole machine, /proc/stat.
+    main thread; `usec` calls and µs per command, upper-case names; `steal_ns` of the whole machine, /proc/stat; `queued_ns` how
+    long the main thread was ready and had no CPU.
     """
 
     at_ns: int
@@ -87,6 +88,7 @@ class Sample:
     net_out_bytes: int
     usec: dict[str, tuple[int, int]] = field(repr=False)
     steal_ns: int
+    queued_ns: int = -1
     number: int = 0  # of the server's samples so far, this one included
 
     def __sub__(self, earlier: "Sample") -> "Sample":
@@ -107,7 +109,7 @@ class Sample:
             at_ns=self.at_ns - earlier.at_ns, cpu_ns=less("cpu_ns"), commands=less("commands", samples * SAMPLE_COMMANDS),
             reads=less("reads", samples), writes=less("writes", samples), sleeps=less("sleeps"),
             net_in_bytes=less("net_in_bytes"), net_out_bytes=less("net_out_bytes"), usec=usec,
-            steal_ns=less("steal_ns"), number=samples,
+            steal_ns=less("steal_ns"), queued_ns=less("queued_ns"), number=samples,
         )  # fmt: skip
 
     @property
@@ -150,10 +152,11 @@ class RealServer:
         cpu, stats, commandstats = pipe.execute()
         self._samples += 1
         if self.pid is not None:
-            cpu_ns, sleeps = main_thread(self.pid)
+            cpu_ns, queued_ns, sleeps = main_thread(self.pid)
         else:
             parts = [cpu.get(f"used_cpu_{what}_main_thread", -1) for what in ("user", "sys")]
             cpu_ns, sleeps = (-1 if min(parts) < 0 else round(sum(parts) * S)), -1
+            queued_ns = -1
         usec = {
             name.removeprefix("cmdstat_").upper(): (int(row["calls"]), int(row["usec"])) for name, row in commandstats.items()
         }
@@ -161,7 +164,7 @@ class RealServer:
             at_ns=time.monotonic_ns(), cpu_ns=cpu_ns, commands=int(stats["total_commands_processed"]),
             reads=int(stats.get("total_reads_processed", -1)), writes=int(stats.get("total_writes_processed", -1)), sleeps=sleeps,
             net_in_bytes=int(stats["total_net_input_bytes"]), net_out_bytes=int(stats["total_net_output_bytes"]),
-            usec=usec, steal_ns=steal_ns(), number=self._samples,
+            usec=usec, steal_ns=steal_ns(), queued_ns=queued_ns, number=self._samples,
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -234,18 +237,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def main_thread(pid: int) -> tuple[int, int]:
-    """CPU ns and voluntary context switches of a process's main thread; -1 where /proc does not say.
+def main_thread(pid: int) -> tuple[int, int, int]:
+    """CPU ns, ns queued for a CPU and voluntary context switches of a process's main thread; -1 where /proc does not say.
 
     Linux adds the CPU time of a running thread at its ticks and switches: exact for a thread that sleeps.
     """
     task = Path(f"/proc/{pid}/task/{pid}")
     try:
-        cpu_ns = int((task / "schedstat").read_text().split()[0])
+        cpu_ns, queued_ns = (int(word) for word in (task / "schedstat").read_text().split()[:2])
         rows = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines() if ":" in line)
-        return cpu_ns, int(rows["voluntary_ctxt_switches"])
+        return cpu_ns, queued_ns, int(rows["voluntary_ctxt_switches"])
     except (OSError, KeyError, ValueError):
-        return -1, -1
+        return -1, -1, -1
 
 
 def steal_ns() -> int:
