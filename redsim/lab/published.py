@@ -22,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from redsim.lab.grade import COLUMNS, INCONCLUSIVE, MISS, PASS, error_pct, fault_of, quantity_of
 from redsim.redis.commands import COMMANDS
 from redsim.run import engine
-from redsim.scenario.errors import ScenarioError
+from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import HostProfile, load_profile, scaled
-from redsim.scenario.source import Source, dotted, parse_source
+from redsim.scenario.source import Keys, Source, dotted, parse_source
 
 SPREAD_PCT = {"A": 5.0, "figure": 5.0, "B": 15.0}  # how far such a source may be off itself, per cent
 ROUNDS = 12  # answers per connection and place in the pipeline that a run waits for, so that its start does not count
@@ -57,7 +57,7 @@ class Load(_Shape):
     bandwidth: str | None = None
     station: Literal["redis-benchmark", "loop", "ample"] = "redis-benchmark"
     threads: PositiveInt = 1
-    requests: PositiveInt | None = None
+    run: str | None = None  # instead of all that: one command, sent once
     seconds: float | None = Field(default=None, gt=0)
 
 
@@ -69,7 +69,9 @@ class Row(_Shape):
     measured: dict[str, float] = Field(min_length=1)
     grade: Literal["A", "B", "figure"] | None = None
     fitted: str = ""  # the quantity that the host's speed is fitted on
-    missing: str = ""  # the mechanism that the model lacks, or what differs in the source
+    profile: str | None = None  # instead of the table's
+    missing: str = ""  # a known miss: which of the table's causes
+    within_pct: float | None = Field(default=None, gt=0)  # what a known miss may be off by at most
 
 
 class Table(_Shape):
@@ -82,6 +84,7 @@ class Table(_Shape):
     profile: str
     grade: Literal["A", "B", "figure"]
     load: dict[str, Any] = Field(default_factory=dict)
+    causes: dict[str, str] = Field(default_factory=dict)  # what the model lacks, or what differs in the source
     rows: list[Row] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -90,7 +93,8 @@ class Table(_Shape):
         if len(fitted) > 1:
             raise ValueError(f"rows {', '.join(fitted)} are all fitted; a host has one constant")
         for row in self.rows:
-            Load.model_validate({**self.load, **row.load})
+            if row.missing and row.missing not in self.causes:
+                raise ValueError(f"row {row.case} is missing {row.missing!r}, which is not among the causes")
             if row.fitted and row.fitted not in row.measured:
                 raise ValueError(f"row {row.case} is fitted on {row.fitted}, which it has not measured")
         return self
@@ -121,10 +125,13 @@ def read_table(text: str, where: str) -> Table:
     try:
         table = Table.model_validate(source.data)
     except ValidationError as error:
-        raise _fault(error, source) from None
+        raise ScenarioError(_say(error, source, ())) from None
     for i, row in enumerate(table.rows):
         place = source.where("rows", i)
-        command = table.load_of(row).command
+        try:
+            command = table.load_of(row).command
+        except ValidationError as error:
+            raise ScenarioError(_say(error, source, ("rows", i, "load"))) from None
         if command not in COMMANDS:
             raise ScenarioError(f"{place}: redsim does not model {command!r}; `redsim list commands` shows what it does")
         for quantity in row.measured:
@@ -134,46 +141,52 @@ def read_table(text: str, where: str) -> Table:
     return table
 
 
-def _fault(error: ValidationError, source: Source) -> ScenarioError:
-    first = error.errors(include_url=False)[0]
-    path = tuple(part for part in first["loc"] if isinstance(part, (str, int)))
+def _say(error: ValidationError, source: Source, prefix: Keys) -> str:
+    """The first fault in one sentence; a key that does not exist goes before one that is missing."""
+    first = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
+    path = (*prefix, *(part for part in first["loc"] if isinstance(part, (str, int))))
+    place = f"{source.where(*path)}: {dotted(path)}"
+    if first["type"] == "extra_forbidden":
+        shape = Load if "load" in path else Row if path[0] == "rows" else Table
+        cure = did_you_mean(str(path[-1]), shape.model_fields)
+        return f"{place} is not a key here{cure or '; the keys here are ' + ', '.join(shape.model_fields)}"
     says = str(first.get("ctx", {}).get("error", first["msg"]))
-    return ScenarioError(f"{source.where(*path)}: {dotted(path)}: {says}; compare it with the other tables in lab/published")
+    return f"{place}: {says[0].lower()}{says[1:]}; compare it with the other tables in lab/published"
 
 
 # ---- a row as a scenario --------------------------------------------------------------------------------------
 
 
 def scenario_of(table: Table, row: Row) -> Scenario:
-    """The row's load as a scenario of one group `published` on the table's host."""
+    """The row's load as a scenario: one group `published` on the table's host, or one command sent once."""
     load = table.load_of(row)
     key_type = load.key_type or next(iter(COMMANDS[load.command].types), "string")
-    use: dict[str, Any] = {
-        "weight": 1,
-        "keys": load.keys_per_command,
-        "count": load.count,
-        "start": load.start,
-        "stop": load.stop,
-    }
+    data: dict[str, Any] = {
+        "question": f"How does redsim reproduce {table.table}, {row.case}?",
+        "duration": f"{_seconds(row, load) * 1e9:.0f}ns",
+        "hosts": {"box": {"profile": row.profile or table.profile}},
+        "nodes": {"main": {"host": "box", "conf": f'save ""\nmaxclients {max(10_000, load.connections + 100)}'}},
+        "datasets": {
+            "keys": {"node": "main", "keys": load.keys, "type": key_type, "value_bytes": load.value_bytes,
+                     "elements": load.elements}
+        },
+    }  # fmt: skip
+    if load.run is not None:
+        data["timeline"] = [{"at": "100ms", "node": "main", "run": load.run}]
+    else:
+        data["clients"] = {"published": _group(load)}
+    return Scenario.from_text(json.dumps(data), name=f"{table.table}, {row.case}")
+
+
+def _group(load: Load) -> dict[str, Any]:
+    """The clients of a load, as a scenario writes them."""
+    use = {"weight": 1, "keys": load.keys_per_command, "count": load.count, "start": load.start, "stop": load.stop}
     group: dict[str, Any] = {
         "node": "main", "connections": load.connections, "pipeline": load.pipeline, "arrivals": {"closed": {}},
         "commands": {load.command: use}, "keys": {"dataset": "keys"}, "station": {"kind": load.station, "threads": load.threads},
     }  # fmt: skip
-    given = {"rtt": load.rtt, "bandwidth": load.bandwidth, "requests": load.requests}
-    group.update({name: value for name, value in given.items() if value is not None})
-    seconds = _seconds(row, load)
-    data = {
-        "question": f"How does redsim reproduce {table.table}, {row.case}?",
-        "duration": f"{seconds * 1e9:.0f}ns",
-        "hosts": {"box": {"profile": table.profile}},
-        "nodes": {"main": {"host": "box", "conf": f'save ""\nmaxclients {max(10_000, load.connections + 100)}'}},
-        "datasets": {
-            "keys": {"node": "main", "keys": load.keys, "type": key_type,
-                     "value_bytes": load.value_bytes, "elements": load.elements}
-        },
-        "clients": {"published": group},
-    }  # fmt: skip
-    return Scenario.from_text(json.dumps(data), name=f"{table.table}, {row.case}")
+    link = {"rtt": load.rtt, "bandwidth": load.bandwidth}
+    return group | {name: value for name, value in link.items() if value is not None}
 
 
 def _seconds(row: Row, load: Load) -> float:
@@ -193,17 +206,14 @@ def predict(table: Table, row: Row, profile: HostProfile | None = None) -> Answe
 
 
 def _value(summary: dict[str, Any], quantity: str) -> float:
-    group, node = summary["clients"]["published"], summary["nodes"]["main"]
     word, _, command = quantity.partition(" ")
     if word == "usec_per_call":
-        return float(node["info"]["commandstats"][f"cmdstat_{command.lower()}"]["usec_per_call"])
+        return float(summary["nodes"]["main"]["info"]["commandstats"][f"cmdstat_{command.lower()}"]["usec_per_call"])
     if word == "throughput_per_s":
-        return float(group["throughput_per_s"])
+        return float(summary["clients"]["published"]["throughput_per_s"])
     if word in ("p50_us", "p90_us", "p99_us", "p999_us"):
-        return float(group["latency_us"][word.removesuffix("_us")])
-    raise ScenarioError(
-        f"published tables do not give {quantity!r}; give throughput_per_s, a percentile or usec_per_call COMMAND"
-    )
+        return float(summary["clients"]["published"]["latency_us"][word.removesuffix("_us")])
+    raise ScenarioError(f"a published table cannot ask for {quantity!r}; give throughput_per_s, a percentile or usec_per_call")
 
 
 # ---- the one constant of a host -------------------------------------------------------------------------------
@@ -266,7 +276,7 @@ def _lines(table: Table, row: Row) -> list[dict[str, Any]]:
             "case": f"{table.table}: {row.case}", "quantity": quantity, "utilisation": round(answer.utilisation, 3),
             "measured": measured, "measured_spread": spread, "predicted": round(predicted, 3), "error_pct": round(error, 2),
             "fitted": quantity == row.fitted, "verdict": verdict(error, bar, spread), "source": table.source,
-            "cause": row.missing, "grade": grade,
+            "cause": table.causes.get(row.missing, ""), "grade": grade,
         })  # fmt: skip
     return lines
 
