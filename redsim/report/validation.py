@@ -69,9 +69,7 @@ def page(data: Data) -> str:
         missed=_misses(data["misses"]),
         noise=data["noise"],
         plots=_plots(data),
-        published=[_published_table(str(case), mine) for case, mine in published.groupby("case", sort=False)]
-        if len(published)
-        else [],
+        published=_published(published),
         published_said=_published_said(published),
         quantities=_quantities(data["by_quantity"]),
         repeat=data["repeat"],
@@ -105,7 +103,7 @@ def distrust_page(data: Data) -> str:
     unseen = [f"{kind}, main thread {band} busy" for kind in KINDS for _, band in BANDS if (kind, band) not in seen]
     return _template("distrust.html.j2").render(
         answer=_distrust_answer(bad, regions),
-        bad=[(_where(r), sentence(r)) for r in bad],
+        bad=_by_place(bad),
         good=Table("Where the bars are kept", ["kind of load", "busy", "quantity", "cases", "median error", "worst"],
                    [_region_row(r) for r in good], words=3),
         kinds=KINDS,
@@ -125,6 +123,14 @@ def _distrust_answer(bad: list[Any], regions: list[Any]) -> str:
         f"{WORDS[worst['quantity']]} under {worst['kind']} with the main thread {worst['band']} busy: "
         f"{worst['median_error_pct']:.0f} % at the median."
     )
+
+
+def _by_place(bad: list[Any]) -> dict[str, list[str]]:
+    """Sentences by kind of load and band, the worst place first."""
+    places: dict[str, list[str]] = {}
+    for region in bad:
+        places.setdefault(_where(region), []).append(sentence(region))
+    return places
 
 
 def _where(region: Any) -> str:
@@ -184,14 +190,16 @@ def _misses(rows: pd.DataFrame) -> Table:
     return Table("Misses, the widest of their bar first", head, said, words=3)
 
 
-def _published_table(case: str, rows: pd.DataFrame) -> Table:
-    head = ["quantity", "published", "± as read", "predicted", "error", "verdict"]
-    said = [
-        [r.quantity, figure(r.measured), say(r.measured_spread, "{:.0f} %"), figure(r.predicted), say(r.error_pct, "{:+.1f} %"),
-         "the one constant fitted" if r.fitted else MARKS[r.verdict]]
-        for r in facts.rows(rows)
-    ]  # fmt: skip
-    return Table(case, head, said)
+def _published(rows: pd.DataFrame) -> list[Table]:
+    """A table per host or source: the part of the case's name before the colon."""
+    head = ["what", "quantity", "verdict", "why", "published", "± as read", "predicted", "error"]
+    tables: dict[str, list[list[str]]] = {}
+    for r in facts.rows(rows):
+        name, _, what = r.case.rpartition(": ")
+        verdict = "the one constant fitted" if r.fitted else MARKS[r.verdict]
+        numbers = [figure(r.measured), say(r.measured_spread, "{:.0f} %"), figure(r.predicted), say(r.error_pct, "{:+.1f} %")]
+        tables.setdefault(name or what, []).append([what, r.quantity, verdict, str(getattr(r, "cause", "")), *numbers])
+    return [Table(name, head, said, words=4) for name, said in tables.items()]
 
 
 def _published_said(rows: pd.DataFrame) -> str:
