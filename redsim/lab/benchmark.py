@@ -50,8 +50,31 @@ def redis_benchmark(
     `requests`, or about `seconds` (a short pilot finds how many that takes); `cpu` None: not pinned. With a test of several rows
     (its preparations), the last one. ScenarioError if it is missing, fails, prints an error, or outlasts `timeout_s`.
     """
-    if bool(test) == bool(command) or (requests is None) == (seconds is None):
-        raise ScenarioError("redis-benchmark: give a test or a command, and either requests or seconds")
+    if (requests is None) == (seconds is None):
+        raise ScenarioError("redis-benchmark: give either requests or seconds")
+    line, what = _line(port, host, test, command, clients, pipeline, payload_bytes, keyspace, threads)
+    if requests is None:
+        requests = _requests_for(line, what, seconds or 1.0, clients * pipeline, cpu, timeout_s)
+    return _run(line, what, requests, cpu, timeout_s)
+
+
+def requests_for(
+    port: int, *, seconds: float, test: str = "", command: Sequence[str] = (), clients: int = 50, pipeline: int = 1,
+    payload_bytes: int = 3, keyspace: int | None = None, threads: int | None = None, cpu: int | None = 1, host: str = "127.0.0.1",
+    timeout_s: float = 120,
+) -> int:  # fmt: skip
+    """How many requests redis_benchmark() with these options gets answered in about so many seconds, by short pilots."""
+    line, what = _line(port, host, test, command, clients, pipeline, payload_bytes, keyspace, threads)
+    return _requests_for(line, what, seconds, clients * pipeline, cpu, timeout_s)
+
+
+def _line(
+    port: int, host: str, test: str, command: Sequence[str], clients: int, pipeline: int, payload_bytes: int,
+    keyspace: int | None, threads: int | None,
+) -> tuple[list[str], list[str]]:  # fmt: skip
+    """The command line up to the number of requests, and what comes behind it; a look whether the server is there."""
+    if bool(test) == bool(command):
+        raise ScenarioError("redis-benchmark: give either a test or a command")
     try:
         socket.create_connection((host, port), timeout=5).close()  # redis-benchmark itself would wait for ever
     except OSError as error:
@@ -60,10 +83,7 @@ def redis_benchmark(
     line += ["-d", str(payload_bytes), "--csv", "--precision", "3"]
     line += ["-r", str(keyspace)] if keyspace else []
     line += ["--threads", str(threads)] if threads and threads > 1 else []
-    what = ["-t", test] if test else list(command)
-    if requests is None:
-        requests = _requests_for(line, what, seconds or 1.0, clients * pipeline, cpu, timeout_s)
-    return _run(line, what, requests, cpu, timeout_s)
+    return line, ["-t", test] if test else list(command)
 
 
 def parse_csv(text: str) -> list[Benchmark]:

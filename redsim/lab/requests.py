@@ -17,7 +17,7 @@ from redsim.scenario.errors import ScenarioError
 from redsim.scenario.schema import CommandUse
 from redsim.units import MS, S
 
-LUA = "local i=0 while i<tonumber(ARGV[1]) do i=i+1 end return 1"
+LUA = "local i,n=0,tonumber(ARGV[1]) while i<n do i=i+1 end return 1"
 KEYLESS = ("PING", "DBSIZE", "KEYS", "SCAN", "FLUSHALL", "EVAL", "EVALSHA", "DEBUG SLEEP", "FLUSHDB", "ECHO")
 MANY = ("MGET", "MSET", "DEL", "UNLINK", "EXISTS", "SUNION", "TOUCH")
 

@@ -144,6 +144,11 @@ class RealServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def is_own(self) -> bool:
+        """Started by start(), and so ours to fill and to stop."""
+        return self._process is not None
+
     def sample(self) -> Sample:
         """The counters now: three INFO calls in one write. Of the CPU time it costs, most is before `cpu_ns` is read."""
         pipe = self.redis.pipeline(transaction=False)
