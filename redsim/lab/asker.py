@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from redsim.scenario.errors import ScenarioError
 
+TIMEOUT_S = 10.0  # for an answer; a server that takes longer is not asked again
 READ_ONLY = frozenset({
     "INFO", "CONFIG|GET", "SLOWLOG|GET", "LATENCY|LATEST", "LATENCY|HISTOGRAM", "CLIENT|LIST", "CLIENT|NO-TOUCH", "SCAN", "TYPE",
     "MEMORY|USAGE", "OBJECT|ENCODING", "STRLEN", "LLEN", "HLEN", "SCARD", "ZCARD", "PTTL", "TIME", "MONITOR",
@@ -40,8 +41,8 @@ def masked(url: str) -> str:
 class Asker:
     """A connection that can only ask. `ask` gives the raw reply; None, and a line in `refused`, where the server refuses."""
 
-    url: str
-    redis: Any
+    url: str = field(repr=False)
+    redis: Any = field(repr=False)
     module: Any
     refused: dict[str, str] = field(default_factory=dict)
 
@@ -53,7 +54,7 @@ class Asker:
         except ImportError:
             raise ScenarioError("redis-py is not installed; `pip install redsim-des[lab]`") from None
         try:
-            client = module.Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
+            client = module.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
         except (ValueError, TypeError, module.RedisError):
             raise ScenarioError(f"{masked(url)} is not a URL redis-py takes; write it like redis://127.0.0.1:6379/0") from None
         client.response_callbacks.clear()  # replies as they came
@@ -75,7 +76,7 @@ class Asker:
             replies = pipe.execute(raise_on_error=False)
         except self.module.AuthenticationError:
             raise ScenarioError(f"{masked(self.url)}: the server refused the user or password; correct them in the URL") from None
-        except (self.module.ResponseError, self.module.NoPermissionError) as error:
+        except self.module.ResponseError as error:
             raise ScenarioError(f"{masked(self.url)}: the server refuses the connection ({refusal(error)})") from None
         except (self.module.RedisError, OSError, ValueError, TypeError) as error:
             raise ScenarioError(

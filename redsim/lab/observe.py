@@ -13,14 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from redsim.dataplane import layout as dp
 from redsim.lab.asker import masked
 from redsim.lab.observe_files import observe_files
 from redsim.lab.observe_live import observe_live
 from redsim.lab.observed import Observation, Progress, compare
-from redsim.lab.observed_scenario import scenario_text, unseen
+from redsim.lab.observed_scenario import VALUE_BYTES_GUESS, Fitted, scenario_text, unseen
+from redsim.lab.traffic import known
 from redsim.run import engine
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
+from redsim.scenario.monitor import bulk_bytes
 from redsim.scenario.profile import load_profile
 
 __all__ = ["Observation", "command", "compare", "observe"]
@@ -61,10 +64,9 @@ def observe(
     folder = out.parent if out.suffix in (".yaml", ".yml") else out
     path = out if out.suffix in (".yaml", ".yml") else out / "scenario.yaml"
     beside = path.with_suffix(".observed.json") if path == out else folder / "observed.json"
-    costs = load_profile(profile, folder)
-    text = scenario_text(seen, costs, profile, {})
-    tell("fitting the times per call", 0.9)
-    text = scenario_text(seen, costs, profile, fitted_times(seen, text, folder))
+    load_profile(profile, folder)  # a profile that is none is said before anything is run
+    tell("fitting times per call and ranges", 0.9)
+    text = scenario_text(seen, profile, fitted(seen, profile, folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -100,22 +102,47 @@ def _check(sources: list[str], urls: list[str], window_s: float, monitor_s: floa
             raise ScenarioError(f"{name} {value:g}: from {low:g} to {high:g}")
 
 
-def fitted_times(seen: Observation, text: str, base: Path) -> dict[str, int]:
-    """COMMAND -> ns per call to write so that the model shows the measured one; a run of the scenario in the tests' size."""
-    assert seen.window is not None
-    measured = {c.name: 1000 * c.usec / c.calls for c in seen.window.commands if c.usec > 0}
-    if not measured or not seen.window.commands:
-        return {}
-    summary = engine.run(Scenario.from_text(text, name="observed", base=base).smoke()).summary
-    shown = next(iter(summary["nodes"].values()))["info"]["commandstats"]
-    out: dict[str, int] = {}
+def fitted(seen: Observation, profile: str, base: Path) -> Fitted:
+    """What makes the model show INFO's time per call and bytes out; from one run of the scenario in the tests' size.
+
+    A range (LRANGE, ZRANGE) returns one element in that run; what is missing of the measured bytes out is what more it returns.
+    """
+    window = seen.window
+    assert window is not None
+    measured = {c.name: 1000 * c.usec / c.calls for c in window.commands if c.usec > 0}
+    if not measured:
+        return Fitted()
+    text = scenario_text(seen, profile, Fitted({}, 1))
+    scenario = Scenario.from_text(text, name="observed", base=base).smoke()
+    summary = engine.run(scenario).summary
+    node = next(iter(summary["nodes"].values()))
+    shown = node["info"]["commandstats"]
+    times: dict[str, int] = {}
     for name, ns in measured.items():
         row = shown.get(f"cmdstat_{name.lower()}")
         if row is not None and row["calls"] >= FIT_CALLS_MIN:
             added = 1000 * row["usec"] / row["calls"] - ns
             if added > 0.02 * ns:
-                out[name] = max(round(ns - added), round(LEAST_SHARE * ns), 1)
-    return out
+                times[name] = max(round(ns - added), round(LEAST_SHARE * ns), 1)
+    return Fitted(times, _returned(seen, node, summary["simulated_s"]))
+
+
+def _returned(seen: Observation, node: dict[str, Any], simulated_s: float) -> int | None:
+    """Elements each range call returns, by the bytes out that the run (one element each) lacks; None if they cannot tell."""
+    window = seen.window
+    assert window is not None
+    out_bytes = window.counters.get("net_out_bytes")
+    missing = (out_bytes or 0) / window.seconds - node["info"]["stats"]["total_net_output_bytes"] / simulated_s
+    each = 0.0
+    for command in window.commands:
+        model = known(command.name)
+        if model is not None and model.op == dp.OP_RANGE:
+            sizes = next((shape.value_bytes for shape in seen.shapes if shape.type == model.types[0]), [])
+            mean = sum(v * n for v, n in sizes) / max(sum(n for _, n in sizes), 1) if sizes else VALUE_BYTES_GUESS
+            each += command.calls / window.seconds * bulk_bytes(round(mean))
+    if out_bytes is None or each == 0.0:
+        return None
+    return 1 + max(round(missing / each), 0)
 
 
 def headline(seen: Observation) -> list[str]:

@@ -6,6 +6,7 @@ Mirrors the table of directives. Differs: `include` is not followed. Not modelle
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from redsim.scenario.directives import Directive, ascii_lower, split_args, table
 from redsim.scenario.errors import ScenarioError
@@ -100,11 +101,11 @@ def _add(lines: dict[str, list[str]], other: list[str], row: Directive, args: tu
     """The line(s) of one directive, unless it is the default; the last of several wins, `save` adds up."""
     name = row.name_in(version)
     try:
-        value = row.value(args, version) if not (row.type == "save" and version == "6.2") else _pairs_6_2(args)
+        value: Any = row.value(args, version) if not (row.type == "save" and version == "6.2") else _pairs_6_2(args)
     except (ValueError, IndexError):
         other.append(f"{name}: its value cannot be read")
         return
-    text = [f"{name} {' '.join(args)}" if any(args) else f'{name} ""']
+    text = [" ".join([name, *(arg or '""' for arg in args)])]
     if row.type == "save" and version == "6.2" and any(args):
         text = [f"{name} {seconds} {changes}" for seconds, changes in value]
     if row.type == "buffer-limit":

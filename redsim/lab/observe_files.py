@@ -137,7 +137,9 @@ def _at(info: InfoCapture) -> int:
 
 def _window_of_capture(capture: MonitorCapture) -> Window:
     """Rates of a MONITOR capture on its own: who sent what how often, with no costs."""
-    seconds = max(capture.span_ns, 1) / S
+    if capture.span_ns == 0:
+        raise ScenarioError(f"{capture.where}:1: all its commands have one time, so no rate follows; capture some seconds")
+    seconds = capture.span_ns / S
     calls = [int(((capture.command == code) & (capture.client >= 0)).sum()) for code in range(len(capture.names))]
     called = dict(zip(capture.names, calls, strict=True))
     stats = tuple(CommandStat(name.lower(), n, 0, 0.0, 0, 0) for name, n in called.items())

@@ -9,16 +9,19 @@ import time
 from redsim.lab.asker import Asker, as_text, refusal
 from redsim.lab.observed import Observation, Progress, flat, whole
 from redsim.lab.traffic import traffic_of
+from redsim.scenario.errors import ScenarioError
 from redsim.scenario.info import parse_info
 from redsim.scenario.monitor import parse_monitor
 
 MONITOR_PER_S_MAX = 30_000  # guess: above it MONITOR would cost the server much, and this reader would fall behind
 MONITOR_LATE_S = 0.5
 MONITOR_LINES_MAX = 1_000_000
+OWN = (b'] "INFO"', b'] "TIME"')  # what this module itself asks meanwhile
 MONITOR_WARNING = "MONITOR copies every command to this reader; it can halve what the server is able to do while it runs"
 
 
 def watch(asker: Asker, seen: Observation, seconds: float, progress: Progress) -> None:
+    """MONITOR for `seconds`; what it told goes into `seen.traffic`, why it was not started or ended early into `could_not_see`."""
     assert seen.window is not None
     if seen.window.per_s > MONITOR_PER_S_MAX:
         seen.could_not_see.append(
@@ -28,7 +31,7 @@ def watch(asker: Asker, seen: Observation, seconds: float, progress: Progress) -
     progress(MONITOR_WARNING, 0.0)
     try:
         lines, ended = _monitor_lines(asker, seconds, progress)
-    except asker.module.RedisError as error:
+    except (asker.module.RedisError, OSError) as error:
         asker.refused["MONITOR"] = refusal(error)
         return
     if ended:
@@ -37,7 +40,12 @@ def watch(asker: Asker, seen: Observation, seconds: float, progress: Progress) -
         seen.could_not_see.append("MONITOR: nobody sent a command while it ran")
         return
     keys_of = {shape.type: shape.keys for shape in seen.shapes}
-    seen.traffic = traffic_of(parse_monitor(lines, "MONITOR"), keys_of or None)
+    try:
+        capture = parse_monitor(lines, "MONITOR")
+    except ScenarioError:  # its sentence may quote a line
+        seen.could_not_see.append("MONITOR: a line of it could not be read")
+        return
+    seen.traffic = traffic_of(capture, keys_of or None)
 
 
 def _monitor_lines(asker: Asker, seconds: float, progress: Progress) -> tuple[list[bytes], str]:
@@ -50,7 +58,7 @@ def _monitor_lines(asker: Asker, seconds: float, progress: Progress) -> tuple[li
         while (passed := time.perf_counter() - started) < seconds:
             if monitor.connection.can_read(timeout=0.1):
                 line = monitor.connection.read_response(disable_decoding=True)
-                if b'"INFO"' not in line[:120] and b'"TIME"' not in line[:120]:
+                if not any(own in line[:120] for own in OWN):
                     lines.append(line)
                 if len(lines) >= MONITOR_LINES_MAX:
                     return lines, f"{MONITOR_LINES_MAX:,} lines are enough"

@@ -227,7 +227,8 @@ def window_of(before: InfoCapture | None, after: InfoCapture, *, own: dict[str, 
     cpu, cpu_of = _cpu_s(fields)
     cpu_before = _cpu_s(old)[0] if before is not None else 0.0
     data = stats.mix()
-    commands, admin = [], []
+    commands: list[Command] = []
+    admin: list[Command] = []
     for stat in stats.commandstats:
         calls = stat.calls - (own or {}).get(stat.name.upper(), 0)
         if calls > 0:

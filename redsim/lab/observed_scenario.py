@@ -15,10 +15,8 @@ from redsim.lab.observed import Command, Observation, Shape, Window
 from redsim.lab.traffic import known, one_type
 from redsim.redis.commands import ALL
 from redsim.redis.commands import Command as Model
-from redsim.run.kinds import curve_row
 from redsim.scenario.check import CONNECTIONS_MAX, DATASET_KEYS_MAX, PIPELINE_MAX
 from redsim.scenario.monitor import bulk_bytes, request_bytes
-from redsim.scenario.profile import HostProfile
 from redsim.units import say_bytes
 
 OTHER = "other"
@@ -26,6 +24,7 @@ PIPELINE_SEEN_MIN = 1.5  # guess: commands a read below it are chance meetings i
 SIZES_DIFFER = 0.25  # guess: network bytes a write must tell of a mean this far from the data set's to be taken instead
 WRITES_MIN, STRINGS_MIN = 0.02, 0.8  # guesses: shares of the calls from which network bytes tell the size of a write
 ELEMENTS_GUESS = 10
+VALUE_BYTES_GUESS = 100
 TTL_GUESS_MS = 3_600_000
 COMMANDS_MIN = 2_000  # guess: what a run should serve at least
 SECONDS_MIN, SECONDS_MAX = 20, 600
@@ -46,6 +45,14 @@ class Part:
     @property
     def calls(self) -> int:
         return sum(command.calls for command in self.commands)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a short run of the model adds to the reading of INFO: COMMAND -> ns per call to write; elements a range returns."""
+
+    time_ns: dict[str, int] = field(default_factory=dict)
+    returned: int | None = None
 
 
 def parts_of(seen: Observation) -> list[Part]:
@@ -102,8 +109,8 @@ def _share_connections(parts: list[Part], seen: Observation) -> None:
 # ---- the text ------------------------------------------------------------------------------------------------------
 
 
-def scenario_text(seen: Observation, profile: HostProfile, profile_name: str, time_ns: dict[str, int]) -> str:
-    """The scenario as YAML; `time_ns`: command -> ns per call to write so that the model, with what it adds, shows INFO's."""
+def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
+    """The scenario as YAML; `fitted` makes the model, with what it adds by itself, show INFO's."""
     assert seen.window is not None
     parts = parts_of(seen)
     window = seen.window
@@ -133,7 +140,7 @@ def scenario_text(seen: Observation, profile: HostProfile, profile_name: str, ti
         lines += _dataset(shape)
     lines.append("clients:" if parts else "clients: {}  # no data command was called in the window")
     for part in parts:
-        lines += _group(part, seen, {shape.type: shape for shape in shapes}, profile, time_ns, rate)
+        lines += _group(part, seen, {shape.type: shape for shape in shapes}, fitted, rate)
     return "\n".join(lines) + "\n"
 
 
@@ -212,7 +219,10 @@ def _shapes(seen: Observation, parts: list[Part]) -> list[Shape]:
         out.append(Shape("string", max(seen.keys or 1, 1), said="nothing was sampled; sizes are guesses"))
     for shape in out:
         fitted = seen.traffic.popularity.get(shape.type) if seen.traffic is not None else None
-        shape.keys = max(shape.keys, fitted.keys if fitted is not None else 0, 1)
+        if fitted is not None and fitted.keys > shape.keys:
+            shape.said += f"; {fitted.keys} were asked for during MONITOR"
+            shape.keys = fitted.keys
+        shape.keys = max(shape.keys, 1)
     total = sum(shape.keys for shape in out)
     if total > DATASET_KEYS_MAX:
         for shape in out:
@@ -244,13 +254,11 @@ def _dataset(shape: Shape) -> list[str]:
         how = "STRLEN or --bigkeys" if shape.type == "string" else "of an element, estimated from MEMORY USAGE"
         lines.append(f"    value_bytes: {_size(shape.value_bytes)}  # {how}")
     else:
-        lines.append("    value_bytes: 100  # a guess: nobody told")
+        lines.append(f"    value_bytes: {VALUE_BYTES_GUESS}  # a guess: nobody told")
     return lines
 
 
-def _group(
-    part: Part, seen: Observation, shapes: dict[str, Shape], profile: HostProfile, time_ns: dict[str, int], rate: float
-) -> list[str]:
+def _group(part: Part, seen: Observation, shapes: dict[str, Shape], fitted: Fitted, rate: float) -> list[str]:
     window = seen.window
     assert window is not None
     dataset = shapes[part.type] if part.type else next(iter(shapes.values()))
@@ -273,7 +281,7 @@ def _group(
         lines.append(f"    value_bytes: {written}  # by network bytes a write; the data set's sizes do not explain them")
     lines.append("    commands:  # weights are calls in the window")
     for command in part.commands:
-        lines.append(_command(command, part, seen, dataset, profile, time_ns))
+        lines.append(_command(command, part, seen, dataset, fitted))
     return lines
 
 
@@ -287,27 +295,25 @@ def _popularity(part: Part, seen: Observation) -> str:
     return f", popularity: {{hotset: {{keys: {hot}, traffic: {fitted.hot_traffic:.4f}}}}}}}  # {fitted.said}"
 
 
-def _command(
-    command: Command, part: Part, seen: Observation, dataset: Shape, profile: HostProfile, time_ns: dict[str, int]
-) -> str:
+def _command(command: Command, part: Part, seen: Observation, dataset: Shape, fitted: Fitted) -> str:
     model = known(command.name)
     name = command.name if command.usec > 0 or model is None else model.name
     options = [f"weight: {command.calls}"]
     said = []
     if command.usec > 0:
         measured = round(1000 * command.usec / command.calls)
-        ns = max(time_ns.get(command.name, measured), 1)
+        ns = max(fitted.time_ns.get(command.name, measured), 1)
         options.append(f"time_per_call: {ns}ns")
         less = f", less {(measured - ns) / 1000:.2f} the model adds by itself after a sleep" if ns < measured else ""
         said.append(f"{measured / 1000:.2f} µs a call by commandstats{less}")
     if model is not None and part.type:
-        _arguments(command, model, seen, dataset, profile, options, said)
+        _arguments(command, model, seen, dataset, fitted, options, said)
     shown = name if name.isalnum() and not name.isdigit() else json.dumps(name)
     return f"      {shown}: {{{', '.join(options)}}}  # {_line('; '.join(said) or 'cost by the profile')}"
 
 
 def _arguments(
-    command: Command, model: Model, seen: Observation, dataset: Shape, profile: HostProfile, options: list[str], said: list[str]
+    command: Command, model: Model, seen: Observation, dataset: Shape, fitted: Fitted, options: list[str], said: list[str]
 ) -> None:
     """Adds what one call names, as far as anybody told, to `options`, and who told it to `said`."""
     uses = seen.traffic.uses.get(command.name) if seen.traffic is not None else None
@@ -316,30 +322,15 @@ def _arguments(
     if uses is not None and uses > 1:
         options.append(f"{many}: {uses}")
         said.append(f"{many} a call by MONITOR")
-    if model.op == dp.OP_RANGE and command.usec > 0:
-        stop = _returned(command, model.returned_curve, profile)
-        if stop < (_mean(dataset.elements) if dataset.elements else ELEMENTS_GUESS):
-            options.append(f"stop: {max(stop - 1, 0)}")
-            said.append("range as long as its time tells")
+    if model.op == dp.OP_RANGE and fitted.returned is not None:
+        options.append(f"stop: {fitted.returned - 1}")
+        said.append("range as long as explains the network bytes out")
     if model.op == dp.OP_EXPIRE:
         options.append(f"ttl: {max(dataset.ttl_ms or TTL_GUESS_MS, 1)}ms")
         said.append("TTL: median of the keys seen" if dataset.ttl_ms else "TTL: a guess")
     if written is not None and model.writes_value:
         options.append(f"value_bytes: {_size(written)}")
         said.append("sizes by MONITOR")
-
-
-def _returned(command: Command, curve: str, profile: HostProfile) -> int:
-    """Elements that the profile's curve says cost what the command was measured to take; 1 at least."""
-    if curve not in profile.curves:
-        return 1
-    totals = curve_row(profile.curves[curve])
-    ns = 1000 * command.usec / command.calls
-    above = next((i for i, total in enumerate(totals) if total >= ns), len(totals) - 1)
-    if above == 0:
-        return 1
-    low, high = totals[above - 1], totals[above]
-    return max(1, round(2 ** (above - 1) * (1 + max(ns - low, 0) / max(high - low, 1))))
 
 
 def _written(part: Part, window: Window, dataset: Shape) -> int | None:
