@@ -107,7 +107,7 @@ def _requests_for(line: list[str], what: list[str], seconds: float, at_once: int
     while True:
         per_s = _run(line, what, count, cpu, timeout_s).per_s
         if count / per_s >= min(PILOT_S, seconds) or count >= REQUESTS_MAX:
-            return min(max(round(per_s * seconds), at_once), REQUESTS_MAX)
+            return min(max(round(per_s * seconds / at_once), 1) * at_once, REQUESTS_MAX)  # whole pipelines for each client
         count = min(round(per_s * PILOT_S * 1.5), REQUESTS_MAX)
 
 

@@ -25,6 +25,8 @@ from redsim.scenario.schema import Dataset
 from redsim.workload.tables import mean, sample
 
 AT_ONCE = 1000  # keys of one MSET, elements of one RPUSH
+NOBODY = b"\x00nobody"  # a key or element that is not there
+LOOKUPS = {"hash": "HMGET", "set": "SMISMEMBER", "zset": "ZMSCORE"}
 CHUNK_BYTES = 1 << 20  # written before its replies are read
 INCR_DIGITS = 18
 Progress = Callable[[str, int, int], None]  # data set, keys so far, keys
@@ -118,6 +120,14 @@ class Shape:
         for done, i in enumerate(there.tolist(), 1):
             for low in range(0, int(self.elements[i]), AT_ONCE):
                 yield done, encode(*self.adding(i, range(low, min(low + AT_ONCE, int(self.elements[i])))))
+            yield from ((done, request) for request in self._settling(i))
+
+    def _settling(self, i: int) -> Iterator[bytes]:
+        """Look-ups that end the rehashing of a large key's own table: each moves one bucket (dict.c: dictFind)."""
+        if self.data.type in LOOKUPS and self.elements[i] > AT_ONCE:
+            yield from [encode(LOOKUPS[self.data.type], self.key(i), *[NOBODY] * AT_ONCE)] * (
+                int(self.elements[i]) // AT_ONCE + 1
+            )
 
     def adding(self, i: int, which: range | list[int]) -> list[Word]:
         """The command that puts these elements into key `i`."""
@@ -142,28 +152,36 @@ def shapes(scenario: Scenario) -> dict[str, Shape]:
 
 
 def fill(server: RealServer, shape: Shape, *, progress: Progress | None = None) -> None:
-    """Fill the server with one data set, pipelined over a connection of its own."""
+    """Fill the server with one data set, pipelined over a connection of its own; the main table's rehashing is over then.
+
+    Redis would go on moving buckets for seconds, a millisecond in a hundred, and the simulator's tables are settled.
+    """
     with socket.create_connection((server.host, server.port), timeout=60) as wire:
-        waiting, chunk, size = 0, [], 0
+        chunk: list[bytes] = []
+        size = 0
         for done, request in shape.filling():
             chunk.append(request)
             size += len(request)
-            waiting += 1
             if size >= CHUNK_BYTES:
-                _exchange(wire, b"".join(chunk), waiting, shape.name)
-                waiting, chunk, size = 0, [], 0
+                _exchange(wire, b"".join(chunk), shape.name)
+                chunk, size = [], 0
                 if progress is not None:
                     progress(shape.name, done, shape.data.keys)
-        _exchange(wire, b"".join(chunk), waiting, shape.name)
+        _exchange(wire, b"".join(chunk), shape.name)
+        turns = server.redis.dbsize() // AT_ONCE + 1
+        settle = encode("EXISTS", *[NOBODY] * AT_ONCE)
+        for _ in range(turns):
+            _exchange(wire, settle, shape.name)
     if progress is not None:
         progress(shape.name, shape.data.keys, shape.data.keys)
 
 
-def _exchange(wire: socket.socket, chunk: bytes, replies: int, name: str) -> None:
-    """Send a chunk and read its one-line replies."""
-    wire.sendall(chunk)
+def _exchange(wire: socket.socket, chunk: bytes, name: str) -> None:
+    """Send a chunk, and behind it an ECHO whose answer shows that all of it has been answered."""
+    end = b"$3\r\nend\r\n"
+    wire.sendall(chunk + encode("ECHO", "end"))
     got = b""
-    while got.count(b"\n") < replies:
+    while not got.endswith(end):
         more = wire.recv(65536)
         if not more:
             raise ScenarioError(f"datasets.{name}: the server closed the connection while it was filled; see its log")

@@ -113,8 +113,8 @@ def group_measured(load: Load, name: str, file: ScenarioFile) -> Measured:
         offered=mine.intended_ns.size, completed=int(good.sum()), failed=failed,
         in_flight=mine.intended_ns.size - int(good.sum()) - failed,
         errors={"timeout": failures["timeouts"], "connection": failures["lost"], "reply": int((answered & mine.error).sum())},
-        retries=failures["retried"], connections=group.connections, latency_us=latency_summary(latency[counted]),
-        by_command=by_command, late_ns=mine.late_ns,
+        retries=failures["retried"], connections=max(group.connections, int(np.unique(mine.connection).size)),
+        latency_us=latency_summary(latency[counted]), by_command=by_command, late_ns=mine.late_ns,
     )  # fmt: skip
 
 
