@@ -21,7 +21,7 @@ MONITOR_WARNING = "MONITOR copies every command to this reader; it can halve wha
 
 
 def watch(asker: Asker, seen: Observation, seconds: float, progress: Progress) -> None:
-    """MONITOR for `seconds`; what it told goes into `seen.traffic`, why it was not started or ended early into `could_not_see`."""
+    """MONITOR for `seconds`; what it told goes into `seen.traffic`, why it ended early or never began into `could_not_see`."""
     assert seen.window is not None
     if seen.window.per_s > MONITOR_PER_S_MAX:
         seen.could_not_see.append(
