@@ -1,8 +1,8 @@
 """How disturbed the machine was during a measurement, and measuring again when it was.
 
-Disturbance is the share of the time in which some task wanted a CPU and had none (Linux' pressure file, when it has one) plus what
-the hypervisor kept for itself (steal). A server and a generator on a core each wait for nobody, so whatever there is comes from
-others. Differs: says nothing about caches and memory bandwidth that others use.
+Disturbance is the share of the time in which some task wanted a CPU and had none (Linux' pressure file, when it has one) plus
+what the hypervisor kept for itself (steal). A server and a generator on a core each wait for nobody, so whatever there is comes
+from others. Differs: says nothing about caches and memory bandwidth that others use.
 """
 
 import time
@@ -16,6 +16,7 @@ from redsim.units import US
 T = TypeVar("T")
 
 CALM = 0.04  # a run is taken as it is below this
+PAUSE_S = 0.3  # before trying again
 PRESSURE = Path("/proc/pressure/cpu")
 
 
@@ -44,5 +45,6 @@ def calmest(run: Callable[[], T], tries: int = 4, limit: float = CALM) -> tuple[
             best = (result, share)
         if share < limit:
             break
+        time.sleep(PAUSE_S)
     assert best is not None
     return best

@@ -119,7 +119,7 @@ def _zadd(bench: Bench, n: int) -> list[int]:
     """ZADD of a new score for members all over a sorted set of `n`."""
     build(bench, "big", "ZADD", n)
     step = max(1, n * 618 // 1000)
-    requests = [pack("ZADD", key("big"), (i * step * 31) % n, "member:%09d" % (i * step % n)) for i in range(1600)]
+    requests = [pack("ZADD", key("big"), (i * step * 31) % n, f"member:{i * step % n:09d}") for i in range(1600)]
     return row(n, _varied(bench, "ZADD", requests))
 
 

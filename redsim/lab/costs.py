@@ -21,7 +21,7 @@ from redsim.lab.rig import RealServer
 from redsim.lab.wire import OwnWire, TheirWire, Wire, joined, pack
 from redsim.units import KIB
 
-PREFIX = "redsim:calibrate:"
+PREFIX = "redsim:{calibrate}:"  # with a hash tag, so that a cluster keeps our keys together
 DEPTH = 16  # commands in one write, as the fit's pipelined point
 MANY = 10  # keys or elements of the second point that gives extra_ns
 BIG_BYTES = 16 * KIB
@@ -142,7 +142,7 @@ SCENES: dict[str, Scene] = {
                                    pack("UNLINK", key("list"))),
     "LRANGE": lambda n, size: [pack("UNLINK", key("list")), pack("RPUSH", key("list"), *[value(size)] * n),
                                *_again(pack("LRANGE", key("list"), 0, -1))[2:]],
-    "HSET": lambda n, size: [pack("HSET", key("hash"), *_fields(n, size)), *_again(pack("HSET", key("hash"), *_fields(n, size)))[1:]],
+    "HSET": lambda n, size: _again(pack("HSET", key("hash"), *_fields(n, size))),
     "HGET": lambda n, size: [pack("UNLINK", key("hash")), pack("HSET", key("hash"), *_fields(n, size)),
                              *_again(pack("HGET", key("hash"), "f00000"))[2:]],
     "HGETALL": lambda n, size: [pack("UNLINK", key("hash")), pack("HSET", key("hash"), *_fields(n, size)),
@@ -156,7 +156,8 @@ SCENES: dict[str, Scene] = {
     "SORT": lambda n, size: [pack("UNLINK", key("list")), pack("RPUSH", key("list"), *[n - i for i in range(n)]),
                              *_again(pack("SORT", key("list")))[2:]],
     "SUNION": lambda n, size: [pack("UNLINK", key("a"), key("b")), pack("SADD", key("a"), *[b"a%d" % i for i in range(n)]),
-                               pack("SADD", key("b"), *[b"b%d" % i for i in range(n)]), *_again(pack("SUNION", key("a"), key("b")))[3:]],
+                               pack("SADD", key("b"), *[b"b%d" % i for i in range(n)]),
+                               *_again(pack("SUNION", key("a"), key("b")))[3:]],
     "EVAL": lambda n, size: _again(pack("EVAL", "return 1", 0)),
 }  # fmt: skip
 

@@ -1,9 +1,9 @@
 """The fit: the loop's costs, solved from a handful of measured points with redsim itself in the loop.
 
 Unknowns are costs of the profile; a point is a small load played both against a real server and in the model; what is minimised
-is the relative error of server CPU per command and of p50, throughput or time inside commands, as each point states, together with each
-unknown's relative distance from what a direct probe said of it. Everything is a logarithm, so that a cost stays positive and
-2 us against 1 us weighs as much as 20 against 10.
+is the relative error of server CPU per command and of p50, throughput or time inside commands, as each point states, together
+with each unknown's relative distance from what a direct probe said of it. Everything is a logarithm, so that a cost stays
+positive and 2 us against 1 us weighs as much as 20 against 10.
 
     log cost -> redsim -> log quantity        Gauss-Newton with finite differences; a step that makes it worse is halved
 
@@ -66,14 +66,16 @@ class Measured:
     rate_per_s: float
     values: dict[str, float]
     spreads: dict[str, float]
+    disturbed: float = 0.0  # the median run's share of the time in which somebody waited for a CPU
 
 
+_OPEN = ("cpu_us_per_command", "p50_us", "usec_per_call")
 POINTS = (
     Point("1 connection", 1, quantities=("cpu_us_per_command", "p50_us")),
     Point("50 connections", 50),
     Point("50 connections x 16", 50, pipeline=16, simulated_ms=150),
-    Point("50 connections at 10 %", 50, share=0.1, quantities=("cpu_us_per_command", "p50_us", "usec_per_call"), simulated_ms=500),
-    Point("50 connections at 50 %", 50, share=0.5, quantities=("cpu_us_per_command", "p50_us", "usec_per_call")),
+    Point("50 connections at 10 %", 50, share=0.1, quantities=_OPEN, simulated_ms=500),
+    Point("50 connections at 50 %", 50, share=0.5, quantities=_OPEN),
     Point("50 connections, GET 16 kB", 50, commands=("GET",), value_bytes=16384, keys=2000),
     Point("50 connections, SET 16 kB", 50, commands=("SET",), value_bytes=16384, keys=2000),
 )
@@ -81,9 +83,8 @@ CAPACITY_OF = "50 connections"
 BENCHMARK_POINTS = (
     Point("redis-benchmark 1", 1, station="redis-benchmark", commands=("GET",), quantities=("cpu_us_per_command", "per_s")),
     Point("redis-benchmark 50", 50, station="redis-benchmark", commands=("GET",), quantities=("per_s", "p50_us")),
-    Point("redis-benchmark 50 x 16", 50, pipeline=16, station="redis-benchmark", commands=("GET",), quantities=("per_s", "p50_us"),
-          simulated_ms=150),
-)  # fmt: skip
+    Point("redis-benchmark 50 x 16", 50, 16, None, ("GET",), station="redis-benchmark", quantities=("per_s",), simulated_ms=150),
+)
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------
@@ -155,8 +156,10 @@ def simulate(scenario: Scenario, profile: HostProfile) -> dict[str, float]:
 # ---- least squares -------------------------------------------------------------------------------------------------
 
 
-def gauss_newton(model: Model, start: Floats, prior: Floats, doubt: Floats, target: Floats, error: Floats,
-                 rounds: int = ROUNDS, on_round: Callable[[float], None] = lambda share: None) -> tuple[Floats, Floats]:  # fmt: skip
+def gauss_newton(
+    model: Model, start: Floats, prior: Floats, doubt: Floats, target: Floats, error: Floats,
+    rounds: int = ROUNDS, on_round: Callable[[float], None] = lambda share: None,
+) -> tuple[Floats, Floats]:  # fmt: skip
     """(unknowns, their doubts afterwards), all logarithms: least ((model - target) / error)^2 + ((x - prior) / doubt)^2.
 
     `model` takes shape (unknowns,) and gives shape (quantities,). `on_round` hears how much is done, 0..1.
@@ -218,14 +221,14 @@ def fit(profile: HostProfile, unknowns: Sequence[Unknown], points: Sequence[Poin
     def model(x: Floats) -> Floats:
         here = with_values(profile, dict(zip(names, np.exp(x), strict=True)))
         found = [simulate(scenario, here) for scenario in scenarios]
-        return np.log([max(found[i][quantity], 1e-9) for i, quantity in rows])
+        return np.asarray(np.log([max(found[i][quantity], 1e-9) for i, quantity in rows]))
 
     x, doubt = gauss_newton(model, prior, prior, np.array([u.doubt for u in unknowns]), target, error, rounds, on_round)
     values = {
         name: {"value": max(1, round(math.exp(v))), "spread": [round(math.exp(v - d)), round(math.exp(v + d))]}
         for name, v, d in zip(names, x, doubt, strict=True)
     }
-    done = with_values(profile, {name: row["value"] for name, row in values.items()})
+    done = with_values(profile, {name: math.exp(v) for name, v in zip(names, x, strict=True)})
     return Fitted(done, values, residuals(done, used, scenarios, by_name))
 
 

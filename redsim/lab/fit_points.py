@@ -28,10 +28,9 @@ BATCH = 1000
 def fill(server: RealServer, keys: int, value_bytes: int) -> None:
     """An empty database but for `keys` strings."""
     server.redis.flushall()
-    value = b"v" * value_bytes
+    value = "v" * value_bytes
     for low in range(0, keys, BATCH):
-        pairs: dict[str | bytes, str | bytes] = {KEY % i: value for i in range(low, min(low + BATCH, keys))}
-        server.redis.mset(pairs)  # type: ignore[arg-type]
+        server.redis.mset({KEY % i: value for i in range(low, min(low + BATCH, keys))})
 
 
 def commands(point: Point, seed: int) -> list[list[str | bytes]]:
@@ -40,7 +39,8 @@ def commands(point: Point, seed: int) -> list[list[str | bytes]]:
     value = b"w" * point.value_bytes
     count = min(TEMPLATES, 200_000_000 // max(point.value_bytes, 1) // 8)
     which, keys = rng.integers(0, len(point.commands), count), rng.integers(0, point.keys, count)
-    return [[point.commands[c], KEY % k, *([value] if point.commands[c] == "SET" else [])] for c, k in zip(which, keys, strict=True)]
+    drawn = [(point.commands[c], KEY % k) for c, k in zip(which, keys, strict=True)]
+    return [[name, key, value] if name == "SET" else [name, key] for name, key in drawn]
 
 
 def measure(server: RealServer, points: Sequence[Point], *, seconds: float, repeats: int, seed: int = 1,
@@ -81,7 +81,8 @@ def summed_up(name: str, rate_per_s: float, rows: Sequence[dict[str, float]]) ->
         quantity: (max(row[quantity] for row in rows) - min(row[quantity] for row in rows)) / 2 / max(value, 1e-9)
         for quantity, value in values.items()
     }
-    return Measured(name, rate_per_s, values, {name: round(spread, 4) for name, spread in spreads.items()})
+    disturbed = round(float(np.median([row["disturbed"] for row in calm])), 3)
+    return Measured(name, rate_per_s, values, {name: round(spread, 4) for name, spread in spreads.items()}, disturbed)
 
 
 def one(server: RealServer, point: Point, rate_per_s: float, seconds: float, seed: int) -> dict[str, float]:

@@ -18,7 +18,7 @@ import numpy as np
 from redsim.lab.probes import Figure, Figures, figure
 from redsim.lab.rig import RealServer
 from redsim.scenario.errors import ScenarioError
-from redsim.units import KIB, MIB, S, US
+from redsim.units import KIB, MIB, US, S
 
 CONNECTIONS = 400  # below tcp-backlog's 511
 HZS = (10, 100, 500)

@@ -1,12 +1,12 @@
 """Probes of the host: what one syscall, one wake-up, one cache miss costs here, measured without Redis.
 
-Compiled loops call libc's own functions (no C compiler is needed) and read CLOCK_MONOTONIC around bursts of them.
+Compiled loops (probe_loops.py) call libc's own functions and read the clock around bursts of them.
 
     driver (last core)   spin for L | write ........ spin until the echo is back
     echo   (first core)  asleep for about L in epoll_wait -> read -> write
 
-The wake-up law is what an echo takes longer after a sleep of L than from a peer that never sleeps; its CPU is the echo thread's own
-CPU clock less the calls it makes. Figures are `{value, spread, says}`: medians, and quartiles (or low and high) of the repeats.
+The wake-up law is what an echo takes longer after a sleep of L than from a peer that never sleeps; its CPU is the echo
+thread's own clock less the calls it makes. Figures are `{value, spread, says}`: medians, and quartiles of the repeats.
 Not modelled: frequency changes, hyperthreads, NUMA; a machine with one core has no wake-up probe (its numbers are taken over).
 """
 
@@ -16,160 +16,30 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
 
-from redsim.units import KIB, MIB, MS, S, US
+from redsim.lab import probe_loops
+from redsim.units import KIB, MIB, MS, US, S
 
 Figure = dict[str, Any]  # value, spread: [low, high], says
 Figures = dict[str, Figure]
-I64 = npt.NDArray[np.int64]
 
 SLEEPS_NS = (5 * US, 20 * US, 50 * US, 100 * US, 500 * US, 5 * MS)
+KNEES_NS = (10 * US, 20 * US, 40 * US, 70 * US, 100 * US, 200 * US, 500 * US)
 PAIRS = 50  # as many sockets in a burst as the fit's points have connections
 BURSTS = 11  # of each size, in turn, so that drift of the machine takes both alike
 REQUEST_BYTES, REPLY_BYTES = 36, 5
 GAP_NS = 50 * US  # what counts as a hiccup
-
-_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
-_write = types.ExternalFunction("write", types.int64(types.int32, types.uintp, types.uint64))
-_read = types.ExternalFunction("read", types.int64(types.int32, types.uintp, types.uint64))
-_epoll_wait = types.ExternalFunction("epoll_wait", types.int32(types.int32, types.uintp, types.int32, types.int32))
-_getppid = types.ExternalFunction("getppid", types.int32())
-_MONOTONIC = 1  # clock_gettime(2)
 
 
 def figure(values: npt.ArrayLike, says: str) -> Figure:
     """Median, quartiles and `says` of repeated measurements, as whole numbers."""
     low, middle, high = np.percentile(np.asarray(values, dtype=np.float64), [25, 50, 75])
     return {"value": round(float(middle)), "spread": [round(float(low)), round(float(high))], "says": says}
-
-
-# ---- compiled loops ------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def _now(clock: I64) -> int:
-    _clock_gettime(_MONOTONIC, clock.ctypes.data)
-    return clock[0] * 1_000_000_000 + clock[1]
-
-
-@njit(cache=True, nogil=True)
-def _burst(left: I64, right: I64, epoll: int, size: int, ask: int, out: I64) -> None:
-    """For each row of `out` (ns: write all, poll with all ready, read all, poll that finds them read, poll with none): one round
-    over the pairs."""
-    clock = np.zeros(2, dtype=np.int64)
-    data = np.zeros(32768, dtype=np.uint8)
-    events = np.zeros(16 * 1024, dtype=np.uint8)
-    for i in range(out.shape[0]):
-        t0 = _now(clock)
-        for k in range(left.size):
-            _write(left[k], data.ctypes.data, size)
-        t1 = _now(clock)
-        _epoll_wait(epoll, events.ctypes.data, left.size, 0)
-        t2 = _now(clock)
-        for k in range(left.size):
-            got = 0
-            while got < size:
-                got += max(_read(right[k], data.ctypes.data, ask), 0)
-        t3 = _now(clock)
-        _epoll_wait(epoll, events.ctypes.data, left.size, 0)
-        t4 = _now(clock)
-        _epoll_wait(epoll, events.ctypes.data, left.size, 0)
-        t5 = _now(clock)
-        out[i, 0], out[i, 1], out[i, 2], out[i, 3], out[i, 4] = t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4
-
-
-@njit(cache=True, nogil=True)
-def _echo(epoll: int, fd: int, turns: int, wait_ms: int, size: int, stop: I64) -> None:
-    """Answer `turns` requests, sleeping in epoll_wait between them (wait_ms > 0) or never (0); ends early if `stop` is set."""
-    data = np.zeros(32768, dtype=np.uint8)
-    events = np.zeros(64, dtype=np.uint8)
-    done = 0
-    while done < turns and stop[0] == 0:
-        if _epoll_wait(epoll, events.ctypes.data, 1, wait_ms) > 0:
-            if _read(fd, data.ctypes.data, 16384) <= 0:
-                return
-            _write(fd, data.ctypes.data, size)
-            done += 1
-
-
-@njit(cache=True, nogil=True)
-def _ping(fd: int, gap_ns: int, size: int, limit_ns: int, out: I64) -> int:
-    """For each row of `out` (round trip ns, ns of its write): wait `gap_ns`, ask, spin until the answer. Rows done."""
-    clock = np.zeros(2, dtype=np.int64)
-    data = np.zeros(32768, dtype=np.uint8)
-    begin = _now(clock)
-    for i in range(out.shape[0]):
-        t0 = _now(clock)
-        due = t0 + gap_ns
-        while t0 < due:
-            t0 = _now(clock)
-        if t0 - begin > limit_ns:
-            return i
-        _write(fd, data.ctypes.data, size)
-        t1 = _now(clock)
-        t2 = t1
-        while _read(fd, data.ctypes.data, 16384) <= 0:
-            t2 = _now(clock)
-            if t2 - t1 > 1_000_000_000:
-                return i
-        out[i, 0], out[i, 1] = _now(clock) - t0, t1 - t0
-    return out.shape[0]
-
-
-@njit(cache=True, nogil=True)
-def _syscalls(n: int) -> tuple[int, int]:
-    """(ns of n system calls, ns of n readings of the clock)."""
-    clock = np.zeros(2, dtype=np.int64)
-    t0 = _now(clock)
-    for _ in range(n):
-        _getppid()
-    t1 = _now(clock)
-    for _ in range(n):
-        _now(clock)
-    return t1 - t0, _now(clock) - t1
-
-
-@njit(cache=True, nogil=True)
-def _gaps(duration_ns: int, gap_ns: int, out: I64) -> int:
-    """Spin for `duration_ns`; lengths of the gaps above `gap_ns` between two readings of the clock, and how many there were."""
-    clock = np.zeros(2, dtype=np.int64)
-    last = _now(clock)
-    end, n = last + duration_ns, 0
-    while last < end:
-        t = _now(clock)
-        if t - last > gap_ns:
-            if n < out.size:
-                out[n] = t - last
-            n += 1
-        last = t
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _chase(following: I64, steps: int) -> tuple[int, int]:
-    """(ns, where it ended) of `steps` loads that depend on each other; a row is a cache line."""
-    clock = np.zeros(2, dtype=np.int64)
-    t0 = _now(clock)
-    i = 0
-    for _ in range(steps):
-        i = following[i, 0]
-    return _now(clock) - t0, i
-
-
-@njit(cache=True, nogil=True)
-def _touch(pages: npt.NDArray[np.uint8]) -> int:
-    """ns of one store into each 4 KiB of the array."""
-    clock = np.zeros(2, dtype=np.int64)
-    t0 = _now(clock)
-    for i in range(0, pages.size, 4096):
-        pages[i] += 1
-    return _now(clock) - t0
 
 
 # ---- the probes ----------------------------------------------------------------------------------------------------
@@ -222,7 +92,7 @@ def sockets(rounds: int) -> Figures:
 
     def burst(size: int) -> npt.NDArray[np.float64]:
         out = np.zeros((rounds // BURSTS, 5), dtype=np.int64)
-        _burst(left, right_fds, epoll.fileno(), size, 16 * KIB, out)
+        probe_loops.burst(left, right_fds, epoll.fileno(), size, 16 * KIB, out)
         return np.median(out, axis=0)
 
     def in_turn() -> npt.NDArray[np.float64]:
@@ -258,13 +128,13 @@ def echo_turns(gap_ns: int, turns: int, *, is_spinning: bool) -> tuple[npt.NDArr
 
     def serve() -> None:
         started = time.thread_time_ns()
-        _echo(epoll.fileno(), right.fileno(), turns, 0 if is_spinning else 100, REPLY_BYTES, stop)
+        probe_loops.echo(epoll.fileno(), right.fileno(), turns, 0 if is_spinning else 100, REPLY_BYTES, stop)
         cpu.append(time.thread_time_ns() - started)
 
     out = np.zeros((turns, 2), dtype=np.int64)
     first, last = cores()
     thread = pinned(first, serve)
-    done = _on(last, lambda: _ping(left.fileno(), gap_ns, REQUEST_BYTES, 20 * S, out))
+    done = _on(last, lambda: probe_loops.ping(left.fileno(), gap_ns, REQUEST_BYTES, 20 * S, out))
     stop[0] = 1
     thread.join(5)
     left.close()
@@ -301,26 +171,26 @@ def wake_ups(turns: int, calls: Figures) -> dict[str, Any]:
     }
 
 
-def wake_law(rows: list[dict[str, Any]], column: str) -> tuple[int, int, int]:
-    """(after a short sleep, after a long one, sleep from which it is long), ns: the model's line with a knee, least squares."""
+def wake_law(rows: list[dict[str, Any]], column: str, knees: Sequence[int] = KNEES_NS) -> tuple[int, int, int]:
+    """(after a short sleep, after a long one, sleep from which it is long), ns: the model's line with a knee, least squares of
+    relative errors. Sleeps above 1 ms are left out: a server with a request a millisecond is asleep, not loaded."""
+    rows = [row for row in rows if row["sleep_ns"] <= MS]
     sleep = np.array([row["sleep_ns"] for row in rows], dtype=np.float64)
     cost = np.array([max(row[column], 100) for row in rows], dtype=np.float64)
-    best: tuple[float, int, int, int] | None = None
-    for knee in (10 * US, 20 * US, 40 * US, 70 * US, 100 * US, 200 * US, 500 * US):
+    laws = []
+    for knee in knees:
         depth = np.minimum(sleep / knee, 1.0)
         line = np.stack([1 - depth, depth], axis=1) / cost[:, None]
         short, deep = np.linalg.lstsq(line, np.ones(cost.size), rcond=None)[0]
         short = min(max(short, 100.0), max(deep, 100.0))
         error = float((((short * (1 - depth) + deep * depth) / cost - 1) ** 2).sum())
-        if best is None or error < best[0]:
-            best = (error, round(short), round(max(deep, short)), knee)
-    assert best is not None
-    return best[1:]
+        laws.append((error, round(short), round(max(deep, short)), knee))
+    return min(laws)[1:]
 
 
 def syscall(repeats: int = 9) -> Figures:
     """One cheap system call and one reading of the clock, ns."""
-    rows = np.array([_syscalls(20_000) for _ in range(repeats + 1)][1:]) / 20_000
+    rows = np.array([probe_loops.syscalls(20_000) for _ in range(repeats + 1)][1:]) / 20_000
     return {
         "syscall_ns": figure(rows[:, 0], "getppid() in a burst"),
         "clock_ns": figure(rows[:, 1], "clock_gettime(CLOCK_MONOTONIC)"),
@@ -333,7 +203,7 @@ def memory(rng: np.random.Generator, mib: int = 128) -> Figures:
     order = rng.permutation(lines)
     following = np.zeros((lines, 8), dtype=np.int64)
     following[order, 0] = np.roll(order, -1)
-    loads = [_chase(following, 200_000)[0] / 200_000 for _ in range(6)][1:]
+    loads = [probe_loops.chase(following, 200_000)[0] / 200_000 for _ in range(6)][1:]
     copy = np.empty_like(following)
     rates = []
     for _ in range(4):
@@ -353,7 +223,7 @@ def _fresh_pages(size: int) -> int:
         if hasattr(mmap, "MADV_NOHUGEPAGE"):
             area.madvise(mmap.MADV_NOHUGEPAGE)
         pages = np.frombuffer(area, dtype=np.uint8)
-        ns = int(_touch(pages))
+        ns = int(probe_loops.touch(pages))
         del pages
     return ns
 
@@ -364,7 +234,7 @@ def copy_on_write(size: int = 64 * MIB) -> Figures:
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         area.madvise(mmap.MADV_NOHUGEPAGE)
     pages = np.frombuffer(area, dtype=np.uint8)
-    _touch(pages)
+    probe_loops.touch(pages)
     per_page = []
     for _ in range(4):
         reader, writer = os.pipe()
@@ -373,7 +243,7 @@ def copy_on_write(size: int = 64 * MIB) -> Figures:
             os.close(writer)
             os.read(reader, 1)
             os._exit(0)
-        per_page.append(_touch(pages) / (size // 4096))
+        per_page.append(probe_loops.touch(pages) / (size // 4096))
         os.close(writer)
         os.close(reader)
         os.waitpid(child, 0)
@@ -385,10 +255,11 @@ def copy_on_write(size: int = 64 * MIB) -> Figures:
 def hiccups(seconds: float) -> dict[str, Any]:
     """Gaps above 50 us of a thread that does nothing but read the clock on the server's core: every_ns, table_ns, says."""
     out = np.zeros(100_000, dtype=np.int64)
-    _gaps(1000, GAP_NS, out)
-    count = _on(cores()[0], lambda: int(_gaps(int(seconds * S), GAP_NS, out)))
+    probe_loops.gaps(1000, GAP_NS, out)
+    count = _on(cores()[0], lambda: int(probe_loops.gaps(int(seconds * S), GAP_NS, out)))
     found = np.sort(out[: min(count, out.size)])
-    says = f"{count} gaps above 50 us in {seconds:g} s of spinning on the server's core, the longest {found[-1] // US if count else 0} us"
+    longest = found[-1] // US if count else 0
+    says = f"{count} gaps above 50 us in {seconds:g} s of spinning on the server's core, the longest {longest} us"
     if count == 0:
         return {"every_ns": int(seconds * S), "table_ns": [[GAP_NS, 1.0]], "says": f"{says}; the rate is an upper bound"}
     parts = np.array_split(found, min(6, count))

@@ -1,8 +1,8 @@
 """A calibration's results as a host profile: every number with value, source, how, and spread.
 
-The shape is that of the shipped profile `default`, whose numbers stand wherever this method measures nothing: marked `guess` unless
-published, and saying that they were taken over. What no mechanism of the simulator uses yet stands under `later`, what was measured
-under `machine`, and the points of the fit with their residuals under `fit`.
+The shape is that of the shipped profile `default`, whose numbers stand wherever this method measures nothing: marked `guess`
+unless published, and saying that they were taken over. What no mechanism of the simulator uses yet stands under `later`, what
+was measured under `machine`, and the points of the fit with their residuals under `fit`.
 
     probes, laws, curves (measured)  +  fit (derived)  +  default (taken over)  ->  profile.yaml
 
@@ -23,10 +23,10 @@ from ruamel.yaml import YAML
 from redsim.scenario.errors import ScenarioError
 
 REF = "calibration"
-WIDTH = 132
 TAKEN_OVER = "taken over from the profile `default`; not measured by this method"
-UNITS = {"fork_ns_per_mib": "ns", "fsync_ns": "[quantile, ns]", "rdb_save_bytes_per_s": "bytes/s", "rdb_load_bytes_per_s": "bytes/s",
-         "memcpy_bytes_per_s": "bytes/s"}  # fmt: skip
+UNITS = {"fsync_ns": "[quantile, ns]", "rdb_save_bytes_per_s": "bytes/s", "rdb_load_bytes_per_s": "bytes/s",
+         "memcpy_bytes_per_s": "bytes/s"}  # others: ns  # fmt: skip
+VALUES = {"lookup": "GET of keys drawn from all against one hot key", "zadd": "ZADD all over a sorted set against a small one"}
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*( [A-Z]+)?\Z")
 
 
@@ -37,9 +37,10 @@ def default_data() -> dict[str, Any]:
     return data
 
 
-def number(found: dict[str, Any], source: str) -> dict[str, Any]:
-    """A figure as the file has it."""
-    return {"value": max(0, int(found["value"])), "source": source, "ref": REF, "says": found["says"], "spread": found["spread"]}
+def number(found: dict[str, Any]) -> dict[str, Any]:
+    """A figure and its source as the file has them."""
+    whole = max(0, int(found["value"]))
+    return {"value": whole, "source": found["source"], "ref": REF, "says": found["says"], "spread": found["spread"]}
 
 
 def machine_facts(redis_version: str, date: str) -> dict[str, Any]:
@@ -72,9 +73,9 @@ def profile_data(name: str, says: str, machine: dict[str, Any], found: dict[str,
     data = default_data()
     numbers: dict[str, dict[str, Any]] = found.get("numbers", {})
     for part in ("costs", "client"):
-        data[part] = {n: number(numbers[n], numbers[n]["source"]) if n in numbers else _taken(old) for n, old in data[part].items()}
+        data[part] = {n: number(numbers[n]) if n in numbers else _taken(old) for n, old in data[part].items()}
     rtt = numbers.get("loopback_rtt_ns")
-    data["loopback_rtt_ns"] = number(rtt, rtt["source"]) if rtt else _taken(data["loopback_rtt_ns"])
+    data["loopback_rtt_ns"] = number(rtt) if rtt else _taken(data["loopback_rtt_ns"])
     data["commands"] = _commands(data["commands"], found.get("commands", {}))
     data["curves"] = _curves(data["curves"], found.get("curves", {}))
     data["hiccups"] = _hiccups(data["hiccups"], found.get("hiccups"))
@@ -119,8 +120,8 @@ def _curves(old: dict[str, Any], rows: dict[str, list[list[int]]]) -> dict[str, 
             continue
         mine = [[n, ns] for n, ns, _, _ in rows[name]]
         spread = [[n, low, high] for n, _, low, high in rows[name]]
-        says = {"lookup": "GET of keys drawn from all against one hot key", "zadd": "ZADD all over a sorted set against a small one"}
-        out[name] = {form: mine, **({"says": says[name]} if name in says else {}), "spread": spread}
+        says = {"says": VALUES[name]} if name in VALUES else {}
+        out[name] = {form: mine, **says, "spread": spread}
     return out
 
 
@@ -132,7 +133,7 @@ def _hiccups(old: dict[str, Any], found: dict[str, Any] | None) -> dict[str, Any
 
 
 def _later(name: str, figure: dict[str, Any]) -> dict[str, Any]:
-    given = {k: figure[k] for k in ("value", "table") if k in figure}
+    given: dict[str, Any] = {k: figure[k] for k in ("value", "table") if k in figure}
     spread = {"spread": figure["spread"]} if "spread" in figure else {}
     return {**given, "unit": UNITS.get(name, "ns"), "source": "measured", "ref": REF, "says": figure["says"], **spread}
 
