@@ -216,6 +216,21 @@ def test_monitor_tells_popularity_and_sizes(loaded: Server, tmp_path: Path) -> N
 
 
 @pytest.mark.real
+def test_lfu_counters_are_asked_for_only_where_the_policy_is_lfu(server: Server, tmp_path: Path) -> None:
+    """OBJECT FREQ answers an error under any other policy; the server's own count of it is the witness."""
+    server.redis.config_resetstat()
+    observe([server.url()], out=tmp_path, window_s=0.1, sample_keys=40)
+    assert "OBJECT|FREQ" not in server.stats()
+    server.redis.config_set("maxmemory-policy", "allkeys-lfu")
+    try:
+        seen = observe([server.url()], out=tmp_path, window_s=0.1, sample_keys=40)
+    finally:
+        server.redis.config_set("maxmemory-policy", "allkeys-lru")
+    assert server.stats()["OBJECT|FREQ"] == sum(shape.sampled for shape in seen.shapes if shape.type != "stream")
+    assert all(shape.lfu is not None for shape in seen.shapes if shape.type != "stream")
+
+
+@pytest.mark.real
 def test_no_error_shows_a_password(
     server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from redsim.lab.popularity import fit, harmonic
+from redsim.lab.popularity import fit, fit_lfu, harmonic
 from redsim.rng import generator
 
 
@@ -55,3 +55,26 @@ def test_not_knowing_the_number_of_keys_is_in_the_error(exponent: float) -> None
     blind, told = fit(seen, None), fit(seen, 10_000)
     assert blind.error >= told.error
     assert abs(blind.exponent - exponent) <= 1.5 * blind.error
+
+
+@pytest.mark.parametrize("exponent", [0.6, 0.99, 1.3])
+def test_lfu_counters_tell_the_exponent_roughly(exponent: float) -> None:
+    """Counters grown by Redis' rule (a step with probability 1 in 1 + 10 (counter - 5)), no decay, a tenth of the keys."""
+    luck = generator(7, "test.observe.lfu")
+    counts = drawn(exponent, 5_000, 400_000, 8)[luck.permutation(5_000)[:500]]
+    counters = []
+    for hits in counts:
+        counter = 5
+        left = int(hits)
+        while left > 0 and counter < 255:
+            waited = int(luck.geometric(1 / (1 + 10 * (counter - 5))))
+            counter += waited <= left
+            left -= waited
+        counters.append(counter)
+    found = fit_lfu(np.array(counters), 10, 5_000)
+    assert abs(found.exponent - exponent) <= found.error
+
+
+def test_lfu_counters_that_are_all_alike_say_nothing() -> None:
+    """Fresh keys all have 5."""
+    assert fit_lfu(np.full(500, 5), 10, 500).kind == "uniform"

@@ -13,7 +13,7 @@ from redsim.scenario.errors import ScenarioError
 TIMEOUT_S = 10.0  # for an answer; a server that takes longer is not asked again
 READ_ONLY = frozenset({
     "INFO", "CONFIG|GET", "SLOWLOG|GET", "LATENCY|LATEST", "LATENCY|HISTOGRAM", "CLIENT|LIST", "CLIENT|NO-TOUCH", "SCAN", "TYPE",
-    "MEMORY|USAGE", "OBJECT|ENCODING", "STRLEN", "LLEN", "HLEN", "SCARD", "ZCARD", "PTTL", "TIME", "MONITOR",
+    "MEMORY|USAGE", "OBJECT|ENCODING", "OBJECT|FREQ", "STRLEN", "LLEN", "HLEN", "SCARD", "ZCARD", "PTTL", "TIME", "MONITOR",
 })  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from redsim.lab.observed import Clients, Observation, Progress, about_server, da
 from redsim.lab.sampled import Sampled, shapes_of
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.info import InfoCapture, parse_info
+from redsim.scenario.redis_conf import parse_conf
 
 LENGTH_OF = {"string": "STRLEN", "list": "LLEN", "hash": "HLEN", "set": "SCARD", "zset": "ZCARD"}
 CONF_IN_INFO = (  # directive, field of INFO
@@ -119,7 +120,9 @@ def _sample(
 ) -> None:
     counted = databases(info)
     total = sum(counted.values())
-    sampled = Sampled()
+    conf = parse_conf("\n".join(seen.conf), version=seen.version)
+    is_lfu = conf.get("maxmemory-policy").endswith("-lfu")
+    sampled = Sampled(lfu_log_factor=conf.get("lfu-log-factor") if is_lfu else None)
     until = time.perf_counter() + budget_s
     for db, keys in sorted(counted.items(), key=lambda item: -item[1]):
         wanted = -(-sample_keys * keys // max(total, 1))
@@ -172,12 +175,16 @@ def _look(asker: Asker, sampled: Sampled, keys: list[bytes]) -> None:
         return
     known = [(key, kind) for key, kind in zip(keys, kinds, strict=True) if kind in LENGTH_OF]
     asked: list[tuple[Any, ...]] = []
+
+    def lfu(key: bytes) -> tuple[Any, ...]:  # before its length is asked for, which counts as an access
+        return ("OBJECT", "FREQ", key) if sampled.lfu_log_factor is not None else ("PTTL", key)
+
     for key, kind in known:
-        asked += [(LENGTH_OF[kind], key), ("MEMORY", "USAGE", key), ("OBJECT", "ENCODING", key), ("PTTL", key)]
+        asked += [lfu(key), (LENGTH_OF[kind], key), ("MEMORY", "USAGE", key), ("OBJECT", "ENCODING", key), ("PTTL", key)]
     replies = asker.many(asked) if asked else []
     for i, (key, kind) in enumerate(known):
-        length, memory, encoding, ttl = replies[4 * i : 4 * i + 4]
-        sampled.add(kind, len(key), length, memory, as_text(encoding or b""), ttl)
+        frequency, length, memory, encoding, ttl = replies[5 * i : 5 * i + 5]
+        sampled.add(kind, len(key), length, memory, as_text(encoding or b""), ttl, frequency)
     for kind in kinds:
         if kind not in LENGTH_OF and kind != "none":
             sampled.add_other(kind)

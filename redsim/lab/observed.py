@@ -93,6 +93,7 @@ class Shape:
     ttl_ms: int | None = None  # median of those that have one
     biggest: int | None = None  # bytes of a string, elements of others
     said: str = ""
+    lfu: "Fit | None" = None  # popularity by OBJECT FREQ, where the policy is LFU
 
 
 @dataclass(frozen=True)

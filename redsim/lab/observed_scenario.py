@@ -180,7 +180,8 @@ def unseen(seen: Observation, parts: list[Part]) -> list[str]:
     assert seen.window is not None
     window, out = seen.window, []
     if seen.traffic is None:
-        out.append("which keys are popular: no MONITOR, so every key is taken to be as likely as any other (uniform)")
+        if not any(shape.lfu for shape in seen.shapes):
+            out.append("which keys are popular: no MONITOR, so every key is taken to be as likely as any other (uniform)")
         scripts = [c.name for c in window.commands if (m := known(c.name)) is not None and m.op == dp.OP_SCRIPT]
         if scripts:
             out.append(
@@ -287,6 +288,8 @@ def _group(part: Part, seen: Observation, shapes: dict[str, Shape], fitted: Fitt
 
 def _popularity(part: Part, seen: Observation) -> str:
     fitted = seen.traffic.popularity.get(part.type) if seen.traffic is not None else None
+    if fitted is None:
+        fitted = next((shape.lfu for shape in seen.shapes if shape.type == part.type), None)
     if fitted is None or fitted.kind == "uniform":
         return "}  # popularity: " + (fitted.said if fitted is not None else "not seen, uniform is assumed")
     if fitted.kind == "zipf":

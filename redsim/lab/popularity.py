@@ -26,6 +26,10 @@ BOOTSTRAPS = 24
 EXACT_RANKS = 100_000  # ranks drawn one by one in the bootstrap; behind them in bins
 LIKELIHOOD_FALL = 2.0  # two standard errors down from the greatest log likelihood
 ERROR_FLOOR = 0.01  # the grid's own coarseness
+LFU_INIT = 5  # server.h: LFU_INIT_VAL
+LFU_HITS_MIN = 10.0  # guess: below it a counter is mostly luck
+LFU_KEYS_MIN = 20
+LFU_ERROR = 0.3  # guess
 HOTSET_GAIN = 10.0  # in log likelihood: what a hot set must explain better to be taken
 
 Floats = npt.NDArray[np.float64]
@@ -61,6 +65,25 @@ def fit(counts: Ints, keys: int | None) -> Fit:
         return Fit("uniform", exponent, error, hot_keys, hot_traffic, total, there, said)
     said = f"{seen}: zipf {exponent:.2f} ± {error:.2f} (twice the standard error)"
     return Fit("zipf", exponent, error, hot_keys, hot_traffic, total, there, said)
+
+
+def fit_lfu(counters: Ints, log_factor: int, keys: int) -> Fit:
+    """Popularity from OBJECT FREQ of keys drawn evenly: the slope of expected accesses over rank, on log scales.
+
+    A counter stands for the accesses its steps take on average, 1 + log_factor x (counter - 5) each (evict.c: LFULogIncr);
+    decay is not undone, so the error is a guess (LFU_ERROR), not a standard error.
+    """
+    steps = np.arange(256, dtype=np.float64)
+    reached = np.cumsum(np.where(steps < LFU_INIT, 0.0, 1 + log_factor * (steps - LFU_INIT)))
+    hits = np.sort(reached[np.clip(np.asarray(counters, dtype=np.int64), 1, 255) - 1])[::-1]
+    used = hits >= LFU_HITS_MIN
+    if int(used.sum()) < LFU_KEYS_MIN or np.unique(hits[used]).size < 3:
+        return Fit("uniform", 0.0, 0.0, 0.0, 0.0, 0, keys, "LFU counters are too few or too alike to tell; uniform is assumed")
+    ranks = (np.arange(hits.size) + 0.5)[used]
+    slope = -float(np.polyfit(np.log(ranks), np.log(hits[used]), 1)[0])
+    exponent = float(np.clip(slope, 0.0, EXPONENT_MAX))
+    said = f"LFU counters of {hits.size} sampled keys: zipf {exponent:.2f} ± {LFU_ERROR} (a guess; counters decay)"
+    return Fit("zipf" if exponent > LFU_ERROR else "uniform", exponent, LFU_ERROR, 0.0, 0.0, 0, keys, said)
 
 
 def _key_space(counts: Ints, total: int) -> tuple[int, float]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from redsim.lab.observed import Shape
+from redsim.lab.popularity import fit_lfu
 from redsim.lab.traffic import table
 
 KEY_OVERHEAD_BYTES = 100  # guess: dictEntry, robj, the container's header, what the allocator rounds up
@@ -27,6 +28,7 @@ class _Type:
     values: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     ttl_ms: list[int] = field(default_factory=list)
+    lfu: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -36,8 +38,9 @@ class Sampled:
     count: int = 0
     types: dict[str, _Type] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
+    lfu_log_factor: int | None = None  # the policy is LFU, and this its lfu-log-factor
 
-    def add(self, kind: str, key_bytes: int, length: Any, memory: Any, encoding: str, ttl_ms: Any) -> None:
+    def add(self, kind: str, key_bytes: int, length: Any, memory: Any, encoding: str, ttl_ms: Any, lfu: Any = None) -> None:
         """One key; `length` bytes of a string, elements of others; None where the server did not say."""
         if length == 0 and kind != "string":
             return  # it went between SCAN and here
@@ -52,6 +55,8 @@ class Sampled:
                 one.values.append(element_bytes(kind, key_bytes, length, memory, encoding))
         if isinstance(ttl_ms, int) and ttl_ms >= 0:
             one.ttl_ms.append(ttl_ms)
+        if isinstance(lfu, int):
+            one.lfu.append(lfu)
 
     def add_other(self, kind: str) -> None:
         """A key of a type redsim does not model."""
@@ -84,6 +89,8 @@ def shapes_of(sampled: Sampled, keys: int) -> list[Shape]:
         shape.with_ttl = len(one.ttl_ms)
         shape.ttl_ms = int(np.median(one.ttl_ms)) if one.ttl_ms else None
         shape.biggest = max(one.lengths, default=None)
+        if one.lfu and sampled.lfu_log_factor is not None:
+            shape.lfu = fit_lfu(np.array(one.lfu), sampled.lfu_log_factor, shape.keys)
         shape.said = f"all {seen} keys looked at" if whole else f"{seen} of about {shape.keys} keys sampled by SCAN"
         out.append(shape)
     for kind, seen in sampled.others.items():
