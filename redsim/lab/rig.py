@@ -271,6 +271,8 @@ def steal_ns() -> int:
 def _redis_module() -> Any:
     try:
         import redis
+        import redis.backoff
+        import redis.retry
     except ImportError:
         raise ScenarioError("redis-py is not installed; `pip install redsim-des[lab]`") from None
     return redis
@@ -294,8 +296,9 @@ def _spawn(command: list[str], conf: str, cpu: int | None, log: Any) -> "subproc
 def _connect(process: "subprocess.Popen[bytes]", port: int, timeout_s: float) -> "redis.Redis":
     module = _redis_module()
     client = module.Redis(
-        host="127.0.0.1", port=port, decode_responses=True, encoding_errors="surrogateescape", socket_timeout=120
-    )
+        host="127.0.0.1", port=port, decode_responses=True, encoding_errors="surrogateescape", socket_timeout=120,
+        retry=module.retry.Retry(module.backoff.NoBackoff(), 0),
+    )  # fmt: skip
     until = time.monotonic() + timeout_s
     while time.monotonic() < until and process.poll() is None:
         try:
@@ -318,7 +321,7 @@ def _stop(process: "subprocess.Popen[bytes]", client: "redis.Redis | None") -> N
         module = _redis_module()
         try:
             client.connection_pool.disconnect()
-            client.connection_pool.connection_kwargs |= {"socket_timeout": 2, "retry": None}
+            client.connection_pool.connection_kwargs["socket_timeout"] = 2
             client.shutdown(nosave=True)
         except module.RedisError:
             process.terminate()  # it does not listen; the signals below do the same
