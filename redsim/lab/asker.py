@@ -6,7 +6,7 @@ Differs from redis-py: replies come as the server sent them. Not modelled: clust
 
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from redsim.scenario.errors import ScenarioError
 
@@ -15,16 +15,6 @@ READ_ONLY = frozenset({
     "INFO", "CONFIG|GET", "SLOWLOG|GET", "LATENCY|LATEST", "LATENCY|HISTOGRAM", "CLIENT|LIST", "CLIENT|NO-TOUCH", "SCAN", "TYPE",
     "MEMORY|USAGE", "OBJECT|ENCODING", "OBJECT|FREQ", "STRLEN", "LLEN", "HLEN", "SCARD", "ZCARD", "PTTL", "TIME", "MONITOR",
 })  # fmt: skip
-
-
-def secrets_of(url: str) -> list[str]:
-    """What in a URL must not be shown: its user, its password, and every query parameter's value that may be one."""
-    try:
-        parts = urlsplit(url)
-        found = [parts.password, *(value for name, value in parse_qsl(parts.query) if "pass" in name or "token" in name)]
-    except ValueError:
-        return [url]
-    return [word for word in found if word]
 
 
 def masked(url: str) -> str:
@@ -79,8 +69,13 @@ class Asker:
         except self.module.ResponseError as error:
             raise ScenarioError(f"{masked(self.url)}: the server refuses the connection ({refusal(error)})") from None
         except (self.module.RedisError, OSError, ValueError, TypeError) as error:
+            tls = (
+                " does it speak TLS, and is its certificate known here (?ssl_ca_certs=FILE)?"
+                if self.url.startswith("rediss")
+                else ""
+            )
             raise ScenarioError(
-                f"{masked(self.url)}: no answer ({type(error).__name__}); is the server running, and may this machine reach it?"
+                f"{masked(self.url)}: no answer ({type(error).__name__}); is the server running, and may this machine reach it?{tls}"
             ) from None
         out = []
         for words, reply in zip(asked, replies, strict=True):
