@@ -69,14 +69,10 @@ class Asker:
         except self.module.ResponseError as error:
             raise ScenarioError(f"{masked(self.url)}: the server refuses the connection ({refusal(error)})") from None
         except (self.module.RedisError, OSError, ValueError, TypeError) as error:
-            tls = (
-                " does it speak TLS, and is its certificate known here (?ssl_ca_certs=FILE)?"
-                if self.url.startswith("rediss")
-                else ""
-            )
-            raise ScenarioError(
-                f"{masked(self.url)}: no answer ({type(error).__name__}); is the server running, and may this machine reach it?{tls}"
-            ) from None
+            hint = "is the server running, and may this machine reach it?"
+            if self.url.startswith("rediss"):
+                hint += " Does it speak TLS, and is its certificate known here (?ssl_ca_certs=FILE)?"
+            raise ScenarioError(f"{masked(self.url)}: no answer ({type(error).__name__}); {hint}") from None
         out = []
         for words, reply in zip(asked, replies, strict=True):
             if isinstance(reply, self.module.RedisError):
