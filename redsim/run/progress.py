@@ -1,14 +1,15 @@
-"""The progress bar: simulated time, its rate against the wall clock, commands per second."""
+"""Progress bars on stderr, gone when done: simulated time with its rate and commands per second; or steps of anything long."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from redsim.units import S
 
 Report = Callable[[int, int], None]
+Share = Callable[[str, float], None]  # what is being done, share of the whole done
 
 
 @contextmanager
@@ -30,3 +31,15 @@ def progress_bar(duration_ns: int, *, quiet: bool) -> Iterator[Report | None]:
             bar.update(task, completed=min(now_ns, duration_ns), simulated=f"{now_ns / S:.1f} s simulated", rate=rate)
 
         yield report
+
+
+@contextmanager
+def share_bar(first: str, *, quiet: bool) -> Iterator[Share]:
+    """A function to call with (what is being done, share done 0..1); it does nothing when quiet. `first`: until then."""
+    if quiet:
+        yield lambda _what, _share: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4) as bar:
+        task = bar.add_task(first, total=1.0)
+        yield lambda what, share: bar.update(task, description=what, completed=share)
