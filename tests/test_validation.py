@@ -8,6 +8,7 @@ import io
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from redsim.lab import accuracy
 from redsim.lab.case import CAPACITY_PER_S, Case, load_case, load_pack
 from redsim.lab.grade import COLUMNS, QUANTITIES, Repeat, Row, error_pct, grade, lateness_of, noise_of
 from redsim.lab.predicted import Drift, in_order, predict
+from redsim.lab.record import Record, Shot, read_record
+from redsim.lab.validate import graded, validate
 from redsim.report.trust import sentence
 from redsim.report.validation import distrust_page, page, write_validation
 from redsim.run.build import check
@@ -368,3 +371,81 @@ def test_when_not_to_trust_lists_each_bad_region_and_where_nobody_looked():
     bad = [r for r in data["regions"] if not r["trusted"]]
     assert text.count('<span class="change">') == len(bad) > 0
     assert "time-outs, main thread &gt; 80 % busy" in text
+
+
+# ---- the record, and a real server -------------------------------------------------------------------------------
+
+
+def shot(p50: float, *, calls: float = 3.0) -> Shot:
+    return Shot({"p50_us": p50, "calls KEYS": calls}, ["KEYS"], 0.5, Drift(1.1, 0.9), steal=0.001, late_p99_us=2.0)
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path):
+    """JSON, a line per repeat; six significant figures."""
+    record = Record({"Redis": "7.0.15"}, 98_000.0, "name: x\n", {"a": [shot(41.5), shot(43.25)], "b": []})
+    path = tmp_path / "pack.json"
+    path.write_text(record.text(), encoding="utf-8")
+    assert read_record(path) == record
+    assert len([line for line in record.text().splitlines() if "p50_us" in line]) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"meta": {}}', '{"meta": {}, "capacity_per_s": 1, "profile": "", "shots": {"a": [{}]}}']
+)
+def test_what_is_no_record_is_refused_in_one_sentence(tmp_path: Path, text: str):
+    """Bad input."""
+    path = tmp_path / "pack.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ScenarioError, match="is not the record of a validation"):
+        read_record(path)
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        read_record(tmp_path / "none.json")
+
+
+LIVE = """\
+case: live
+says: Two stalls of 60 ms under a light load.
+capability: loop
+quantities: [throughput_per_s, p50_us, calls DEBUG, slowlog_entries, slowlog_in_order, stall_us, queue_at_end]
+repeats: 2
+load: 0.02
+scenario:
+  question: Are the exact quantities exact?
+  duration: 500ms
+  hosts: {box: {profile: default}}
+  nodes:
+    main:
+      host: box
+      conf: |
+        save ""
+        slowlog-log-slower-than 55000
+        enable-debug-command yes
+  datasets: {d: {node: main, keys: 1000}}
+  clients:
+    lg: {node: main, connections: 5, arrivals: {open: {rate_per_s: LOAD}},
+         commands: {GET: 1}, keys: {dataset: d}, station: {kind: loop}}
+  timeline:
+    - {at: 100ms, run: "DEBUG SLEEP 0.06", node: main, every: 150ms, times: 2}
+"""
+
+
+@pytest.mark.real
+def test_a_live_validation_measures_every_quantity_and_counts_exactly(tmp_path: Path):
+    """Issue 3: structure and exact quantities, never a timing. SLOWLOG holds both stalls; a machine may add one."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("no redis-server on PATH")
+    (tmp_path / "live.yaml").write_text(LIVE, encoding="utf-8")
+    resume = tmp_path / "record.json"
+    done = validate(profile="default", folder=tmp_path, resume=resume)
+    assert [len(shots) for shots in done.record.shots.values()] == [2]
+    assert list(done.rows["quantity"]) == done.cases[0].file.quantities
+    measured = dict(zip(done.rows["quantity"], done.rows["measured"], strict=True))
+    predicted = dict(zip(done.rows["quantity"], done.rows["predicted"], strict=True))
+    assert measured["calls DEBUG"] == predicted["calls DEBUG"] == 2
+    assert predicted["slowlog_entries"] == 2 <= measured["slowlog_entries"]
+    assert measured["stall_us"] >= 60_000
+    assert set(done.rows["verdict"]) <= {"pass", "miss", "inconclusive"}
+    again = graded(read_record(resume), done.cases)
+    assert again.rows.equals(done.rows)
+    names = [path.name for path in write_validation(done.page_data("redsim validate", with_published=False), tmp_path / "out")]
+    assert names == ["cases.csv", "index.html", "when-not-to-trust.html"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import simpy
 
 from redsim.dataplane import layout as dp
@@ -20,6 +21,8 @@ from redsim.run.summary import summary
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import HostProfile, scaled
 from redsim.scenario.schema import ScenarioFile
+
+Ints = npt.NDArray[np.int64]
 
 DRAIN_WINDOW_NS = 250_000
 FEW_OUTSTANDING = 3  # a queue is drained when so many are left
@@ -83,11 +86,15 @@ def figures_of(group: dict[str, Any], node: dict[str, Any]) -> dict[str, float]:
     figures["cpu_utilisation"] = node["cpu_utilisation"]
     figures["cpu_us_per_command"] = node["cpu_us_per_command"]
     figures["commands_per_read"] = node["commands"] / max(node["reads"], 1)
+    totals: dict[str, list[int]] = {}
     for name, row in node["info"]["commandstats"].items():
-        command = name.removeprefix("cmdstat_").upper()
-        figures[f"calls {command}"] = row["calls"]
-        if row["calls"]:
-            figures[f"usec_per_call {command}"] = row["usec"] / row["calls"]
+        total = totals.setdefault(name.removeprefix("cmdstat_").upper().split(" ")[0], [0, 0])  # as Redis counts DEBUG SLEEP
+        total[0] += row["calls"]
+        total[1] += row["usec"]
+    for command, (calls, usec) in totals.items():
+        figures[f"calls {command}"] = calls
+        if calls:
+            figures[f"usec_per_call {command}"] = usec / calls
     figures["slowlog_entries"] = len(node["slowlog"])
     return figures
 
@@ -104,15 +111,22 @@ def _stalls(built: Built, w: dp.World, group: str) -> dict[str, float]:
     g = [plan.name for plan in built.plans.plans].index(group)
     series = [i for i, (name, _) in enumerate(built.series) if name == group]
     outstanding = np.cumsum(w.offered[:, g]) - np.cumsum(w.heat[:, series, :].sum(axis=(1, 2)))
-    window = int(w.st[dp.WINDOW])
-    end = (start + ns) // window
     found = {"stall_us": ns / 1000}
     if waiting >= 0:
         found["queue_at_end"] = float(waiting)
-    calm = np.flatnonzero(outstanding[end + 1 :] <= FEW_OUTSTANDING)
-    if calm.size:
-        found["drained_after_us"] = max((int(end) + 1.5 + int(calm[0])) * window - start - ns, 0) / 1000
-    return found
+    return found | drained_after_us(outstanding, int(w.st[dp.WINDOW]), start + ns)
+
+
+def drained_after_us(outstanding: Ints, window_ns: int, end_ns: int) -> dict[str, float]:
+    """From a stall's end to the first window's end with at most FEW_OUTSTANDING requests left, less half a window; {} if never.
+
+    `outstanding` int64 (windows,): requests sent and not answered at each window's end. Both sides of a case are read so.
+    """
+    first = end_ns // window_ns
+    calm = np.flatnonzero(outstanding[first:] <= FEW_OUTSTANDING)
+    if not calm.size:
+        return {}
+    return {"drained_after_us": max((first + int(calm[0]) + 0.5) * window_ns - end_ns, window_ns / 4) / 1000}
 
 
 def in_order(measured: tuple[str, ...], predicted: tuple[str, ...]) -> int:

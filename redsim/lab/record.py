@@ -24,13 +24,15 @@ IN_ORDER = "slowlog_in_order"
 
 @dataclass(frozen=True)
 class Shot:
-    """One repeat of one case, measured. Shares: `steal` of CPU time taken, `moved` of the yardstick from before to after."""
+    """One repeat of one case, measured. Shares: `steal` of the machine's CPU time taken from it, `queued` of the time in
+    which the server was ready and had no CPU, `moved` of the yardstick from before to after."""
 
     measured: dict[str, float]
     slowlog: list[str]
     utilisation: float
     drift: Drift
     steal: float = 0.0
+    queued: float = 0.0
     moved: float = 0.0
     late_p99_us: float = 0.0
 
