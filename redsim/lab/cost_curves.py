@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from redsim.lab.costs import DEPTH, Bench, key
-from redsim.lab.wire import joined, pack
+from redsim.lab.wire import pack
 from redsim.units import S
 
 Rows = list[list[int]]  # n, ns, low, high
@@ -120,20 +120,7 @@ def _zadd(bench: Bench, n: int) -> list[int]:
     build(bench, "big", "ZADD", n)
     step = max(1, n * 618 // 1000)
     requests = [pack("ZADD", key("big"), (i * step * 31) % n, f"member:{i * step % n:09d}") for i in range(1600)]
-    return row(n, _varied(bench, "ZADD", requests))
-
-
-def _varied(bench: Bench, name: str, requests: list[bytes]) -> list[float]:
-    """ns per call of many different requests, pipelined by 16, `repeats` times."""
-    writes = [joined(requests[i : i + DEPTH]) for i in range(0, len(requests), DEPTH)]
-    out = []
-    for _ in range(bench.repeats):
-        before = bench.usec(name)
-        for i, write in enumerate(writes):
-            bench.wire.ask(write, min(DEPTH, len(requests) - i * DEPTH))
-        after = bench.usec(name)
-        out.append(1000 * (after[1] - before[1]) / max(after[0] - before[0], 1))
-    return out
+    return row(n, bench.varied_ns("ZADD", requests))
 
 
 # ---- the database --------------------------------------------------------------------------------------------------
@@ -173,7 +160,7 @@ def _lookup(bench: Bench, n: int, rng: np.random.Generator) -> list[int]:
     """GET of keys drawn from all `n`, less GET of one of them again and again."""
     hot = float(np.median(bench.per_call_ns("GET", [pack("GET", "key:0")] * DEPTH)))
     requests = [pack("GET", b"key:%d" % k) for k in rng.integers(0, n, RANDOM_KEYS)]
-    return row(n, _varied(bench, "GET", requests), hot)
+    return row(n, bench.varied_ns("GET", requests), hot)
 
 
 def _scan(bench: Bench, count: int) -> list[float]:

@@ -63,6 +63,18 @@ class Bench:
             out.append(1000 * (after[1] - before[1]) / max(after[0] - before[0], 1))
         return out
 
+    def varied_ns(self, name: str, requests: list[bytes]) -> list[float]:
+        """The same of many different requests, 16 in a write, all of them once in each repeat."""
+        writes = [requests[i : i + DEPTH] for i in range(0, len(requests), DEPTH)]
+        out = []
+        for _ in range(self.repeats):
+            before = self.usec(name)
+            for write in writes:
+                self.wire.ask(joined(write), len(write))
+            after = self.usec(name)
+            out.append(1000 * (after[1] - before[1]) / max(after[0] - before[0], 1))
+        return out
+
     def forget(self) -> None:
         """Delete every key of ours."""
         keys = list(self.server.redis.scan_iter(match=PREFIX + "*", count=1000))
@@ -165,6 +177,13 @@ EXTRA = ("DEL", "UNLINK", "EXISTS", "MGET", "MSET", "LPUSH", "LPOP", "HSET", "SA
 BY_CURVE = ("LRANGE", "HGETALL", "SMEMBERS", "ZRANGE", "SORT", "SUNION")  # const_ns: what is left of one element
 IN_BYTES = ("SET", "APPEND", "MSET", "LPUSH", "HSET", "SADD", "ZADD")
 OUT_BYTES = ("GET", "MGET", "HGET")
+WIDE: dict[str, Callable[[bytes], bytes]] = {  # measured on values that no cache holds, as a data set of big values is
+    "GET": lambda name: pack("GET", name),
+    "MGET": lambda name: pack("MGET", name),
+    "SET": lambda name: pack("SET", name, value(BIG_BYTES)),
+    "MSET": lambda name: pack("MSET", name, value(BIG_BYTES)),
+}
+WIDE_KEYS = 2000
 
 
 def laws(bench: Bench, progress: Callable[[float], None]) -> dict[str, dict[str, Figure]]:
@@ -192,10 +211,18 @@ def law(bench: Bench, name: str) -> dict[str, Figure]:
         else:
             found["const_ns"] = figure(np.maximum(one - each, LAW_FLOOR_NS), f"{name} of one, less what {MANY} say of each")
     if name in IN_BYTES or name in OUT_BYTES:
-        large = np.array(bench.per_call_ns(name, scene(1, BIG_BYTES), max(bench.calls // 16, 160)))
+        large = np.array(_wide(bench, name) if name in WIDE else bench.per_call_ns(name, scene(1, BIG_BYTES), bench.calls // 16))
         slope = np.maximum((large - one) * 1000 / (BIG_BYTES - SMALL_BYTES), 0)
-        found["in_ps" if name in IN_BYTES else "out_ps"] = figure(slope, f"{name} of {BIG_BYTES} bytes against {SMALL_BYTES}")
+        found["in_ps" if name in IN_BYTES else "out_ps"] = figure(slope, f"{name} of {BIG_BYTES} bytes")
     return found
+
+
+def _wide(bench: Bench, name: str) -> list[float]:
+    """ns per call over 2,000 keys of 16 KiB, in an order that jumps."""
+    names = [key(f"wide:{i * 787 % WIDE_KEYS}") for i in range(WIDE_KEYS)]
+    for each in names:
+        bench.wire.ask(pack("SET", each, value(BIG_BYTES)), 1)
+    return bench.varied_ns(name, [WIDE[name](each) for each in names])
 
 
 def _database_laws(bench: Bench) -> dict[str, dict[str, Figure]]:

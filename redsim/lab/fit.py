@@ -28,7 +28,7 @@ Model = Callable[[Floats], Floats]
 
 STEP = 0.06  # of a logarithm, for the finite differences: well above the grain of one simulated second
 MOVE_MAX = 0.8  # of a logarithm in one round
-ROUNDS = 4
+ROUNDS = 6
 HALVINGS = 3
 ERROR_FLOOR = 0.03  # nothing is measured better than this here
 
@@ -69,7 +69,7 @@ class Measured:
     disturbed: float = 0.0  # the median run's share of the time in which somebody waited for a CPU
 
 
-_OPEN = ("cpu_us_per_command", "p50_us", "usec_per_call")
+_OPEN = ("cpu_us_per_command", "p50_us")
 POINTS = (
     Point("1 connection", 1, quantities=("cpu_us_per_command", "p50_us")),
     Point("50 connections", 50),
@@ -216,7 +216,7 @@ def fit(profile: HostProfile, unknowns: Sequence[Unknown], points: Sequence[Poin
     names = [unknown.name for unknown in unknowns]
     prior = np.log([max(unknown.prior, 1.0) for unknown in unknowns])
     target = np.log([by_name[used[i].name].values[quantity] for i, quantity in rows])
-    error = np.array([max(by_name[used[i].name].spreads.get(quantity, 0.0), ERROR_FLOOR) for i, quantity in rows])
+    error = np.array([max(by_name[used[i].name].spreads.get(quantity, 0.0) / 2, ERROR_FLOOR) for i, quantity in rows])
 
     def model(x: Floats) -> Floats:
         here = with_values(profile, dict(zip(names, np.exp(x), strict=True)))

@@ -9,11 +9,24 @@ Not modelled: correlated drift between the probes' minute and the points'.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from redsim.lab.fit import BENCHMARK_POINTS, POINTS, Unknown, fit, from_rows, value_of
+from redsim.lab.fit import (
+    BENCHMARK_POINTS,
+    CAPACITY_OF,
+    POINTS,
+    Fitted,
+    Measured,
+    Unknown,
+    fit,
+    from_rows,
+    simulate,
+    twin,
+    value_of,
+    with_values,
+)
 from redsim.lab.probes import wake_law
 from redsim.lab.profile_out import profile_data, write_profile
 from redsim.scenario.profile import HostProfile, load_profile
@@ -26,6 +39,7 @@ LATER_DISK = ("fork_ns_per_mib", "fork_ns", "rdb_save_bytes_per_s", "rdb_load_by
 LATER_COLD = ("cold_get_ns", "cold_set_ns")
 BOOKKEEPING_NS = 300  # of our generator around each of its calls: the start of the search, not a result
 NETWORK_MIN_NS = 1000
+SLEEPY, BUSY = "50 connections at 10 %", CAPACITY_OF
 DIRECT, INDIRECT, VAGUE = 0.3, 0.5, 0.8  # doubts, as logarithms
 
 
@@ -168,9 +182,8 @@ def unknowns(done: dict[str, Any], base: HostProfile) -> list[Unknown]:
         Unknown("wake_deep_ns", at("wake_deep_ns"), INDIRECT),
         Unknown("wake_cpu_ns", max(at("wake_cpu_ns"), 500.0), VAGUE),
         Unknown("wake_cpu_deep_ns", max(at("wake_cpu_deep_ns"), 1000.0), INDIRECT),
-        Unknown("cold_ns", at("cold_ns"), VAGUE),
         Unknown("loopback_rtt_ns", max(network, float(NETWORK_MIN_NS)), VAGUE),
-        Unknown("loop_send_ns", write + BOOKKEEPING_NS, DIRECT),
+        Unknown("loop_send_ns", at("ample_send_ns") + BOOKKEEPING_NS, DIRECT),
         Unknown("loop_recv_ns", at("ample_recv_ns") + BOOKKEEPING_NS, DIRECT),
         Unknown("loop_each_ns", at("loop_each_ns"), INDIRECT),
         Unknown("bytes_ps", at("bytes_ps"), VAGUE),
@@ -180,7 +193,28 @@ def unknowns(done: dict[str, Any], base: HostProfile) -> list[Unknown]:
 def solve(done: dict[str, Any], share: Share = lambda part: None) -> dict[str, Any]:
     """{values, residuals}: the loop's costs from the step `points`."""
     base = profile_of({step: result for step, result in done.items() if step not in ("fit", "fit_benchmark")})
-    return _solved(base, unknowns(done, base), POINTS, done["points"]["rows"], share)
+    rows = from_rows(done["points"]["rows"])
+    base = with_values(base, {"cold_ns": cold_ns(base, rows)})
+    found = fit(base, unknowns(done, base), POINTS, rows, share)
+    out = _told(found, unknowns(done, base))
+    cold = round(cold_ns(found.profile, rows))
+    says = f"commandstats at {SLEEPY} against {BUSY}"
+    out["values"]["cold_ns"] = {"value": cold, "spread": [cold, cold], "from": says}
+    return out
+
+
+def cold_ns(profile: HostProfile, measured: Sequence[Measured]) -> float:
+    """How much longer the first command after a long sleep is, from commandstats of a sleepy server against a busy one: the
+    model's time inside commands is linear in it, so two simulations tell."""
+    rows = {row.point: row for row in measured}
+    if SLEEPY not in rows or BUSY not in rows:
+        return value_of(profile, "cold_ns")
+    point = next(point for point in POINTS if point.name == SLEEPY)
+    scenario = twin(point, rows[SLEEPY].rate_per_s)
+    trial = 2000.0
+    without, with_trial = (simulate(scenario, with_values(profile, {"cold_ns": cold}))["usec_per_call"] for cold in (1.0, trial))
+    wanted = rows[SLEEPY].values["usec_per_call"] - rows[BUSY].values["usec_per_call"]
+    return max(1.0, trial * wanted / max(with_trial - without, 1e-6))
 
 
 def solve_benchmark(done: dict[str, Any], share: Share = lambda part: None) -> dict[str, Any]:
@@ -189,10 +223,9 @@ def solve_benchmark(done: dict[str, Any], share: Share = lambda part: None) -> d
     names = {"benchmark_send_ns": INDIRECT, "benchmark_recv_ns": INDIRECT, "benchmark_each_ns": VAGUE, "loop_wake_ns": INDIRECT,
              "wake_peer_ns": INDIRECT}  # fmt: skip
     wanted = [Unknown(name, value_of(base, name), doubt) for name, doubt in names.items()]
-    return _solved(base, wanted, BENCHMARK_POINTS, done["benchmark"]["rows"], share)
+    return _told(fit(base, wanted, BENCHMARK_POINTS, from_rows(done["benchmark"]["rows"]), share), wanted)
 
 
-def _solved(base: HostProfile, wanted: list[Unknown], points: Any, rows: list[dict[str, Any]], share: Share) -> dict[str, Any]:
-    found = fit(base, wanted, points, from_rows(rows), share)
+def _told(found: Fitted, wanted: list[Unknown]) -> dict[str, Any]:
     start = {unknown.name: f"begun at {round(unknown.prior)}, doubted by {unknown.doubt:g}" for unknown in wanted}
     return {"values": {name: {**row, "from": start[name]} for name, row in found.values.items()}, "residuals": found.residuals}
