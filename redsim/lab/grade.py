@@ -19,7 +19,8 @@ PASS, MISS, INCONCLUSIVE = "pass", "miss", "inconclusive"
 COLUMNS = ("case", "quantity", "utilisation", "measured", "measured_spread", "predicted", "error_pct", "fitted", "verdict")
 CALM_MIN = 2  # repeats: one alone has no spread
 STEAL_MAX = 0.02  # of the run's time, taken by the machine under this one
-DRIFT_MAX = 0.15  # the baseline before a run against the one after it
+QUEUED_MAX = 0.08  # of the run's time, the server ready and without a CPU
+DRIFT_MAX = 0.25  # the yardstick before a run against the one after it
 LATE_MAX = 0.5  # the generator's own lateness at p99, as a share of the latency p99 it measured
 BUSY = 0.8  # utilisation above which tails are held to `bar_busy_pct`
 
@@ -112,13 +113,15 @@ def error_pct(measured: float, predicted: float, *, is_count: bool = False) -> f
     return 100 * (predicted - measured) / base if base > 0 and math.isfinite(measured) else math.nan
 
 
-def noise_of(*, steal: float, drift: float) -> str:
-    """Why a repeat is left out, "" if it is not: `steal` and `drift` are shares (0.02 is 2 %)."""
+def noise_of(*, steal: float, drift: float, queued: float = 0.0) -> str:
+    """Why a repeat is left out, "" if it is not; all are shares (0.02 is 2 %)."""
     said = []
     if steal > STEAL_MAX:
         said.append(f"{steal:.1%} of the time was taken by the machine underneath")
+    if queued > QUEUED_MAX:
+        said.append(f"the server was ready and had no CPU for {queued:.0%} of the time")
     if abs(drift) > DRIFT_MAX:
-        said.append(f"the baseline moved by {drift:+.0%} meanwhile")
+        said.append(f"the yardstick moved by {drift:+.0%} meanwhile")
     return " and ".join(said)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from redsim.lab.case import Case
 from redsim.lab.grade import Repeat, Row, grade, lateness_of, noise_of
 from redsim.lab.predicted import Drift, in_order, predict
+from redsim.lab.yardstick import Mark, drift, reference
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.profile import HostProfile
 
@@ -24,27 +25,38 @@ IN_ORDER = "slowlog_in_order"
 
 @dataclass(frozen=True)
 class Shot:
-    """One repeat of one case, measured. Shares: `steal` of the machine's CPU time taken from it, `queued` of the time in
-    which the server was ready and had no CPU, `moved` of the yardstick from before to after."""
+    """One repeat of one case, measured, between the yardstick's readings `turn` and `turn` + 1 of the record.
+
+    Shares: `steal` of the machine's CPU time taken from it, `queued` of the time in which the server was ready and had no CPU.
+    """
 
     measured: dict[str, float]
     slowlog: list[str]
     utilisation: float
-    drift: Drift
+    turn: int
     steal: float = 0.0
     queued: float = 0.0
-    moved: float = 0.0
     late_p99_us: float = 0.0
 
 
 @dataclass(frozen=True)
 class Record:
-    """A whole validation, measured: `meta` is the machine and the versions, label -> text; shots by case."""
+    """A whole validation, measured: `meta` is the machine and the versions, label -> text; marks in time order; shots by case."""
 
     meta: dict[str, str]
     capacity_per_s: float
     profile: str  # YAML text, or the name of a shipped one
+    marks: list[Mark] = field(default_factory=list)
     shots: dict[str, list[Shot]] = field(default_factory=dict)
+    medians: dict[str, float] = field(default_factory=dict)  # quantity -> median error in per cent, as published with it
+
+    def drift(self, shot: Shot, against: Mark) -> Drift:
+        """The machine's speed around a shot: the readings next to it and one further on each side."""
+        return drift(self.marks[max(shot.turn - 1, 0) : shot.turn + 3], against)
+
+    def moved(self, shot: Shot) -> float:
+        """How far the yardstick moved during a shot, as a share."""
+        return drift(self.marks[shot.turn + 1 : shot.turn + 2], self.marks[shot.turn]).cpu - 1
 
     def text(self) -> str:
         """JSON, a line per repeat."""
@@ -52,17 +64,30 @@ class Record:
         for name, shots in self.shots.items():
             inner = ",\n    ".join(json.dumps(_plain(asdict(shot)), ensure_ascii=False) for shot in shots)
             lines.append(f"  {json.dumps(name)}: [\n    {inner}\n  ]")
-        head = {"schema": SCHEMA, "meta": self.meta, "capacity_per_s": self.capacity_per_s, "profile": self.profile}
+        marks = ",\n    ".join(json.dumps(_plain(asdict(mark))) for mark in self.marks)
+        head = {"schema": SCHEMA, "meta": self.meta, "capacity_per_s": self.capacity_per_s, "medians": self.medians}
+        head["profile"] = self.profile
         body = ",\n".join(lines)
-        return json.dumps(head, ensure_ascii=False, indent=1)[:-2] + f',\n "shots": {{\n{body}\n }}\n}}\n'
+        return (
+            json.dumps(head, ensure_ascii=False, indent=1)[:-2]
+            + f',\n "marks": [\n    {marks}\n ],\n "shots": {{\n{body}\n }}\n}}\n'
+        )
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write it beside its place and rename it: stopping half-way leaves the former one."""
+    waiting = path.with_name(f".{path.name}.tmp")
+    waiting.write_text(record.text(), encoding="utf-8")
+    waiting.replace(path)
 
 
 def read_record(path: Path) -> Record:
     """The record of a file; ScenarioError if it is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        shots = {name: [Shot(**{**row, "drift": Drift(**row["drift"])}) for row in rows] for name, rows in data["shots"].items()}
-        return Record(data["meta"], float(data["capacity_per_s"]), data["profile"], shots)
+        shots = {name: [Shot(**row) for row in rows] for name, rows in data["shots"].items()}
+        marks = [Mark(**row) for row in data["marks"]]
+        return Record(data["meta"], float(data["capacity_per_s"]), data["profile"], marks, shots, data.get("medians", {}))
     except OSError as error:
         raise ScenarioError(
             f"{path}: cannot be read ({error.strerror}); give the record of a `redsim validate --record`"
@@ -71,17 +96,25 @@ def read_record(path: Path) -> Record:
         raise ScenarioError(f"{path}: is not the record of a validation ({error}); make one with --record") from None
 
 
-def repeats_of(case: Case, shots: Sequence[Shot], capacity_per_s: float, profile: HostProfile) -> list[Repeat]:
+def repeats_of(case: Case, record: Record, profile: HostProfile, against: Mark) -> list[Repeat]:
     """Each measured repeat with the prediction made for it, at the speed that the machine had then."""
-    scenario = case.at(capacity_per_s)
+    scenario = case.at(record.capacity_per_s)
     made = []
-    for shot in shots:
-        side = predict(scenario, case.group, shot.drift.on(profile))
+    for shot in record.shots[case.name]:
+        side = predict(scenario, case.group, record.drift(shot, against).on(profile))
         measured = {**shot.measured, IN_ORDER: float(len(shot.slowlog))}
         predicted = {**_zeros(case.file.quantities), **side.figures}
         predicted[IN_ORDER] = float(in_order(tuple(shot.slowlog), side.slowlog))
         late = lateness_of(shot.late_p99_us, measured.get("p99_us", math.nan))
-        made.append(Repeat(measured, predicted, shot.utilisation, noise_of(steal=shot.steal, drift=shot.moved), late))
+        made.append(
+            Repeat(
+                measured,
+                predicted,
+                shot.utilisation,
+                noise_of(steal=shot.steal, queued=shot.queued, drift=record.moved(shot)),
+                late,
+            )
+        )
     return made
 
 
@@ -93,10 +126,11 @@ def _zeros(quantities: Sequence[str]) -> dict[str, float]:
 def grade_record(record: Record, cases: Sequence[Case], profile: HostProfile) -> list[Row]:
     """All rows, in the order of the cases and their quantities; cases without a shot give none."""
     rows = []
+    against = reference(profile)
     for case in cases:
         if case.name not in record.shots:
             continue
-        repeats = repeats_of(case, record.shots[case.name], record.capacity_per_s, profile)
+        repeats = repeats_of(case, record, profile, against)
         rows += [grade(case.name, q, repeats, fitted=case.file.fitted, kind=case.kind) for q in case.file.quantities]
     return rows
 

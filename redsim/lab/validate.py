@@ -28,9 +28,9 @@ from redsim.lab.calibrate import calibrate
 from redsim.lab.case import Case, load_pack
 from redsim.lab.predicted import DRAIN_WINDOW_NS, drained_after_us
 from redsim.lab.profile_out import machine_facts, write_profile
-from redsim.lab.record import Record, Shot, grade_record, read_record
+from redsim.lab.record import Record, Shot, grade_record, read_record, write_record
 from redsim.lab.twin import RealRun, real_run
-from redsim.lab.yardstick import POINT, Mark, Yardstick, middle, reference
+from redsim.lab.yardstick import Yardstick, middle, open_rate, reference
 from redsim.scenario.profile import HostProfile, load_profile, shipped_profiles
 from redsim.scenario.source import read_text
 from redsim.units import GIB, US, S
@@ -64,7 +64,7 @@ class Outcome:
             "fit": fit_points_of(self.profile),
             "published": table,
             "machine": self.record.meta,
-            "noise": noise_of_run(self.record),
+            "noise": noise_of_run(self.record, self.profile),
             "cases": cases,
             "repeat": repeat,
         }
@@ -122,21 +122,19 @@ def measure(
     """
     kept = read_record(resume) if resume is not None and resume.exists() else None
     profile = profile_of(kept.profile if kept else profile_text)
-    against = reference(profile, _measured_at_fit(profile))
-    with Yardstick() as yardstick:
+    with Yardstick(open_rate(profile)) as yardstick:
         yardstick.read()  # the first one warms up
         readings = [yardstick.read() for _ in range(CAPACITY_READINGS)]
         record = kept or Record(machine(yardstick.version, profile), round(middle(readings).per_s), profile_text)
         turns = _turns(record, cases, repeats)
-        before = readings[-1]
+        record.marks.append(readings[-1])
         for i, (number, case) in enumerate(turns):
             progress(i / len(turns), f"{case.name}, repeat {number + 1}")
             run = real_run(case.at(record.capacity_per_s))
-            after = yardstick.read()
-            record.shots.setdefault(case.name, []).append(shot_of(run, case, before, after, against))
+            record.shots.setdefault(case.name, []).append(shot_of(run, case, len(record.marks) - 1))
+            record.marks.append(yardstick.read())
             if resume is not None:
-                resume.write_text(record.text(), encoding="utf-8")
-            before = after
+                write_record(record, resume)
     return record
 
 
@@ -147,19 +145,17 @@ def _turns(record: Record, cases: Sequence[Case], repeats: int | None) -> list[t
     return [(r, case) for r in rounds for case in cases if len(record.shots.get(case.name, ())) <= r < wanted[case.name]]
 
 
-def shot_of(run: RealRun, case: Case, before: Mark, after: Mark, against: Mark) -> Shot:
-    """One repeat: the figures of the real run, the drift between its two yardsticks and the evidence of noise."""
-    drift = middle([before, after]).over(against)
+def shot_of(run: RealRun, case: Case, turn: int) -> Shot:
+    """One repeat: the figures of the real run behind reading `turn` of the yardstick, and the evidence of noise."""
     measured, slowlog = measured_of(run, case.group)
     node = run.node
     return Shot(
         measured=measured,
         slowlog=slowlog,
         utilisation=node.cpu_utilisation,
-        drift=drift,
+        turn=turn,
         steal=max(node.steal_ns, 0) / max(node.seconds * S * (os.cpu_count() or 1), 1),
         queued=max(node.queued_ns, 0) / max(node.seconds * S, 1),
-        moved=after.cpu_us / before.cpu_us - 1,
         late_p99_us=run.groups[case.group].late_p99_us,
     )
 
@@ -202,12 +198,6 @@ def _points(profile: HostProfile) -> list[dict[str, Any]]:
     return list(told.get("points", []))
 
 
-def _measured_at_fit(profile: HostProfile) -> dict[str, float] | None:
-    """What the calibration measured at the yardstick's point, None if the profile does not keep it."""
-    found = {row["quantity"]: float(row["measured"]) for row in _points(profile) if row["point"] == POINT.name}
-    return found if {"cpu_us_per_command", "per_s"} <= set(found) else None
-
-
 def fit_points_of(profile: HostProfile) -> pd.DataFrame:
     """The points that the profile was fitted on: point, quantity, measured, spread_pct, model, error_pct, fitted; or none."""
     columns = ["point", "quantity", "fitted", "measured", "spread_pct", "model", "error_pct"]
@@ -235,18 +225,20 @@ def _causes(rows: pd.DataFrame, cases: Sequence[Case]) -> list[str]:
     return [told[case].get(quantity, UNKNOWN_CAUSE) for case, quantity in places]
 
 
-def noise_of_run(record: Record) -> list[str]:
+def noise_of_run(record: Record, profile: HostProfile) -> list[str]:
     """Sentences for the page: steal, drift, lateness over all repeats."""
     shots = [shot for repeats in record.shots.values() for shot in repeats]
     if not shots:
         return []
+    against = reference(profile)
+    drifts = [record.drift(shot, against) for shot in shots]
     said = []
     for name, values, how in (
         ("the server was ready and had no CPU for", [s.queued for s in shots], "{:.1%}"),
         ("CPU time taken by the machine underneath", [s.steal for s in shots], "{:.1%}"),
-        ("the yardstick from before a case to after it moved by", [abs(s.moved) for s in shots], "{:.1%}"),
-        ("CPU per command over the profile's", [s.drift.cpu for s in shots], "{:.2f}"),
-        ("a walk through memory over the profile's", [s.drift.memory for s in shots], "{:.2f}"),
+        ("the yardstick from before a case to after it moved by", [abs(record.moved(s)) for s in shots], "{:.1%}"),
+        ("CPU per command over the profile's", [d.cpu for d in drifts], "{:.2f}"),
+        ("a walk through memory over the profile's", [d.memory for d in drifts], "{:.2f}"),
         ("the generator's own lateness at p99, µs", [s.late_p99_us for s in shots], "{:.1f}"),
     ):
         column = pd.Series(values)

@@ -1,11 +1,14 @@
-"""The yardstick: a server of our own that is measured for a quarter of a second before and after every case.
+"""The yardstick: a server of our own that is measured for half a second before and after every case.
 
-Two figures say how fast the machine is at this moment: CPU per command of 50 connections in a closed loop (the fit's own
-reference point), and KEYS over 100,000 keys, which walks memory. Over what the profile was calibrated at they are the drift that
-a prediction is made for. Differs from a calibration: nothing is fitted, a profile as a whole becomes faster or slower.
-NOT modelled: costs that drift apart from both (a wake-up may).
+It says how fast the machine is at this moment: CPU per command under three of the fit's own loads (50 connections closed, the
+same with a pipeline of 16, and open at half of the capacity), and KEYS over 100,000 keys, which walks memory. Over what the
+profile was calibrated at they are the drift that a prediction is made for. Single readings are noisy; drift() takes those around
+a case together. Differs from a calibration: nothing is fitted, a profile as a whole becomes faster or slower.
+NOT modelled: costs that drift apart from these (a wake-up may).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,32 +19,46 @@ from redsim.lab.predicted import Drift
 from redsim.run.kinds import curve_row
 from redsim.scenario.profile import HostProfile
 
-SECONDS = 0.25
+LOADS = {
+    "closed_us": (CAPACITY_OF, 0.15),
+    "pipelined_us": ("50 connections x 16", 0.12),
+    "open_us": ("50 connections at 50 %", 0.2),
+}
+POINT = {name: next(p for p in POINTS if p.name == point) for name, (point, _) in LOADS.items()}
 WALKS = 5
-POINT = next(point for point in POINTS if point.name == CAPACITY_OF)
+OPEN_PER_S = 50_000.0  # where the profile does not say at which rate it was fitted
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One reading: CPU µs per command, capacity in commands per second, and µs of a walk over all keys."""
+    """One reading: CPU µs per command under the three loads, capacity in commands per second, µs of a walk over all keys."""
 
-    cpu_us: float
-    per_s: float
+    closed_us: float
+    pipelined_us: float
+    open_us: float
     walk_us: float
+    per_s: float
 
-    def over(self, reference: "Mark") -> Drift:
-        """How much slower than the reference: 1.1 costs a tenth more."""
-        return Drift(self.cpu_us / reference.cpu_us, self.walk_us / reference.walk_us)
+
+def drift(marks: Sequence[Mark], reference: Mark) -> Drift:
+    """How much slower than the reference, by the median of the readings: 1.1 costs a tenth more."""
+    now = middle(marks)
+    ratios = [math.log(getattr(now, name) / getattr(reference, name)) for name in LOADS]
+    return Drift(round(math.exp(sum(ratios) / len(ratios)), 4), round(now.walk_us / reference.walk_us, 4))
+
+
+def middle(marks: Sequence[Mark]) -> Mark:
+    """The median of each figure."""
+    return Mark(*(float(np.median([getattr(mark, name) for mark in marks])) for name in Mark.__dataclass_fields__))
 
 
 class Yardstick:
-    """Holds the server; a context manager."""
+    """Holds the server; a context manager. `open_per_s`: the rate of the open load."""
 
-    def __init__(self, *, seconds: float = SECONDS) -> None:
-        self._seconds = seconds
+    def __init__(self, open_per_s: float) -> None:
         self._server = rig.start()
-        self._turn = 0
-        fit_points.fill(self._server, POINT.keys, POINT.value_bytes)
+        self._open_per_s, self._turn = open_per_s, 0
+        fit_points.fill(self._server, POINT["closed_us"].keys, POINT["closed_us"].value_bytes)
 
     def __enter__(self) -> "Yardstick":
         return self
@@ -55,30 +72,42 @@ class Yardstick:
         return self._server.version
 
     def read(self) -> Mark:
-        """One reading, a third of a second or so."""
+        """One reading, two thirds of a second or so."""
         self._turn += 1
-        row = fit_points.one(self._server, POINT, 0.0, self._seconds, self._turn)
+        rows = {
+            name: fit_points.one(self._server, POINT[name], self._open_per_s, seconds, self._turn)
+            for name, (_, seconds) in LOADS.items()
+        }
         walks = []
         for _ in range(WALKS):
             before = self._server.sample()
             self._server.redis.keys("nomatch*")
             walks.append((self._server.sample() - before).usec["KEYS"][1])
+        cpu_us = {name: row["cpu_us_per_command"] for name, row in rows.items()}
         return Mark(
-            row["cpu_us_per_command"], row["per_s"], float(sorted(walks)[1])
-        )  # what interrupts a walk makes it longer only
+            **cpu_us, walk_us=float(sorted(walks)[1]), per_s=rows["closed_us"]["per_s"]
+        )  # interruptions only lengthen a walk
 
 
-def middle(marks: list[Mark]) -> Mark:
-    """The median of each figure."""
-    return Mark(*(float(np.median([getattr(mark, name) for mark in marks])) for name in ("cpu_us", "per_s", "walk_us")))
+def open_rate(profile: HostProfile) -> float:
+    """The rate that the profile was fitted at with its open load."""
+    rates = profile.fit.get("rates_per_s", {}) if isinstance(profile.fit, dict) else {}
+    return float(rates.get(POINT["open_us"].name, OPEN_PER_S))
 
 
-def reference(profile: HostProfile, measured: dict[str, float] | None) -> Mark:
-    """What the yardstick read, or would have read, where the profile was made.
+def reference(profile: HostProfile) -> Mark:
+    """What the yardstick read where the profile was made, or what the profile predicts for it where that was not kept.
 
-    `measured`: the fit's own figures of this point, where the profile keeps them; otherwise what the profile predicts for it. The
-    walk is the profile's curve, that was measured.
+    The walk is the profile's curve, which was measured.
     """
-    told = measured or simulate(twin(POINT, 0.0), profile)
-    walk_ns = np.interp(np.log2(POINT.keys), np.arange(42), np.log2(curve_row(profile.curves["keys_walk"])))
-    return Mark(told["cpu_us_per_command"], told["per_s"], float(2**walk_ns) / 1000)
+    told = profile.fit.get("points", []) if isinstance(profile.fit, dict) else []
+    figures: dict[str, float] = {}
+    for name, point in POINT.items():
+        kept = {row["quantity"]: float(row["measured"]) for row in told if row["point"] == point.name}
+        found = kept if {"cpu_us_per_command", "per_s"} <= set(kept) else simulate(twin(point, open_rate(profile)), profile)
+        figures[name] = found["cpu_us_per_command"]
+        if name == "closed_us":
+            figures["per_s"] = found["per_s"]
+    keys = POINT["closed_us"].keys
+    walk = np.interp(np.log2(keys), np.arange(42), np.log2(curve_row(profile.curves["keys_walk"])))
+    return Mark(**figures, walk_us=float(2**walk) / 1000)
