@@ -188,14 +188,14 @@ STEPS: dict[str, Step] = {
     "sockets": Step("read, write and epoll_wait", (1.5, 4), _sockets),
     "wake": Step("what a wake-up costs", (1.5, 6), _wake),
     "hiccups": Step("when the host takes the CPU away", (1, 15), _hiccups),
-    "commands": Step("each command, small and hot", (3, 15), _commands, of_theirs=True),
+    "commands": Step("each command, small and hot", (5, 28), _commands, of_theirs=True),
     "keys": Step("big keys", (9, 90), _keys, of_theirs=True),
     "database": Step("big databases", (4, 45), _database),
     "server": Step("connections and serverCron", (3.5, 9), _server),
     "disk": Step("fork, RDB and fsync", (5, 30), _disk),
     "points": Step("points of the fit", (12, 50), _points),
-    "benchmark": Step("redis-benchmark", (5, 16), _benchmark),
-    "fit": Step("solving for the loop's costs", (12, 20), _fit),
+    "benchmark": Step("redis-benchmark", (18, 40), _benchmark),
+    "fit": Step("solving for the loop's costs", (15, 20), _fit),
     "fit_benchmark": Step("solving for redis-benchmark's costs", (3, 4), _fit_benchmark),
 }
 
