@@ -423,7 +423,7 @@ def recorded() -> Outcome:
 
 
 def test_the_model_is_no_worse_than_was_published(recorded: Outcome):
-    """tests/recorded/validation-pack.json, a real Redis 7.0.15: the median error of each quantity may grow by a tenth and one point
+    """tests/recorded/validation-pack.json, a real Redis 7.0.15: the median error of a quantity may grow by a tenth and one point
     at most over the one recorded with the pack. A better model records anew."""
     medians = dict(zip(*(accuracy.by_quantity(recorded.rows)[c] for c in ("quantity", "median_error_pct")), strict=True))
     worse = {q: (medians[q], was) for q, was in recorded.record.medians.items() if medians[q] > 1.1 * was + 1}

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from redsim.report import facts
@@ -39,9 +40,14 @@ class Trust:
     page: str = PAGE
 
 
+def published_path() -> Path:
+    """Where `redsim validate --publish` writes what reports read."""
+    return Path(str(files("redsim.report") / "trust.json"))
+
+
 @cache
 def _published() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((files("redsim.report") / "trust.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(published_path().read_text(encoding="utf-8"))
     return found
 
 
