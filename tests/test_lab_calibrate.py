@@ -143,8 +143,8 @@ def test_a_cold_first_command_is_read_off_commandstats(tmp_path):
 
 def test_the_wake_up_law_is_found_in_points_that_follow_it():
     """profiles/default.yaml: linear from a short sleep to deep_after_ns, flat behind it."""
-    rows = [{"sleep_ns": ns, "wake_ns": 4000 + round(16_000 * min(ns / 40_000, 1))} for ns in probes.SLEEPS_NS]
-    assert probes.wake_law(rows, "wake_ns") == (4000, 20_000, 40_000)
+    rows = [{"sleep_ns": ns, "wake_ns": 4000 + round(16_000 * min(ns / 50_000, 1))} for ns in probes.SLEEPS_NS]
+    assert probes.wake_law(rows, "wake_ns") == (4000, 20_000, 50_000)
 
 
 # ---- steps ---------------------------------------------------------------------------------------------------------

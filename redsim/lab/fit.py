@@ -5,7 +5,8 @@ is the relative error of server CPU per command and of p50, throughput or time i
 with each unknown's relative distance from what a direct probe said of it. Everything is a logarithm, so that a cost stays
 positive and 2 us against 1 us weighs as much as 20 against 10.
 
-    log cost -> redsim -> log quantity        Gauss-Newton with finite differences; a step that makes it worse is halved
+    log cost -> redsim -> log quantity        Gauss-Newton with finite differences; a step that makes it worse is
+                                             damped (Levenberg-Marquardt)
 
 Simulations are deterministic, so a fit of the same points gives the same profile on any machine.
 Not modelled: errors of the points that go together (drift of the machine during one round).
@@ -28,8 +29,10 @@ Model = Callable[[Floats], Floats]
 
 STEP = 0.06  # of a logarithm, for the finite differences: well above the grain of one simulated second
 MOVE_MAX = 0.8  # of a logarithm in one round
-ROUNDS = 6
-HALVINGS = 3
+ROUNDS = 8
+TRIALS = 4
+DAMPING = 0.01
+GAIN_MIN = 0.005  # a round that gains less is the last
 ERROR_FLOOR = 0.03  # nothing is measured better than this here
 
 
@@ -77,7 +80,7 @@ POINTS = (
     Point("50 connections at 10 %", 50, share=0.1, quantities=_OPEN, simulated_ms=500),
     Point("50 connections at 50 %", 50, share=0.5, quantities=_OPEN),
     Point("50 connections, GET 16 kB", 50, commands=("GET",), value_bytes=16384, keys=2000),
-    Point("50 connections, SET 16 kB", 50, commands=("SET",), value_bytes=16384, keys=2000),
+    Point("50 connections, SET 16 kB", 50, 1, None, ("SET",), value_bytes=16384, keys=2000, quantities=("cpu_us_per_command",)),
 )
 CAPACITY_OF = "50 connections"
 BENCHMARK_POINTS = (
@@ -90,8 +93,12 @@ BENCHMARK_POINTS = (
 # ---- the model -----------------------------------------------------------------------------------------------------
 
 
+RISES = {"wake_rise_ns": ("wake_ns", "wake_deep_ns"), "wake_cpu_rise_ns": ("wake_cpu_ns", "wake_cpu_deep_ns")}
+
+
 def with_values(profile: HostProfile, values: dict[str, float]) -> HostProfile:
-    """The profile with these costs (under `costs`, `client`, or loopback_rtt_ns) rounded into it, at least 1."""
+    """The profile with these costs (under `costs`, `client`, or loopback_rtt_ns) rounded into it, at least 1. A rise in RISES is
+    what a long sleep costs more than a short one, so that no fit can make it cost less."""
     costs, client, rtt = dict(profile.costs), dict(profile.client), profile.loopback_rtt_ns
     for name, value in values.items():
         whole = max(1, round(value))
@@ -99,15 +106,21 @@ def with_values(profile: HostProfile, values: dict[str, float]) -> HostProfile:
             rtt = whole
         elif name in costs:
             costs[name] = replace(costs[name], value=whole)
-        else:
+        elif name in client:
             client[name] = replace(client[name], value=whole)
+    for name, (short, deep) in RISES.items():
+        if name in values:
+            costs[deep] = replace(costs[deep], value=costs[short].value + round(values[name]))
     return replace(profile, costs=costs, client=client, loopback_rtt_ns=rtt)
 
 
 def value_of(profile: HostProfile, name: str) -> float:
-    """The cost of that name."""
+    """The cost of that name, or the rise."""
     if name == "loopback_rtt_ns":
         return float(profile.loopback_rtt_ns)
+    if name in RISES:
+        short, deep = RISES[name]
+        return float(max(profile.costs[deep].value - profile.costs[short].value, 1))
     return float((profile.costs.get(name) or profile.client[name]).value)
 
 
@@ -168,27 +181,26 @@ def gauss_newton(
     def residual(predicted: Floats, x: Floats) -> Floats:
         return np.concatenate([(predicted - target) / error, (x - prior) / doubt])
 
-    x, predicted = start.copy(), model(start)
-    best = residual(predicted, x)
-    jacobian = np.zeros((best.size, x.size))
+    x, best = start.copy(), residual(model(start), start)
+    jacobian, damping = np.zeros((best.size, x.size)), DAMPING
     for i in range(rounds):
         for k in range(x.size):
             ahead = x.copy()
             ahead[k] += STEP
             jacobian[:, k] = (residual(model(ahead), ahead) - best) / STEP
-        move, *_ = np.linalg.lstsq(jacobian, -best, rcond=None)
-        move *= min(1.0, MOVE_MAX / max(float(np.abs(move).max()), 1e-9))
-        for _ in range(HALVINGS):
+        normal, before = jacobian.T @ jacobian, float(best @ best)
+        for _ in range(TRIALS):
+            move = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -jacobian.T @ best)
+            move = np.clip(move, -MOVE_MAX, MOVE_MAX)
             there = residual(model(x + move), x + move)
-            if float(there @ there) < float(best @ best):
+            if float(there @ there) < before:
                 break
-            move /= 2
+            damping *= 8
         on_round((i + 1) / rounds)
-        if float(there @ there) >= float(best @ best):
+        if float(there @ there) >= before:
             break
-        gained = 1 - float(there @ there) / float(best @ best)
-        x, best = x + move, there
-        if gained < 0.005:
+        x, best, damping = x + move, there, damping / 8
+        if float(best @ best) > (1 - GAIN_MIN) * before:
             break
     on_round(1.0)
     return x, np.sqrt(np.diag(np.linalg.pinv(jacobian.T @ jacobian)))
@@ -224,11 +236,16 @@ def fit(profile: HostProfile, unknowns: Sequence[Unknown], points: Sequence[Poin
         return np.asarray(np.log([max(found[i][quantity], 1e-9) for i, quantity in rows]))
 
     x, doubt = gauss_newton(model, prior, prior, np.array([u.doubt for u in unknowns]), target, error, rounds, on_round)
-    values = {
+    values: dict[str, dict[str, Any]] = {
         name: {"value": max(1, round(math.exp(v))), "spread": [round(math.exp(v - d)), round(math.exp(v + d))]}
         for name, v, d in zip(names, x, doubt, strict=True)
     }
     done = with_values(profile, {name: math.exp(v) for name, v in zip(names, x, strict=True)})
+    for name, (short, deep) in RISES.items():
+        if name in values:
+            rise = values.pop(name)
+            least = values.get(short, {"value": value_of(profile, short)})["value"]
+            values[deep] = {"value": round(value_of(done, deep)), "spread": [least + ns for ns in rise["spread"]]}
     return Fitted(done, values, residuals(done, used, scenarios, by_name))
 
 

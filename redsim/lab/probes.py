@@ -29,7 +29,7 @@ Figure = dict[str, Any]  # value, spread: [low, high], says
 Figures = dict[str, Figure]
 
 SLEEPS_NS = (5 * US, 20 * US, 50 * US, 100 * US, 500 * US, 5 * MS)
-KNEES_NS = (10 * US, 20 * US, 40 * US, 70 * US, 100 * US)  # within the sleeps that the fit's points have
+KNEES_NS = (30 * US, 50 * US, 80 * US, 120 * US)  # within the sleeps that the fit's points have
 PAIRS = 50  # as many sockets in a burst as the fit's points have connections
 BURSTS = 11  # of each size, in turn, so that drift of the machine takes both alike
 REQUEST_BYTES, REPLY_BYTES = 36, 5

@@ -17,6 +17,7 @@ from redsim.lab.fit import (
     BENCHMARK_POINTS,
     CAPACITY_OF,
     POINTS,
+    RISES,
     Fitted,
     Measured,
     Unknown,
@@ -39,6 +40,7 @@ LATER_DISK = ("fork_ns_per_mib", "fork_ns", "rdb_save_bytes_per_s", "rdb_load_by
 LATER_COLD = ("cold_get_ns", "cold_set_ns")
 BOOKKEEPING_NS = 300  # of our generator around each of its calls: the start of the search, not a result
 NETWORK_MIN_NS = 1000
+WAKE_RISE_MIN_NS = 2000.0  # a beginning for the search where the probes were too noisy to show one
 SLEEPY, BUSY = "50 connections at 10 %", CAPACITY_OF
 DIRECT, INDIRECT, VAGUE = 0.3, 0.5, 0.8  # doubts, as logarithms
 
@@ -178,10 +180,11 @@ def unknowns(done: dict[str, Any], base: HostProfile) -> list[Unknown]:
         Unknown("read_ps_per_byte", max(at("read_ps_per_byte"), 50.0), per_byte),
         Unknown("write_ps_per_byte", max(at("write_ps_per_byte"), 50.0), per_byte),
         Unknown("parse_ps_per_byte", at("parse_ps_per_byte"), VAGUE),
-        Unknown("wake_ns", max(at("wake_ns"), 500.0), VAGUE),
-        Unknown("wake_deep_ns", at("wake_deep_ns"), INDIRECT),
-        Unknown("wake_cpu_ns", max(at("wake_cpu_ns"), 500.0), VAGUE),
-        Unknown("wake_cpu_deep_ns", max(at("wake_cpu_deep_ns"), 1000.0), INDIRECT),
+        Unknown("wake_ns", max(at("wake_ns"), 500.0), INDIRECT),
+        Unknown("wake_rise_ns", max(at("wake_rise_ns"), WAKE_RISE_MIN_NS), INDIRECT),
+        Unknown("wake_cpu_ns", max(at("wake_cpu_ns"), WAKE_RISE_MIN_NS), INDIRECT),
+        Unknown("wake_cpu_rise_ns", max(at("wake_cpu_rise_ns"), WAKE_RISE_MIN_NS), INDIRECT),
+        Unknown("deep_after_ns", at("deep_after_ns"), DIRECT),
         Unknown("loopback_rtt_ns", max(network, float(NETWORK_MIN_NS)), VAGUE),
         Unknown("loop_send_ns", at("ample_send_ns") + BOOKKEEPING_NS, DIRECT),
         Unknown("loop_recv_ns", at("ample_recv_ns") + BOOKKEEPING_NS, DIRECT),
@@ -227,5 +230,7 @@ def solve_benchmark(done: dict[str, Any], share: Share = lambda part: None) -> d
 
 
 def _told(found: Fitted, wanted: list[Unknown]) -> dict[str, Any]:
-    start = {unknown.name: f"begun at {round(unknown.prior)}, doubted by {unknown.doubt:g}" for unknown in wanted}
+    start = {
+        RISES[u.name][1] if u.name in RISES else u.name: f"begun at {round(u.prior)}, doubted by {u.doubt:g}" for u in wanted
+    }
     return {"values": {name: {**row, "from": start[name]} for name, row in found.values.items()}, "residuals": found.residuals}
