@@ -15,7 +15,7 @@ from typing import Any
 from redsim.lab.case import Case
 from redsim.lab.grade import Repeat, Row, grade, lateness_of, noise_of
 from redsim.lab.predicted import Drift, in_order, predict
-from redsim.lab.yardstick import Mark, drift, reference
+from redsim.lab.yardstick import AROUND, Mark, drift, reference
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.profile import HostProfile
 
@@ -51,8 +51,8 @@ class Record:
     medians: dict[str, float] = field(default_factory=dict)  # quantity -> median error in per cent, as published with it
 
     def drift(self, shot: Shot, against: Mark) -> Drift:
-        """The machine's speed around a shot: the readings next to it and one further on each side."""
-        return drift(self.marks[max(shot.turn - 1, 0) : shot.turn + 3], against)
+        """The machine's speed around a shot: the median of the readings AROUND on each side."""
+        return drift(self.marks[max(shot.turn + 1 - AROUND, 0) : shot.turn + 1 + AROUND], against)
 
     def moved(self, shot: Shot) -> float:
         """How far the yardstick moved during a shot, as a share."""

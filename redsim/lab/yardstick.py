@@ -1,9 +1,10 @@
 """The yardstick: a server of our own that is measured for half a second before and after every case.
 
-It says how fast the machine is at this moment: CPU per command under three of the fit's own loads (50 connections closed, the
-same with a pipeline of 16, and open at half of the capacity), and KEYS over 100,000 keys, which walks memory. Over what the
-profile was calibrated at they are the drift that a prediction is made for. Single readings are noisy; drift() takes those around
-a case together. Differs from a calibration: nothing is fitted, a profile as a whole becomes faster or slower.
+It says how fast the machine is these minutes: CPU per command under two of the fit's own loads (50 connections closed, and open
+at half of the capacity), and KEYS over 100,000 keys, which walks memory. Over what the profile was calibrated at they are the drift
+that a prediction is made for. A single reading is mostly noise (on the development machine one says nothing of the next: their
+autocorrelation is 0.1), so the drift of a case is the median of the readings AROUND on each side of it.
+Differs from a calibration: nothing is fitted, a profile as a whole becomes faster or slower.
 NOT modelled: costs that drift apart from these (a wake-up may).
 """
 
@@ -31,10 +32,9 @@ OPEN_PER_S = 50_000.0  # where the profile does not say at which rate it was fit
 
 @dataclass(frozen=True)
 class Mark:
-    """One reading: CPU µs per command under the three loads, capacity in commands per second, µs of a walk over all keys."""
+    """One reading: CPU µs per command under the two loads, µs of a walk over all keys, capacity in commands per second."""
 
     closed_us: float
-    pipelined_us: float
     open_us: float
     walk_us: float
     per_s: float
