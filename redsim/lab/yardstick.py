@@ -1,8 +1,8 @@
 """The yardstick: a server of our own that is measured for half a second before and after every case.
 
 It says how fast the machine is these minutes: CPU per command under two of the fit's own loads (50 connections closed, and open
-at half of the capacity), and KEYS over 100,000 keys, which walks memory. Over what the profile was calibrated at they are the drift
-that a prediction is made for. A single reading is mostly noise (on the development machine one says nothing of the next: their
+at half of the capacity), and KEYS over 100,000 keys, which walks memory. Over what the profile was calibrated at they are the
+drift that a prediction is made for. A single reading is mostly noise (on the development machine one says nothing of the next: their
 autocorrelation is 0.1), so the drift of a case is the median of the readings AROUND on each side of it.
 Differs from a calibration: nothing is fitted, a profile as a whole becomes faster or slower.
 NOT modelled: costs that drift apart from these (a wake-up may).
@@ -20,11 +20,8 @@ from redsim.lab.predicted import Drift
 from redsim.run.kinds import curve_row
 from redsim.scenario.profile import HostProfile
 
-LOADS = {
-    "closed_us": (CAPACITY_OF, 0.15),
-    "pipelined_us": ("50 connections x 16", 0.12),
-    "open_us": ("50 connections at 50 %", 0.2),
-}
+LOADS = {"closed_us": (CAPACITY_OF, 0.2), "open_us": ("50 connections at 50 %", 0.2)}
+AROUND = 10
 POINT = {name: next(p for p in POINTS if p.name == point) for name, (point, _) in LOADS.items()}
 WALKS = 5
 OPEN_PER_S = 50_000.0  # where the profile does not say at which rate it was fitted
