@@ -70,6 +70,7 @@ def predict(scenario: Scenario, group: str, profile: HostProfile) -> Side:
     slow = slowlog_rows(built, server.world)
     told = summary(scenario, built, server, "", slow, 1.0)
     figures = figures_of(told["clients"][group], told["nodes"][built.node])
+    figures["cpu_utilisation"] -= _slept(server.world)
     figures |= _stalls(built, server.world, group)
     return Side(figures, tuple(str(row["args"][0]).upper() for row in reversed(slow)))
 
@@ -99,6 +100,12 @@ def figures_of(group: dict[str, Any], node: dict[str, Any]) -> dict[str, float]:
     return figures
 
 
+def _slept(w: dp.World) -> float:
+    """Share of the run in which DEBUG SLEEP held the loop: the thread sleeps then, and its CPU time stands still."""
+    slept = w.kind[w.kind[:, dp.K_OP] == dp.OP_SLEEP, dp.K_USEC_NS].sum()
+    return float(slept) / max(int(w.st[dp.NOW]), 1)
+
+
 def _stalls(built: Built, w: dp.World, group: str) -> dict[str, float]:
     """stall_us, queue_at_end and drained_after_us of the longest command that the timeline sent; {} if none was a stall."""
     rows = w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)]
@@ -112,9 +119,10 @@ def _stalls(built: Built, w: dp.World, group: str) -> dict[str, float]:
     series = [i for i, (name, _) in enumerate(built.series) if name == group]
     outstanding = np.cumsum(w.offered[:, g]) - np.cumsum(w.heat[:, series, :].sum(axis=(1, 2)))
     found = {"stall_us": ns / 1000}
-    if waiting >= 0:
-        found["queue_at_end"] = float(waiting)
-    return found | drained_after_us(outstanding, int(w.st[dp.WINDOW]), start + ns)
+    window = int(w.st[dp.WINDOW])
+    before = int(outstanding[max((start + ns) // window - 1, 0)])  # the ledger does not say when a hiccup fell into the same turn
+    found["queue_at_end"] = float(waiting if waiting >= 0 else before)
+    return found | drained_after_us(outstanding, window, start + ns)
 
 
 def drained_after_us(outstanding: Ints, window_ns: int, end_ns: int) -> dict[str, float]:

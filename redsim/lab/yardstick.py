@@ -2,8 +2,8 @@
 
 It says how fast the machine is these minutes: CPU per command under two of the fit's own loads (50 connections closed, and open
 at half of the capacity), and KEYS over 100,000 keys, which walks memory. Over what the profile was calibrated at they are the
-drift that a prediction is made for. A single reading is mostly noise (on the development machine one says nothing of the next: their
-autocorrelation is 0.1), so the drift of a case is the median of the readings AROUND on each side of it.
+drift that a prediction is made for. A single reading is mostly noise (on the development machine one says nothing of the next:
+their autocorrelation is 0.1), so the drift of a case is the median of the readings AROUND on each side of it.
 Differs from a calibration: nothing is fitted, a profile as a whole becomes faster or slower.
 NOT modelled: costs that drift apart from these (a wake-up may).
 """
