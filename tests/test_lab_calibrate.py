@@ -252,6 +252,14 @@ def test_somebody_elses_keys_stay_as_they_are(server):
 
 
 @pytest.mark.real
+def test_a_server_that_refuses_is_told_in_one_sentence(server, tmp_path):
+    """An ACL user without EVAL: bad input, not a traceback; finished steps stay."""
+    server.redis.execute_command("ACL", "SETUSER", "default", "-eval")
+    with pytest.raises(ScenarioError, match=r"NoPermission|must allow"):
+        calibrate.calibrate(server, quick=True, resume=tmp_path / "steps.json")
+
+
+@pytest.mark.real
 def test_probes_of_a_real_server_have_value_spread_and_how(server, tmp_path):
     """probe_server.py: connections and fsync; every figure says how it was measured."""
     found = probe_server.connections(server, 1) | probe_server.fsync(tmp_path, 5)

@@ -52,7 +52,7 @@ class Size:
 
 QUICK = Size(4000, 3, 100_000, 100, 1.0, 0.5, (64, 192), 100, 0.3, 3)
 FULL = Size(16_000, 5, 1_000_000, 400, 15.0, 2.0, (128, 512, 1024), 1000, 0.8, 5)
-THEIRS_ELEMENTS_MAX = 100_000  # on a server that is not ours
+THEIRS_SMALLER = 10  # times: the big keys on a server that is not ours
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Lab:
 
     def bench(self) -> costs.Bench:
         """The same server, to have its commands measured."""
-        elements = self.size.elements_max if self.theirs is None else min(self.size.elements_max, THEIRS_ELEMENTS_MAX)
+        elements = self.size.elements_max // (1 if self.theirs is None else THEIRS_SMALLER)
         return costs.Bench(self.server, self.theirs is None, self.size.calls, self.size.repeats, elements)
 
     def const_ns(self) -> dict[str, int]:
@@ -210,7 +210,7 @@ def calibrate(server: rig.RealServer | None = None, *, quick: bool = False, prog
     """
     size = QUICK if quick else FULL
     todo = {step: one for step, one in STEPS.items() if server is None or one.of_theirs}
-    with tempfile.TemporaryDirectory(prefix="redsim-", dir=folder) as place:
+    with tempfile.TemporaryDirectory(prefix="redsim-", dir=folder) as place, _said_plainly():
         lab = Lab(size, Path(place), server)
         try:
             version = lab.server.version
@@ -229,6 +229,21 @@ def calibrate(server: rig.RealServer | None = None, *, quick: bool = False, prog
         finally:
             lab.stop()
     return finished(lab.done, quick=quick, name=name, redis_version=version, is_own=server is None)
+
+
+@contextmanager
+def _said_plainly() -> Iterator[None]:
+    """What redis-py raises (no permission, a renamed command, a server that went away) as one sentence."""
+    try:
+        yield
+    except Exception as error:
+        from redis import RedisError
+
+        if not isinstance(error, RedisError):
+            raise
+        raise ScenarioError(
+            f"the server being measured answered {type(error).__name__}: {error}; it must allow what calibrate measures"
+        ) from None
 
 
 def finished(done: dict[str, Any], *, quick: bool, name: str, redis_version: str, is_own: bool) -> dict[str, Any]:

@@ -34,6 +34,7 @@ PAIRS = 50  # as many sockets in a burst as the fit's points have connections
 BURSTS = 11  # of each size, in turn, so that drift of the machine takes both alike
 REQUEST_BYTES, REPLY_BYTES = 36, 5
 GAP_NS = 50 * US  # what counts as a hiccup
+TAIL = (0.4, 0.7, 0.9, 0.97, 0.995)  # where the sorted gaps are cut into the rows of the table: finer where they are long
 
 
 def figure(values: npt.ArrayLike, says: str) -> Figure:
@@ -262,6 +263,6 @@ def hiccups(seconds: float) -> dict[str, Any]:
     says = f"{count} gaps above 50 us in {seconds:g} s of spinning on the server's core, the longest {longest} us"
     if count == 0:
         return {"every_ns": int(seconds * S), "table_ns": [[GAP_NS, 1.0]], "says": f"{says}; the rate is an upper bound"}
-    parts = np.array_split(found, min(6, count))
+    parts = [part for part in np.split(found, [round(count * q) for q in TAIL]) if part.size]
     table = [[int(part.mean()), round(part.size / count, 4)] for part in parts]
     return {"every_ns": int(seconds * S / count), "table_ns": table, "says": says}
