@@ -26,6 +26,8 @@ DEPTH = 16  # commands in one write, as the fit's pipelined point
 MANY = 10  # keys or elements of the second point that gives extra_ns
 BIG_BYTES = 16 * KIB
 SMALL_BYTES = 3
+VALUE_BYTES = 100  # of the keys whose GETs come between two calls, and of a populated database
+STIR_KEYS, STIR_GETS = 20_000, 256
 LAW_FLOOR_NS = 20  # what a slope may leave for the constant
 
 
@@ -38,10 +40,38 @@ class Bench:
     calls: int = 16_000
     repeats: int = 3
     elements_max: int = 1_000_000
+    stirs: tuple[bytes, ...] = ()  # keys that stir() asks for
     wire: Wire = field(init=False)
+    _stirred: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.wire = OwnWire(self.server.port) if self.is_own else TheirWire(self.server)
+
+    def settle(self) -> None:
+        """Keys of ours for stir()."""
+        self.stirs = tuple(key(f"stir:{i}") for i in range(STIR_KEYS))
+        for i in range(0, STIR_KEYS, STIR_GETS):
+            writes = [pack("SET", name, value(VALUE_BYTES)) for name in self.stirs[i : i + STIR_GETS]]
+            self.wire.ask(joined(writes), len(writes))
+
+    def stir(self) -> None:
+        """Others' commands: GETs of a few hundred keys, spread over all of them, so that what comes next finds no warm cache."""
+        if self.stirs:
+            self._stirred += 1
+            picked = [self.stirs[(self._stirred * 7919 + i * 4099) % len(self.stirs)] for i in range(STIR_GETS)]
+            self.wire.ask(joined(pack("GET", name) for name in picked), len(picked))
+
+    def stirred_ns(self, name: str, request: bytes, calls: int) -> list[float]:
+        """ns inside command `name` per call of `request`, each after a stir(), `repeats` times."""
+        out = []
+        for _ in range(self.repeats):
+            before = self.usec(name)
+            for _ in range(calls):
+                self.stir()
+                self.wire.ask(request, 1)
+            after = self.usec(name)
+            out.append(1000 * (after[1] - before[1]) / max(after[0] - before[0], 1))
+        return out
 
     def usec(self, name: str) -> tuple[int, int]:
         """(calls, usec) of a command so far; (0, 0) if it never ran. `DEBUG SLEEP` counts as DEBUG."""
