@@ -27,7 +27,7 @@ from redsim.dataplane.station import enqueue, plan_step, ready_in_batch
 def ring_push(w: World, c):
     """Connection `c` (NONE: the listening socket) is ready for the next poll."""
     st = w.st
-    w.ring[(st[RING_HEAD] + st[RING_N]) & (w.ring.size - 1)] = c
+    w.ring[(st[RING_HEAD] + st[RING_N]) & (w.ring.shape[0] - 1)] = c
     st[RING_N] += 1
 
 
@@ -409,7 +409,8 @@ def open_conn(w: World, s, t):
     c = st[CONN_FREE]
     st[CONN_FREE] = conn[c, C_NEXT]
     st[CONN_FREE_N] -= 1
-    conn[c] = 0
+    for k in range(C_SIZE):
+        conn[c, k] = 0
     conn[c, C_SLOT] = s
     conn[c, C_HEAD] = NONE
     conn[c, C_TAIL] = NONE

@@ -92,7 +92,7 @@ def fill_batch(w: World):
     """The batch is the whole ready ring, less those whose bytes an earlier read took along, those that are gone, and the
     client whose script is running (script.c protects it from its own events)."""
     st, conn = w.st, w.conn
-    mask = w.ring.size - 1
+    mask = w.ring.shape[0] - 1
     n = 0
     for i in range(st[RING_N]):
         c = w.ring[(st[RING_HEAD] + i) & mask]
@@ -445,7 +445,8 @@ def threaded_reads(w: World):
     threads joined."""
     st, cost, conn = w.st, w.cost, w.conn
     lanes = w.lanes
-    lanes[:] = 0
+    for lane in range(lanes.shape[0]):
+        lanes[lane] = 0
     keep_open_reversed(w)
     if st[TREAD_N] == 0:
         return
@@ -455,7 +456,7 @@ def threaded_reads(w: World):
         conn[c, C_PLANNED] = size
         lanes[(i % cost[IO_THREADS]) % cost[IO_LANES]] += cost[READ_NS] + size * cost[READ_PS] // 1000
     longest = 0
-    for lane in range(lanes.size):
+    for lane in range(lanes.shape[0]):
         longest = max(longest, lanes[lane])
     charge(w, IO, cost[FORKJOIN_NS])
     charge(w, READ, longest)

@@ -52,7 +52,8 @@ def threaded_writes(w: World):
     """networking.c:handleClientsWithPendingWritesUsingThreads: dealt round robin, written in parallel, all joined."""
     st, cost, conn, held = w.st, w.cost, w.conn, w.held
     lanes = w.lanes
-    lanes[:] = 0
+    for lane in range(lanes.shape[0]):
+        lanes[lane] = 0
     charge(w, IO, cost[FORKJOIN_NS])
     t0, held0 = st[NOW], held[WRITE]
     for i in range(st[PENDING_N]):
@@ -73,7 +74,7 @@ def threaded_writes(w: World):
     st[NOW] = t0
     held[WRITE] = held0
     longest = 0
-    for lane in range(lanes.size):
+    for lane in range(lanes.shape[0]):
         longest = max(longest, lanes[lane])
     charge(w, WRITE, longest)
     st[IO_ACTIVE_NS] += longest + cost[FORKJOIN_NS]
