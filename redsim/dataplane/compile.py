@@ -19,7 +19,7 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global
 from numba.extending import NativeValue, intrinsic, register_model, typeof_impl, unbox
 
-from redsim.dataplane.layout import WIDTHS, World
+from redsim.dataplane.layout import CAUSE_BLOCK, WIDTHS, World
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,7 +78,7 @@ register_model(TableType)(_Model)
 register_model(RowType)(_Model)
 
 _DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "heat": types.int32}
-_ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "ke", "kx", "lanes", "erefs"]
+_ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "ke", "kx", "lanes"]
 _THREE = ["heat", "blame", "smax"]
 _FIXED = {"cost", "tab", "dist", "curve", "trace", "rates"}  # never written to by compiled code
 _TABLES = {name: TableType(name) for name in World._fields}
@@ -232,6 +232,47 @@ def prefetch(_context, table, row):
         return context.get_dummy_value()
 
     return types.void(table, types.int64), codegen
+
+
+def _by_blocks(result: Callable[..., Any]) -> Callable[..., Any]:
+    """Code that stores `result` of the blocks of its arguments, arrays with a column per cause, into the first of them. Written
+    with vectors because the optimiser cannot know that rows consist of whole blocks."""
+
+    def codegen(context, builder, sig, arguments):
+        vector = ir.VectorType(_WORD, CAUSE_BLOCK).as_pointer()
+        zero = _WORD(0)
+        starts = [
+            _where(context, builder, kind, value, types.int64, zero)
+            for kind, value in zip(sig.args[1:], arguments[1:], strict=True)
+        ]
+        columns = _word_of_table(builder, arguments[0], "held", 1)
+        with cgutils.for_range_slice(builder, zero, columns, _WORD(CAUSE_BLOCK)) as (column, _):
+            at = [(builder.bitcast(builder.gep(start, [column]), vector), memory) for start, memory in starts]
+            blocks = [_mark(builder, builder.load(where, align=8), memory) for where, memory in at]
+            _mark(builder, builder.store(result(builder, *blocks), at[0][0], align=8), at[0][1])
+        return context.get_dummy_value()
+
+    return codegen
+
+
+@intrinsic
+def copy_causes(_context, world, into, source):
+    """into[:] = source, arrays with a column per cause."""
+    return types.void(world, into, source), _by_blocks(lambda _builder, _into, source: source)
+
+
+@intrinsic
+def add_causes(_context, world, into, source):
+    """into[:] += source, arrays with a column per cause."""
+    return types.void(world, into, source), _by_blocks(lambda builder, into, source: builder.add(into, source))
+
+
+@intrinsic
+def add_grown_causes(_context, world, into, now, before):
+    """into[:] += now - before, arrays with a column per cause."""
+    return types.void(world, into, now, before), _by_blocks(
+        lambda builder, into, now, before: builder.add(into, builder.sub(now, before))
+    )
 
 
 _PARTS: set[str] = set()

@@ -11,12 +11,12 @@ Differs: with I/O threads the first command's parsing is charged to the main thr
 Not modelled: AOF and replication steps of before_sleep, TLS, a client socket whose buffer is full.
 """
 
-from redsim.dataplane.clients import admit, free_conn, make_ready, next_event_ns, ring_push
+from redsim.dataplane.clients import admit, free_conn, make_ready, ring_push
 from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.cron import close_by_server
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import charge, hiccups, idle_hiccups, idle_until, segment, slowlog_push, stall
+from redsim.dataplane.ledger import bytes_ns, charge, hiccups, idle_hiccups, idle_until, segment, serve, slowlog_push, stall
 from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
 
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
@@ -118,7 +118,7 @@ def sleep(w: World, until):
     """The loop sleeps in epoll_wait until a socket is ready or a timer is due. NONE: awake; else why run() must come back."""
     st, cost = w.st, w.cost
     while st[RING_N] == 0:
-        t, _ = next_event_ns(w)
+        t = st[DUE]
         if t > st[NOW]:
             if min(t, st[POLL_DEADLINE]) > until:
                 idle_until(w, until)
@@ -204,7 +204,7 @@ def read_query_from_client(w: World, c, planned):
     conn[c, C_QB] += size
     conn[c, C_LAST] = start
     st[READS] += 1
-    ns = cost[READ_NS] + size * cost[READ_PS] // 1000
+    ns = cost[READ_NS] + bytes_ns(size, cost[READ_PS])
     if planned < 0:
         charge(w, READ, ns)
     else:
@@ -241,7 +241,7 @@ def own_read(w: World, c, ns):
     r = w.conn[c, C_HEAD]
     left = w.conn[c, C_QB]
     while r != NONE and left > 0:
-        req[r, R_OWN_READ] += ns
+        serve(w, r, READ, ns)
         left -= req[r, R_BYTES]
         r = req[r, R_NEXT]
 
@@ -272,7 +272,7 @@ def call(w: World, c, r):
     st[WAITING] -= 1
     st[COMMANDS] += 1
     start = st[NOW]
-    around = cost[CALL_NS] + kind[k, K_ARGC] * cost[PARSE_NS] + req[r, R_BYTES] * cost[PARSE_PS] // 1000
+    around = cost[CALL_NS] + kind[k, K_ARGC] * cost[PARSE_NS] + bytes_ns(req[r, R_BYTES], cost[PARSE_PS])
     if st[BUSY]:
         around += cost[BUSY_REPLY_NS]
         ns, reply = 0, 105
@@ -288,7 +288,7 @@ def call(w: World, c, r):
             st[PHASE] = PH_BUSY
             ns = cost[BUSY_NS]
     charge(w, cause, around + ns)
-    req[r, R_OWN_EXEC] = around + ns
+    serve(w, r, cause, around + ns)
     req[r, R_REPLY] = reply
     if st[REC_ON]:
         segment(w, cause, start, st[NOW], c)
@@ -384,7 +384,7 @@ def busy_script(w: World):
     step = min(cost[HOOK_NS], st[SCRIPT_LEFT])
     start = st[NOW]
     charge(w, cause, step)
-    req[r, R_OWN_EXEC] += step
+    serve(w, r, cause, step)
     st[SCRIPT_LEFT] -= step
     if st[REC_ON]:
         segment(w, cause, start, st[NOW], c)
@@ -454,7 +454,7 @@ def threaded_reads(w: World):
         c = w.tread[i]
         size = min(conn[c, C_SOCK], read_size(w, c))
         conn[c, C_PLANNED] = size
-        lanes[(i % cost[IO_THREADS]) % cost[IO_LANES]] += cost[READ_NS] + size * cost[READ_PS] // 1000
+        lanes[(i % cost[IO_THREADS]) % cost[IO_LANES]] += cost[READ_NS] + bytes_ns(size, cost[READ_PS])
     longest = 0
     for lane in range(lanes.shape[0]):
         longest = max(longest, lanes[lane])

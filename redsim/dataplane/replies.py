@@ -7,7 +7,7 @@ version of 6.0-7.4. Not modelled: a client socket whose buffer is full, output b
 from redsim.dataplane.clients import issue, make_ready
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import charge, hiccups, segment
+from redsim.dataplane.ledger import bytes_ns, charge, hiccups, segment, serve
 from redsim.dataplane.requests import complete, drop_server_interest, note_waiting, seal, think_until
 from redsim.dataplane.station import enqueue
 
@@ -63,7 +63,7 @@ def threaded_writes(w: World):
             continue
         lane = (i % cost[IO_THREADS]) % cost[IO_LANES]
         size = min(conn[c, C_OUT], MAX_WRITE_BYTES)
-        ns = cost[WRITE_NS] + size * cost[WRITE_PS] // 1000
+        ns = cost[WRITE_NS] + bytes_ns(size, cost[WRITE_PS])
         lanes[lane] += ns
         st[NOW] = t0 + lanes[lane]
         held[WRITE] = held0 + lanes[lane]
@@ -86,7 +86,7 @@ def write_to_client(w: World, c):
     """networking.c:writeToClient: one write of at most 64 KiB."""
     cost = w.cost
     size = min(w.conn[c, C_OUT], MAX_WRITE_BYTES)
-    ns = cost[WRITE_NS] + size * cost[WRITE_PS] // 1000 + wake_peer(w, c)
+    ns = cost[WRITE_NS] + bytes_ns(size, cost[WRITE_PS]) + wake_peer(w, c)
     charge(w, WRITE, ns)
     sent_to_client(w, c, size, ns)
 
@@ -116,7 +116,7 @@ def sent_to_client(w: World, c, size, ns):
     left = size
     while left > 0:
         r = conn[c, C_RHEAD]
-        req[r, R_OWN_WRITE] += ns
+        serve(w, r, WRITE, ns)
         part = min(left, req[r, R_REPLY] - conn[c, C_SENT])
         left -= part
         over_link(w, c, part)
@@ -139,7 +139,7 @@ def over_link(w: World, c, size):
     """`size` bytes written now go over the client's link, behind what is on it."""
     g = w.conn[c, C_GROUP]
     if w.group[g, G_PS_PER_BYTE] > 0 and w.conn[c, C_SLOT] != NONE:
-        w.group[g, G_LINK_OUT] = max(w.st[NOW], w.group[g, G_LINK_OUT]) + size * w.group[g, G_PS_PER_BYTE] // 1000
+        w.group[g, G_LINK_OUT] = max(w.st[NOW], w.group[g, G_LINK_OUT]) + bytes_ns(size, w.group[g, G_PS_PER_BYTE])
 
 
 @inlined
