@@ -186,7 +186,7 @@ def draw_batch(w: World, g, s, t):
     return head, tail
 
 
-@compiled
+@inlined
 def issue(w: World, g, s, t):
     """A closed-loop slot asks again at `t` (not before now)."""
     group, st = w.group, w.st
@@ -199,7 +199,7 @@ def issue(w: World, g, s, t):
         submit(w, g, s, head, tail, t)
 
 
-@compiled
+@inlined
 def next_arrival(w: World, g):
     """Move open group `g` to its next arrival."""
     group = w.group
@@ -220,7 +220,7 @@ def next_arrival(w: World, g):
     group[g, G_NEXT_NS] = group[g, G_NEXT_PS] // 1000 + group[g, G_SHIFT]
 
 
-@compiled
+@inlined
 def open_arrival(w: World, g, t):
     """Requests of an open group at `t` (their arrival at the socket if the way there is constant, else their intention)."""
     group, slot = w.group, w.slot

@@ -1,8 +1,11 @@
 """How the data plane is compiled: a World is one address, its arrays are found through it.
 
 A World has some thirty arrays. Passed by value they would make every compiled call carry three hundred words, and numba would
-take minutes; so compiled code gets the address of a table of (address, rows) and builds the array it names on the spot. No
-reference is counted: the World outlives every call. In plain Python a World is just the named tuple it looks like.
+take minutes; so compiled code gets one address, of st and cost and behind them a table of where the other arrays lie. `w.req` is
+that address again, with a type that says which array is meant; `w.req[r, R_KEY]` becomes one load. It is marked with the name of
+the array and, if that is a constant, of the column, so that the optimiser keeps what it knows of one array when another is
+written to (numba's own arrays could be anywhere). No index is checked and none counts from the end. No reference is counted: the
+World outlives every call. In plain Python a World is just the named tuple it looks like.
 """
 
 import operator
@@ -19,7 +22,7 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global
 from numba.extending import NativeValue, intrinsic, register_model, typeof_impl, unbox
 
-from redsim.dataplane.layout import CAUSE_BLOCK, WIDTHS, World
+from redsim.dataplane.layout import CAUSE_BLOCK, COST_SIZE, ST_SIZE, WIDTHS, World
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,6 +85,7 @@ _ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab
 _THREE = ["heat", "blame", "smax"]
 _FIXED = {"cost", "tab", "dist", "curve", "trace", "rates"}  # never written to by compiled code
 _TABLES = {name: TableType(name) for name in World._fields}
+_FIRST = {"st": 0, "cost": ST_SIZE}  # words before them in the block that a World's address is the address of
 _WORD = ir.IntType(64)
 
 
@@ -112,7 +116,8 @@ def _table(_context: Any, _builder: Any, _type: Any, value: Any, _name: str) -> 
 
 def _word_of_table(builder: Any, address: Any, name: str, k: int) -> Any:
     """Word `k` of what the World's table says about the array `name`; it does not change during a call."""
-    where = builder.inttoptr(builder.add(address, _WORD(8 * (4 * World._fields.index(name) + k))), _WORD.as_pointer())
+    number = ST_SIZE + COST_SIZE + 4 * World._fields.index(name) + k
+    where = builder.gep(builder.inttoptr(address, _WORD.as_pointer()), [_WORD(number)])
     found = builder.load(where)
     found.set_metadata("invariant.load", builder.module.add_metadata([]))
     return found
@@ -174,6 +179,8 @@ def _where(context: Any, builder: Any, table: Any, value: Any, index_type: Any, 
     ]
     if isinstance(table, RowType):
         base, number = value, words[0]
+    elif table.table in _FIRST:
+        base, number = value, builder.add(words[0], _WORD(_FIRST[table.table]))
     else:
         base, number = _word_of_table(builder, value, table.table, 0), words[0]
         for axis in range(1, table.ndim):
@@ -275,15 +282,21 @@ def add_grown_causes(_context, world, into, now, before):
     )
 
 
-_PARTS: set[str] = set()
+_PARTS: dict[str, bool] = {}  # by name: is it called where it is used, or its code put there?
 
 
 def _finalize(library: CPUCodeLibrary) -> None:
     """A part is linked as it is into what calls it; only an entry is optimised and turned into machine code. Numba would do
-    both for every part with all it calls: a minute and a half instead of a quarter of one."""
+    both for every part with all it calls: a minute and a half instead of a quarter of one. Which calls remain calls is decided
+    here and not by the optimiser, which would put the rare paths into the hot loop and several copies of each."""
     if library.name not in _PARTS:
         _numba_finalize(library)
         return
+    if _PARTS[library.name]:
+        function = library.name.rpartition(".")[2]
+        for defined in library._final_module.functions:
+            if f"{len(function)}{function}B" in defined.name and not defined.is_declaration:
+                defined.add_function_attribute("noinline")
     for other in dict.fromkeys(library._linking_libraries):
         library._final_module.link_in(other._get_module_for_linking(), preserve=True)
     library._finalize_dynamic_globals()
@@ -300,15 +313,15 @@ _numba_finalize, _numba_set_env = CPUCodeLibrary.finalize, JITCPUCodegen.set_env
 CPUCodeLibrary.finalize, JITCPUCodegen.set_env = _finalize, _set_env
 
 
-def _part(**options: bool) -> Callable[[F], F]:
+def _part(*, is_inlined: bool) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         function.__qualname__ = f"redsim.dataplane.{function.__name__}"
-        _PARTS.add(function.__qualname__)
-        return njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
+        _PARTS[function.__qualname__] = not is_inlined
+        return njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=is_inlined)(function)
 
     return decorate
 
 
-compiled = _part()  # called by compiled code only
-inlined = _part(forceinline=True)  # the same, on the hot path
+compiled = _part(is_inlined=False)  # called by compiled code only
+inlined = _part(is_inlined=True)  # the same, on the hot path
 entry = njit(_nrt=False, cache=True)  # called from Python

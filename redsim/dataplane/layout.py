@@ -155,17 +155,24 @@ class World(NamedTuple):
 
     @property
     def address(self) -> int:
-        """Where the table lies that compiled code finds the arrays by: (address, shape) of each, four words."""
-        table = _TABLES.get(id(self.req))
-        if table is None or table[1] is not self.req:
-            _TABLES.clear()
-            words = np.array([[a.ctypes.data, *(*a.shape, 0, 0)[:3]] for a in self], dtype=np.int64)
-            table = _TABLES[id(self.req)] = (words, self.req)
-        return int(table[0].ctypes.data)
+        """Where compiled code finds the World: st, cost, then of each array its address and shape, four words."""
+        block = self.st.base
+        assert isinstance(block, np.ndarray), "st is that of small_arrays()"
+        assert self.cost.base is block, "so is cost"
+        where = block[ST_SIZE + COST_SIZE :].reshape(-1, 4)
+        place = World._fields.index("req")
+        if where[place, 0] != self.req.ctypes.data:
+            where[:] = [[a.ctypes.data, *(*a.shape, 0, 0)[:3]] for a in self]
+        return int(block.ctypes.data)
 
 
-# One table per World alive; a World that has grown has another `req`, and the old table is dropped.
-_TABLES: dict[int, tuple[I64, I64]] = {}
+def small_arrays() -> tuple[I64, I64]:
+    """(st, cost) of a World, zeros, with room behind them for where its other arrays lie: what compiled code needs always is
+    at a fixed distance from one address."""
+    block = np.zeros(ST_SIZE + COST_SIZE + 4 * len(World._fields), dtype=np.int64)
+    return block[:ST_SIZE], block[ST_SIZE : ST_SIZE + COST_SIZE]
+
+
 WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,

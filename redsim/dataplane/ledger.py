@@ -54,7 +54,7 @@ def log_activity(w: World, cause, end):
         st[LOG_N] = n + 1
 
 
-@compiled
+@inlined
 def idle_until(w: World, t):
     """The main thread sleeps until `t` >= now; nothing arrives before."""
     st = w.st

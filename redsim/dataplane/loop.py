@@ -29,38 +29,33 @@ MS_NS = 1_000_000
 def run(w: World, until):
     """Run whole iterations until `until` (REACHED), a due timer (TIMER) or a lack of rows (GROW)."""
     st = w.st
-    while True:
-        phase = st[PHASE]
-        if phase == PH_POLL:
+    while True:  # the phases stand in the order in which they mostly follow each other
+        if st[PHASE] == PH_POLL:
             if st[NOW] >= until:
                 return REACHED
             if not poll(w):
                 return GROW
-        elif phase == PH_SLEEP:
+        if st[PHASE] == PH_SLEEP:
             why = sleep(w, until)
             if why != NONE:
                 return why
-        elif phase == PH_AWAKE:
-            if not awake(w):
-                return GROW
-        elif phase == PH_FILE_EVENTS:
-            if not file_events(w):
-                return GROW
-        elif phase == PH_TIMERS:
+        if st[PHASE] == PH_AWAKE and not awake(w):
+            return GROW
+        if st[PHASE] == PH_FILE_EVENTS and not file_events(w):
+            return GROW
+        if st[PHASE] == PH_TIMERS:
             if st[NOW] >= st[CRON_DUE]:
                 return TIMER
             st[PHASE] = PH_BEFORE_SLEEP
-        elif phase == PH_BEFORE_SLEEP:
+        if st[PHASE] == PH_BEFORE_SLEEP:
             before_sleep(w)
-        elif phase == PH_EXEC_READ:
-            if not execute_threaded_reads(w):
-                return GROW
-        elif phase == PH_WRITES:
+        if st[PHASE] == PH_EXEC_READ and not execute_threaded_reads(w):
+            return GROW
+        if st[PHASE] == PH_WRITES:
             handle_clients_with_pending_writes(w)
-        elif phase == PH_BUSY:
-            if not busy_script(w):
-                return GROW
-        elif not poll_while_busy(w):
+        if st[PHASE] == PH_BUSY and not busy_script(w):
+            return GROW
+        if st[PHASE] == PH_BUSY_POLL and not poll_while_busy(w):
             return GROW
 
 
@@ -113,7 +108,7 @@ def fill_batch(w: World):
     st[BATCH_POS] = 0
 
 
-@compiled
+@inlined
 def sleep(w: World, until):
     """The loop sleeps in epoll_wait until a socket is ready or a timer is due. NONE: awake; else why run() must come back."""
     st, cost = w.st, w.cost
@@ -141,7 +136,7 @@ def sleep(w: World, until):
     return NONE
 
 
-@compiled
+@inlined
 def awake(w: World):
     """epoll_wait returns what has become ready by now."""
     st = w.st
@@ -187,7 +182,7 @@ def file_events(w: World):
     return True
 
 
-@compiled
+@inlined
 def read_query_from_client(w: World, c, planned):
     """networking.c:readQueryFromClient: one read, then every complete command in the buffer. `planned` >= 0: an I/O
     thread has read that many bytes already."""
@@ -427,7 +422,7 @@ def poll_while_busy(w: World):
 # ---- before_sleep ------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def before_sleep(w: World):
     """server.c:beforeSleep. The order is the model: threaded reads, (fast expire, AOF: later capabilities), all replies."""
     st = w.st

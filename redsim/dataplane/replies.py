@@ -105,7 +105,7 @@ def wake_peer(w: World, c):
     return w.cost[WAKE_PEER_NS]
 
 
-@compiled
+@inlined
 def sent_to_client(w: World, c, size, ns):
     """`size` bytes left in a write that took `ns` and ends now: the replies that are whole are answered."""
     st, conn, req = w.st, w.conn, w.req

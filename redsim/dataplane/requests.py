@@ -213,7 +213,7 @@ def complete(w: World, r, g, start, done):
     drop_client_interest(w, r)
 
 
-@compiled
+@inlined
 def think_until(w: World, g, t):
     """When a closed-loop client that is done at `t` asks again."""
     think = w.group[g, G_THINK]

@@ -293,7 +293,8 @@ class _Builder:
         window = file.window or max(file.duration // WINDOWS, 10 * MS)
         windows = -(-file.duration // window)
         series = max(len(self.series), 1)
-        st = np.zeros(dp.ST_SIZE, dtype=np.int64)
+        st, world_cost = dp.small_arrays()
+        world_cost[:] = cost
         st[dp.END], st[dp.WARMUP], st[dp.WINDOW], st[dp.WINDOWS] = file.duration, file.warmup, window, windows
         st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW]] = dp.NONE
         st[dp.GROUP_DUE] = NEVER
@@ -304,7 +305,7 @@ class _Builder:
         seeds += [stream(file.seed, "host.cpu", "hiccup-gap"), stream(file.seed, "host.cpu", "hiccup-length")]
         events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
         world = dp.World(
-            st=st, cost=cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
+            st=st, cost=world_cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
             req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(requests, causes),
             kind=kind, dataset=dataset,
             thread=thread, held=np.zeros(causes, dtype=np.int64), heldp=np.zeros(causes, dtype=np.int64),
