@@ -108,7 +108,7 @@ def with_few_rows(w: dp.World, rows: int) -> dp.World:
     small.req[-1, dp.R_NEXT] = small.conn[-1, dp.C_NEXT] = dp.NONE
     small.st[[dp.REQ_FREE_N, dp.CONN_FREE_N]] = requests, 3
     assert np.array_equal(small.conn[used:, dp.C_NEXT], [used + 1, used + 2, dp.NONE])
-    return small
+    return dp.placed(small)
 
 
 def compare(text: str, pause_ns: int = 0, rows: int | None = None) -> Compared:

@@ -22,7 +22,7 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global
 from numba.extending import NativeValue, intrinsic, register_model, typeof_impl, unbox
 
-from redsim.dataplane.layout import CAUSE_BLOCK, COST_SIZE, ST_SIZE, WIDTHS, World
+from redsim.dataplane.layout import ARRAYS, CAUSE_BLOCK, COST_SIZE, ST_SIZE, WIDTHS, World
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,7 +84,7 @@ _DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "heat": ty
 _ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "ke", "kx", "lanes"]
 _THREE = ["heat", "blame", "smax"]
 _FIXED = {"cost", "tab", "dist", "curve", "trace", "rates"}  # never written to by compiled code
-_TABLES = {name: TableType(name) for name in World._fields}
+_TABLES = {name: TableType(name) for name in ARRAYS}
 _FIRST = {"st": 0, "cost": ST_SIZE}  # words before them in the block that a World's address is the address of
 _WORD = ir.IntType(64)
 
@@ -116,7 +116,7 @@ def _table(_context: Any, _builder: Any, _type: Any, value: Any, _name: str) -> 
 
 def _word_of_table(builder: Any, address: Any, name: str, k: int) -> Any:
     """Word `k` of what the World's table says about the array `name`; it does not change during a call."""
-    number = ST_SIZE + COST_SIZE + 4 * World._fields.index(name) + k
+    number = ST_SIZE + COST_SIZE + 4 * ARRAYS.index(name) + k
     where = builder.gep(builder.inttoptr(address, _WORD.as_pointer()), [_WORD(number)])
     found = builder.load(where)
     found.set_metadata("invariant.load", builder.module.add_metadata([]))

@@ -153,24 +153,28 @@ class World(NamedTuple):
     lanes: I64  # [I/O threads]: scratch
     live: I64  # [groups, 2]: scratch of live_requests()
 
-    @property
-    def address(self) -> int:
-        """Where compiled code finds the World: st, cost, then of each array its address and shape, four words."""
-        block = self.st.base
-        assert isinstance(block, np.ndarray), "st is that of small_arrays()"
-        assert self.cost.base is block, "so is cost"
-        where = block[ST_SIZE + COST_SIZE :].reshape(-1, 4)
-        place = World._fields.index("req")
-        if where[place, 0] != self.req.ctypes.data:
-            where[:] = [[a.ctypes.data, *(*a.shape, 0, 0)[:3]] for a in self]
-        return int(block.ctypes.data)
+    address: int = 0  # where compiled code finds all this; placed() says it
+
+
+ARRAYS = World._fields[:-1]
 
 
 def small_arrays() -> tuple[I64, I64]:
     """(st, cost) of a World, zeros, with room behind them for where its other arrays lie: what compiled code needs always is
     at a fixed distance from one address."""
-    block = np.zeros(ST_SIZE + COST_SIZE + 4 * len(World._fields), dtype=np.int64)
+    block = np.zeros(ST_SIZE + COST_SIZE + 4 * len(ARRAYS), dtype=np.int64)
     return block[:ST_SIZE], block[ST_SIZE : ST_SIZE + COST_SIZE]
+
+
+def placed(w: World) -> World:
+    """The World ready for compiled code: behind its st and cost stands of each array its address and shape, four words. Another
+    World with the same st is not ready any more."""
+    block = w.st.base
+    assert isinstance(block, np.ndarray), "st is that of small_arrays()"
+    assert w.cost.base is block, "so is cost"
+    arrays = [getattr(w, name) for name in ARRAYS]
+    block[ST_SIZE + COST_SIZE :] = np.array([[a.ctypes.data, *(*a.shape, 0, 0)[:3]] for a in arrays]).ravel()
+    return w._replace(address=int(block.ctypes.data))
 
 
 WIDTHS = {
@@ -241,9 +245,10 @@ def grow(w: World) -> World:
     st[FIFO_HEAD] = 0
     heap = rows(events, 4)
     heap[: w.heap.shape[0]] = w.heap
-    return w._replace(
+    grown = w._replace(
         req=req, snap=snap, conn=conn, ring=ring, fifo=fifo, heap=heap,
         batch=np.concatenate([w.batch, np.zeros(more, dtype=np.int64)]),
         pending=np.concatenate([w.pending, np.zeros(more, dtype=np.int64)]),
         tread=np.concatenate([w.tread, np.zeros(more, dtype=np.int64)]),
     )  # fmt: skip
+    return placed(grown)

@@ -329,7 +329,7 @@ class _Builder:
         st[dp.REQ_FREE_N], st[dp.CONN_FREE_N] = requests, conns
         self._connect(world)
         self._first_events(world, rates)
-        return world
+        return dp.placed(world)
 
     def _trace(self, group: dp.I64, dataset: dp.I64) -> dp.I64:
         """All traces behind each other, kinds and keys as global rows."""
