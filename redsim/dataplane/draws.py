@@ -70,7 +70,7 @@ def alias_draw(rng, i, tab, offset, n):
     u = next_u64(rng, i)
     row = np.int64(((u >> _S32) * np.uint64(n)) >> _S32)
     threshold, alias = tab[offset + 2 * row], tab[offset + 2 * row + 1]
-    return row + (alias - row) * (np.int64(u & _M32) >= threshold)  # luck cannot be predicted: no branch
+    return row if np.int64(u & _M32) < threshold else alias
 
 
 @compiled
