@@ -208,7 +208,7 @@ def test_memory_does_not_grow_with_the_number_of_commands():
     """A request's row is used again: a run ten times as long, with as many windows, has a World of the same size."""
     def size(seconds: int) -> tuple[int, int]:
         run = world_of(mixed(seconds))
-        return sum(array.nbytes for array in run.w), run.st(dp.COMMANDS)
+        return sum(getattr(run.w, name).nbytes for name in dp.ARRAYS), run.st(dp.COMMANDS)
 
     (short, few), (long, many) = size(2), size(20)
     assert many > 9 * few

@@ -102,13 +102,13 @@ def with_few_rows(w: dp.World, rows: int) -> dp.World:
     requests, used = max(rows, 4 * int(w.cost[dp.NEED])), w.conn.shape[0] - int(w.st[dp.CONN_FREE_N])
     events = dp.event_rows(w.slot.shape[0], requests, w.rates.shape[0], w.group.shape[0])
     small = w._replace(
-        req=w.req[:requests].copy(), snap=w.snap[: 2 * requests + 2].copy(), erefs=w.erefs[: 2 * requests + 2].copy(),
+        req=w.req[:requests].copy(), snap=w.snap[:requests].copy(),
         conn=w.conn[: used + 3].copy(), heap=w.heap[:events].copy(), fifo=w.fifo[: dp.power_of_two(events)].copy(),
     )  # fmt: skip
     small.req[-1, dp.R_NEXT] = small.conn[-1, dp.C_NEXT] = dp.NONE
     small.st[[dp.REQ_FREE_N, dp.CONN_FREE_N]] = requests, 3
     assert np.array_equal(small.conn[used:, dp.C_NEXT], [used + 1, used + 2, dp.NONE])
-    return small
+    return dp.placed(small)
 
 
 def compare(text: str, pause_ns: int = 0, rows: int | None = None) -> Compared:

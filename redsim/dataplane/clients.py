@@ -10,7 +10,7 @@ from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.draws import below, exponential
 from redsim.dataplane.events import NEVER, next_time, pop, push
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import forget_log, held_at
+from redsim.dataplane.ledger import bytes_ns, held_at
 from redsim.dataplane.requests import (
     complete,
     drop_server_interest,
@@ -27,7 +27,7 @@ from redsim.dataplane.station import enqueue, plan_step, ready_in_batch
 def ring_push(w: World, c):
     """Connection `c` (NONE: the listening socket) is ready for the next poll."""
     st = w.st
-    w.ring[(st[RING_HEAD] + st[RING_N]) & (w.ring.size - 1)] = c
+    w.ring[(st[RING_HEAD] + st[RING_N]) & (w.ring.shape[0] - 1)] = c
     st[RING_N] += 1
 
 
@@ -51,7 +51,6 @@ def arrive(w: World, head, t):
             drop_server_interest(w, head)
             head = after
         return
-    held_at(w, t, head)
     if conn[c, C_TAIL] == NONE:
         conn[c, C_HEAD] = head
     else:
@@ -62,11 +61,7 @@ def arrive(w: World, head, t):
         req[r, R_ARRIVE] = t
         size += req[r, R_BYTES]
         st[WAITING] += 1
-        if r != head:
-            req[r, R_EPOCH] = req[head, R_EPOCH]
-            req[r, R_ECAUSE] = req[head, R_ECAUSE]
-            req[r, R_EOFFSET] = req[head, R_EOFFSET]
-            w.erefs[req[head, R_EPOCH]] += 1
+        held_at(w, t, r)
         if req[r, R_NEXT] == NONE:
             break
         r = req[r, R_NEXT]
@@ -91,7 +86,7 @@ def leave_client(w: World, g, s, head, t):
         r = req[r, R_NEXT]
     at = t
     if group[g, G_PS_PER_BYTE] > 0:
-        at = max(at, group[g, G_LINK_IN]) + size * group[g, G_PS_PER_BYTE] // 1000
+        at = max(at, group[g, G_LINK_IN]) + bytes_ns(size, group[g, G_PS_PER_BYTE])
         group[g, G_LINK_IN] = at
     at = max(at + group[g, G_NET], w.slot[s, S_LAST])
     w.slot[s, S_LAST] = at
@@ -191,7 +186,7 @@ def draw_batch(w: World, g, s, t):
     return head, tail
 
 
-@compiled
+@inlined
 def issue(w: World, g, s, t):
     """A closed-loop slot asks again at `t` (not before now)."""
     group, st = w.group, w.st
@@ -204,7 +199,7 @@ def issue(w: World, g, s, t):
         submit(w, g, s, head, tail, t)
 
 
-@compiled
+@inlined
 def next_arrival(w: World, g):
     """Move open group `g` to its next arrival."""
     group = w.group
@@ -225,7 +220,7 @@ def next_arrival(w: World, g):
     group[g, G_NEXT_NS] = group[g, G_NEXT_PS] // 1000 + group[g, G_SHIFT]
 
 
-@compiled
+@inlined
 def open_arrival(w: World, g, t):
     """Requests of an open group at `t` (their arrival at the socket if the way there is constant, else their intention)."""
     group, slot = w.group, w.slot
@@ -251,39 +246,50 @@ def open_arrival(w: World, g, t):
 
 
 @inlined
-def next_event_ns(w: World):
-    """When the outside world next does something: (time, open group or NONE)."""
-    t = next_time(w)
-    source = NONE
+def plan_groups(w: World):
+    """Which open group is the next to have an arrival, and when."""
+    st = w.st
+    st[GROUP_DUE] = NEVER
     for g in range(w.group.shape[0]):
-        at = w.group[g, G_NEXT_NS]
-        if at < NEVER and (at < t or (at == t and source == NONE)):
-            t = at
-            source = g
-    return t, source
+        if w.group[g, G_NEXT_NS] < st[GROUP_DUE]:
+            st[GROUP_DUE] = w.group[g, G_NEXT_NS]
+            st[GROUP_NEXT] = g
+
+
+@inlined
+def admit(w: World):
+    """Everything the clients do up to now. False: rows ran out; grow and call again."""
+    if w.st[DUE] > w.st[NOW] and w.st[STALL_ROW] == NONE:
+        return True
+    return admit_due(w)
 
 
 @compiled
-def admit(w: World):
-    """Everything the clients do up to now. False: rows ran out; grow and call again."""
+def admit_due(w: World):
+    """What is due is done in the order of time, arrivals of open groups first."""
     st = w.st
     now = st[NOW]
     while True:
-        t, g = next_event_ns(w)
+        t = next_time(w)
+        group_first = st[GROUP_DUE] <= t
+        if group_first:
+            t = st[GROUP_DUE]
         if t > now:
             break
         free = st[REQ_FREE_N]
         if free < w.cost[NEED] or st[CONN_FREE_N] < 2 or (w.cost[RETRYING] and 2 * free < w.req.shape[0]):
             return False
-        if g != NONE:
-            open_arrival(w, g, t)
+        if group_first:
+            open_arrival(w, st[GROUP_NEXT], t)
+            plan_groups(w)
         else:
             what, arg = pop(w)
             if what == EV_ARRIVE:
                 arrive(w, arg, t)
             else:
                 other_event(w, what, arg, t)
-    forget_log(w)
+    st[DUE] = t
+    st[LOG_N] = 0
     if st[STALL_ROW] != NONE:
         w.stalls[st[STALL_ROW], 4] = st[WAITING]
         st[STALL_ROW] = NONE
@@ -314,8 +320,10 @@ def other_event(w: World, what, arg, t):
         closed_by_server(w, arg, t)
     elif what == EV_START:
         start_group(w, arg, t)
+        plan_groups(w)
     elif what == EV_RATE:
         change_rate(w, arg, t)
+        plan_groups(w)
     else:
         w.conn[arg, C_FLAGS] |= F_EOF
         if not w.conn[arg, C_FLAGS] & F_RESET:
@@ -409,7 +417,8 @@ def open_conn(w: World, s, t):
     c = st[CONN_FREE]
     st[CONN_FREE] = conn[c, C_NEXT]
     st[CONN_FREE_N] -= 1
-    conn[c] = 0
+    for k in range(C_SIZE):
+        conn[c, k] = 0
     conn[c, C_SLOT] = s
     conn[c, C_HEAD] = NONE
     conn[c, C_TAIL] = NONE
@@ -598,4 +607,3 @@ def start_group(w: World, g, t):
     else:
         for s in range(w.group[g, G_SLOT0], w.group[g, G_SLOT0] + w.group[g, G_SLOTS]):
             push(w, t, EV_ISSUE, s)
-

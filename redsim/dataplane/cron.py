@@ -76,7 +76,9 @@ def buffers(w: World):
 @entry
 def live_requests(w: World):
     """w.live: count, and sum of END - intended, of the requests whose clients still wait, by group."""
-    w.live[:] = 0
+    for g in range(w.live.shape[0]):
+        w.live[g, 0] = 0
+        w.live[g, 1] = 0
     for r in range(w.req.shape[0]):
         if w.req[r, R_FLAGS] & Z_LIVE:
             g = w.slot[w.req[r, R_SLOT], S_GROUP]

@@ -20,13 +20,19 @@ _LN2 = 0.6931471805599453
 
 
 @inlined
+def mix(s):
+    """The 64 bits that state `s` stands for."""
+    z = (s ^ (s >> _S30)) * _M1
+    z = (z ^ (z >> _S27)) * _M2
+    return z ^ (z >> _S31)
+
+
+@inlined
 def next_u64(rng, i):
     """The next 64 bits of stream `i`."""
     s = rng[i, 0] + rng[i, 1]
     rng[i, 0] = s
-    z = (s ^ (s >> _S30)) * _M1
-    z = (z ^ (z >> _S27)) * _M2
-    return z ^ (z >> _S31)
+    return mix(s)
 
 
 @inlined
@@ -63,9 +69,8 @@ def alias_draw(rng, i, tab, offset, n):
     """Row of an alias table of n rows at `offset`: pairs (threshold out of 2**32, alias)."""
     u = next_u64(rng, i)
     row = np.int64(((u >> _S32) * np.uint64(n)) >> _S32)
-    if np.int64(u & _M32) < tab[offset + 2 * row]:
-        return row
-    return tab[offset + 2 * row + 1]
+    threshold, alias = tab[offset + 2 * row], tab[offset + 2 * row + 1]
+    return row if np.int64(u & _M32) < threshold else alias
 
 
 @compiled
@@ -94,28 +99,48 @@ def quantile(u, tab, offset):
 
 
 @inlined
-def zipf_rank(rng, i, tab, offset, n, exponent):
-    """Rank 0.. by zipf. Per bucket: threshold, alias, first rank, width, sure acceptance out of 2**32."""
+def zipf_rank(rng, i, tab, offset, n, exponent_e9):
+    """Rank 0.. by zipf. A bucket's row: threshold out of 2**32; first rank, width, sure acceptance out of 2**32 of the bucket
+    itself; the same of its alias. Nothing that luck decides is a branch but the rare rejection."""
     u = next_u64(rng, i)
-    row = offset + 5 * np.int64(((u >> _S32) * np.uint64(n)) >> _S32)
-    if np.int64(u & _M32) >= tab[row]:
-        row = offset + 5 * tab[row + 1]
-    first, width = tab[row + 2], tab[row + 3]
-    if width == 1:
-        return first
-    while True:
-        u = next_u64(rng, i)
-        rank = first + np.int64(((u >> _S32) * np.uint64(width)) >> _S32)
-        test = np.int64(u & _M32)
-        if test < tab[row + 4]:
-            return rank
-        if test < 4294967296.0 * ((first + 1.0) / (rank + 1.0)) ** exponent:
-            return rank
+    row = offset + ZIPF_WORDS * np.int64(((u >> _S32) * np.uint64(n)) >> _S32)
+    is_own = np.int64(u & _M32) < tab[row]
+    first = tab[row + 1] if is_own else tab[row + 4]
+    width = tab[row + 2] if is_own else tab[row + 5]
+    sure = tab[row + 3] if is_own else tab[row + 6]
+    before = rng[i, 0]
+    state = before + rng[i, 1]
+    u = mix(state)
+    if np.int64(u & _M32) < sure:
+        rng[i, 0] = state if width > 1 else before  # one rank alone takes no second draw
+        return first + np.int64(((u >> _S32) * np.uint64(width)) >> _S32)
+    return rank_by_rejection(rng, i, first, width, exponent_e9)
 
 
 @compiled
+def rank_by_rejection(rng, i, first, width, exponent_e9):
+    """A rank of the bucket `first`, `width` by its weight."""
+    while True:
+        u = next_u64(rng, i)
+        rank = first + np.int64(((u >> _S32) * np.uint64(width)) >> _S32)
+        if np.int64(u & _M32) < 4294967296.0 * ((first + 1.0) / (rank + 1.0)) ** (exponent_e9 * 1e-9):
+            return rank
+
+
+@inlined
 def draw_key(w: World, g):
     """A global key index for group `g`, by its popularity."""
+    group = w.group
+    if group[g, G_POP] != POP_ZIPF:
+        return other_key(w, g)
+    i = g * RNG_PER_GROUP + RNG_KEY
+    rank = zipf_rank(w.rng, i, w.tab, group[g, G_POP_ARG], group[g, G_POP_N], group[g, G_POP_ARG2])
+    return w.dataset[group[g, G_DATASET], D_BASE] + rank
+
+
+@compiled
+def other_key(w: World, g):
+    """A key of a popularity other than zipf."""
     group, rng = w.group, w.rng
     d = group[g, G_DATASET]
     base, n = w.dataset[d, D_BASE], w.dataset[d, D_N]
@@ -132,10 +157,7 @@ def draw_key(w: World, g):
         if hot > 0 and (hot >= n or np.int64(next_u64(rng, i) >> _S32) < group[g, G_POP_ARG2]):
             return base + below(rng, i, hot)
         return base + hot + below(rng, i, n - hot)
-    rank = zipf_rank(rng, i, w.tab, group[g, G_POP_ARG], group[g, G_POP_N], group[g, G_POP_ARG2] * 1e-9)
-    if pop == POP_LATEST:
-        return base + n - 1 - rank
-    return base + rank
+    return base + n - 1 - zipf_rank(rng, i, w.tab, group[g, G_POP_ARG], group[g, G_POP_N], group[g, G_POP_ARG2])
 
 
 @entry

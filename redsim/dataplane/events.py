@@ -16,6 +16,8 @@ def push(w: World, t, what, arg):
     mask = fifo.shape[0] - 1
     seq = st[SEQ]
     st[SEQ] = seq + 1
+    if t < st[DUE]:
+        st[DUE] = t
     n = st[FIFO_N]
     head = st[FIFO_HEAD]
     is_near = what in (EV_ARRIVE, EV_THREAD, EV_ISSUE)

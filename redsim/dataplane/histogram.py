@@ -5,6 +5,7 @@ Mirrors HdrHistogram's bucketing [hdrhistogram]: no value is further from its bu
 
 import numpy as np
 import numpy.typing as npt
+from numba.cpython.unsafe.numbers import leading_zeros
 
 from redsim.dataplane.compile import inlined
 from redsim.dataplane.layout import *
@@ -16,25 +17,7 @@ COARSE_BITS = 4
 @inlined
 def bit_length(value):
     """Bits of a value >= 1, below 2**62."""
-    n = 1
-    if value >= 1 << 32:
-        n += 32
-        value >>= 32
-    if value >= 1 << 16:
-        n += 16
-        value >>= 16
-    if value >= 1 << 8:
-        n += 8
-        value >>= 8
-    if value >= 1 << 4:
-        n += 4
-        value >>= 4
-    if value >= 1 << 2:
-        n += 2
-        value >>= 2
-    if value >= 2:
-        n += 1
-    return n
+    return 64 - leading_zeros(np.int64(value))
 
 
 @inlined

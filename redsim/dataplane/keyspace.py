@@ -13,6 +13,7 @@ from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.draws import draw_key, draw_size
 from redsim.dataplane.histogram import bit_length
 from redsim.dataplane.layout import *
+from redsim.dataplane.ledger import bytes_ns
 
 
 @compiled
@@ -26,13 +27,19 @@ def curve_ns(curve, c, n):
 
 
 @inlined
+def second_of(now_ns):
+    """The last access a key remembers."""
+    return np.int32(np.uint64(now_ns) // np.uint64(1_000_000_000))
+
+
+@inlined
 def digits(n):
     """Decimal digits of n >= 0."""
     count = 1
-    while n >= 10:
-        n //= 10
-        count += 1
-    return count
+    while n >= 10_000:
+        n //= 10_000
+        count += 4
+    return count + (n >= 10) + (n >= 100) + (n >= 1000)
 
 
 @inlined
@@ -69,7 +76,7 @@ def lookup(w: World, d, key):
         forget(w, d, key)
         w.st[EXPIRED] += 1
         return False
-    w.kv[key, 1] = np.int32(w.st[NOW] // 1_000_000_000)
+    w.kv[key, 1] = second_of(w.st[NOW])
     return True
 
 
@@ -97,10 +104,10 @@ def string_command(w: World, r, op, k, d, key):
     if op == OP_SET:
         size = w.req[r, R_ARG]
         create(w, d, key, size)
-        w.kv[key, 1] = np.int32(st[NOW] // 1_000_000_000)
+        w.kv[key, 1] = second_of(st[NOW])
         if kind[k, K_TTL] > 0:
             w.kx[key] = st[NOW] + kind[k, K_TTL]
-        return ns + size * kind[k, K_IN_PS] // 1000, 5
+        return ns + bytes_ns(size, kind[k, K_IN_PS]), 5
     if op == OP_GET:
         if not there:
             kind[k, K_MISSES] += 1
@@ -109,7 +116,7 @@ def string_command(w: World, r, op, k, d, key):
         kind[k, K_HITS] += 1
         st[HITS] += 1
         size = np.int64(w.kv[key, 0])
-        return ns + size * kind[k, K_OUT_PS] // 1000, bulk(size)
+        return ns + bytes_ns(size, kind[k, K_OUT_PS]), bulk(size)
     if op == OP_EXPIRE:
         if there and kind[k, K_TTL] > 0:
             w.kx[key] = st[NOW] + kind[k, K_TTL]
@@ -178,7 +185,7 @@ def aggregate_command(w: World, r, op, k, d, key):
             w.ke[key] = more
         elif op == OP_PUSH:
             w.ke[key] = min(n + more, 2**31 - 1)
-        w.kv[key, 1] = np.int32(st[NOW] // 1_000_000_000)
+        w.kv[key, 1] = second_of(st[NOW])
         ns += (more - 1) * kind[k, K_EXTRA_NS] + more * ebytes * kind[k, K_IN_PS] // 1000
         return ns + curve_ns(w.curve, kind[k, K_CURVE_KEY], n), 3 + digits(np.int64(w.ke[key]))
     if op != OP_SORT and op != OP_UNION:
@@ -281,4 +288,3 @@ def run_command(w: World, r):
 def size_class(w: World, d):
     """Power of two of the data set's keys: how cold a lookup is."""
     return bit_length(max(w.dataset[d, D_LIVE], 1)) - 1
-

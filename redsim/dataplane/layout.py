@@ -1,6 +1,6 @@
 """The world as arrays: names of the columns, how it is allocated, how it grows.
 
-Every table is int64 with one row per thing and one named column per property, so that a request is two cache lines and a
+Every table is int64 with one row per thing and one named column per property, so that a request is three cache lines and a
 function takes one argument, the World. Links between rows are row numbers; -1 is none. Memory does not depend on the number of
 commands: a request's row is reused as soon as its answer is in.
 """
@@ -23,7 +23,7 @@ NONE = -1
  BUSY, SCRIPT_LEFT, SCRIPT_REQ, SCRIPT_CONN, WAITING, STALL_ROW, STALLS, SLOW_ID, NEXT_HICCUP, HICCUPS,
  REC_ON, REC_UNTIL, REC_WORST, SEGS, RECS, REC_FROM, REC_TO, REC_CAUSE, REC_KIND, WAKE_CPU, ITER_T0, HITS, MISSES,
  NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
- EPOCH, EPOCH_FREE, WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE) = range(83)
+ WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE, DUE, GROUP_DUE, GROUP_NEXT) = range(84)
 ST_SIZE = 96
 
 # phases of the loop (st[PHASE])
@@ -63,9 +63,8 @@ F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET, F_TELLING = 1, 2, 4
 
 # req: a request, from the client's intention to its last byte -------------------------------------------------
 (R_NEXT, R_SNEXT, R_SLOT, R_KIND, R_KEY, R_BYTES, R_REPLY, R_INTENDED, R_BEGIN, R_SENT, R_ARRIVE, R_ATTEMPT,
- R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED, R_EPOCH, R_ECAUSE, R_EOFFSET, R_OWN_READ, R_OWN_EXEC, R_OWN_WRITE,
- R_WAITS) = range(25)
-R_SIZE = 25
+ R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED, R_OWN, R_WAITS) = range(20)
+R_SIZE = 20
 Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED = 1, 2, 4, 8, 16  # wanted by the client; held by the server; waiting unsent; -BUSY
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
@@ -97,12 +96,14 @@ DIST_CONSTANT, DIST_QUANTILE, DIST_ALIAS = range(3)
 # rng rows per group
 RNG_MIX, RNG_KEY, RNG_ARRIVAL, RNG_CONN, RNG_SIZE, RNG_JITTER = range(6)
 RNG_PER_GROUP = 6
+ZIPF_WORDS = 8
 # fmt: on
 
 NODATA = -1  # kv: the key does not exist
 FINE_BUCKETS = 5120  # 128 per octave up to 2**46 ns
 COARSE_BUCKETS = 704  # 16 per octave
 LOG_SIZE = 32768
+CAUSE_BLOCK = 8
 SEGS_MAX = 20000
 RECS_MAX = 20000
 STALLS_MAX = 4096
@@ -117,14 +118,13 @@ class World(NamedTuple):
     slot: I64  # [slots, S_SIZE]
     conn: I64  # [conns, C_SIZE]
     req: I64  # [requests, R_SIZE]
-    snap: I64  # [2 * requests + 2, causes]: copies of held (epochs), shared by requests that arrived in one activity
-    erefs: I64  # [the same]: references to each epoch; next free one if it is free
+    snap: I64  # [requests, causes]: held as of the request's arrival, plus its own service since; or what it has waited for
     kind: I64  # [kinds, K_SIZE]
     dataset: I64  # [datasets, D_SIZE]
     thread: I64  # [threads, T_SIZE]
     held: I64  # [causes]: ns of the main thread by cause, up to st[NOW]
-    heldp: I64  # [causes]: the same at the admission pointer
-    log: I64  # [LOG_SIZE, 2]: end, cause of each activity since the last admission
+    heldp: I64  # [causes]: the same at the admission pointer, if there is a log
+    log: I64  # [LOG_SIZE, 2]: end, cause of each activity since the first one in which something arrives unadmitted
     ring: I64  # [power of two]: connections that became ready, FIFO; NONE is the listening socket
     batch: I64  # [conns + 1]: what the poll returned
     pending: I64  # [conns]: clients with replies to write; the last is written first
@@ -140,7 +140,7 @@ class World(NamedTuple):
     kx: I64  # [keys or 0]: expiry in ns, 0 none
     hist: I64  # [series, FINE_BUCKETS]
     heat: npt.NDArray[np.int32]  # [windows, series, COARSE_BUCKETS]
-    blame: I64  # [groups, COARSE_BUCKETS, causes + 2]: ns by cause; count, latency ns
+    blame: I64  # [groups, COARSE_BUCKETS, causes]: ns by cause; in the last two columns count, latency ns
     smax: I64  # [windows + 1, series, 2]: max and sum of latencies by window; the last row is the whole run
     slow: I64  # [SLOWLOG ring, 6]: id, start, ns, kind, key, slot
     stalls: I64  # [STALLS_MAX, 6]: start, ns, cause, kind, waiting at its end, key
@@ -153,19 +153,30 @@ class World(NamedTuple):
     lanes: I64  # [I/O threads]: scratch
     live: I64  # [groups, 2]: scratch of live_requests()
 
-    @property
-    def address(self) -> int:
-        """Where the table lies that compiled code finds the arrays by: (address, shape) of each, four words."""
-        table = _TABLES.get(id(self.req))
-        if table is None or table[1] is not self.req:
-            _TABLES.clear()
-            words = np.array([[a.ctypes.data, *(*a.shape, 0, 0)[:3]] for a in self], dtype=np.int64)
-            table = _TABLES[id(self.req)] = (words, self.req)
-        return int(table[0].ctypes.data)
+    address: int = 0  # where compiled code finds all this; placed() says it
 
 
-# One table per World alive; a World that has grown has another `req`, and the old table is dropped.
-_TABLES: dict[int, tuple[I64, I64]] = {}
+ARRAYS = World._fields[:-1]
+
+
+def small_arrays() -> tuple[I64, I64]:
+    """(st, cost) of a World, zeros, with room behind them for where its other arrays lie: what compiled code needs always is
+    at a fixed distance from one address."""
+    block = np.zeros(ST_SIZE + COST_SIZE + 4 * len(ARRAYS), dtype=np.int64)
+    return block[:ST_SIZE], block[ST_SIZE : ST_SIZE + COST_SIZE]
+
+
+def placed(w: World) -> World:
+    """The World ready for compiled code: behind its st and cost stands of each array its address and shape, four words. Another
+    World with the same st is not ready any more."""
+    block = w.st.base
+    assert isinstance(block, np.ndarray), "st is that of small_arrays()"
+    assert w.cost.base is block, "so is cost"
+    arrays = [getattr(w, name) for name in ARRAYS]
+    block[ST_SIZE + COST_SIZE :] = np.array([[a.ctypes.data, *(*a.shape, 0, 0)[:3]] for a in arrays]).ravel()
+    return w._replace(address=int(block.ctypes.data))
+
+
 WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
@@ -175,6 +186,11 @@ WIDTHS = {
 
 def rows(count: int, width: int, fill: int = 0) -> I64:
     return np.full((count, width), fill, dtype=np.int64)
+
+
+def cause_columns(causes: int) -> int:
+    """Width of held, snap and blame: the causes, two columns for blame's count and latency, and what makes it whole blocks."""
+    return -(-(causes + 2) // CAUSE_BLOCK) * CAUSE_BLOCK
 
 
 def power_of_two(count: int) -> int:
@@ -212,11 +228,7 @@ def grow(w: World) -> World:
     req[-1, R_NEXT] = st[REQ_FREE]
     st[REQ_FREE] = requests
     st[REQ_FREE_N] += requests
-    epochs = w.snap.shape[0]
-    snap = np.concatenate([w.snap, rows(2 * requests, w.snap.shape[1])])
-    erefs = np.concatenate([w.erefs, np.arange(epochs + 1, epochs + 2 * requests + 1)])
-    erefs[-1] = st[EPOCH_FREE]
-    st[EPOCH_FREE] = epochs
+    snap = np.concatenate([w.snap, rows(requests, w.snap.shape[1])])
     more = conns // 2 + 64
     conn = np.concatenate([w.conn, rows(more, C_SIZE)])
     chain_free(conn, C_NEXT, conns)
@@ -233,9 +245,10 @@ def grow(w: World) -> World:
     st[FIFO_HEAD] = 0
     heap = rows(events, 4)
     heap[: w.heap.shape[0]] = w.heap
-    return w._replace(
-        req=req, snap=snap, erefs=erefs, conn=conn, ring=ring, fifo=fifo, heap=heap,
+    grown = w._replace(
+        req=req, snap=snap, conn=conn, ring=ring, fifo=fifo, heap=heap,
         batch=np.concatenate([w.batch, np.zeros(more, dtype=np.int64)]),
         pending=np.concatenate([w.pending, np.zeros(more, dtype=np.int64)]),
         tread=np.concatenate([w.tread, np.zeros(more, dtype=np.int64)]),
     )  # fmt: skip
+    return placed(grown)

@@ -1,118 +1,88 @@
 """Who held the main thread, for how long: the clock, the causes, the stalls, SLOWLOG, the recording of the worst stall.
 
 `held[cause]` grows with the clock, so that busy + idle = elapsed is a sum anybody can check. A request takes a copy of `held`
-as of its arrival (an epoch); what `held` grew by until its answer left is what it waited for, cause by cause, exactly.
+as of its arrival; what `held` grew by until its answer left is what it waited for, cause by cause, exactly. Arrivals are admitted
+after the activity they fall into: if something is due before its end, the activity is logged, so that `held` can be told as of
+any moment since.
 """
 
-from redsim.dataplane.compile import compiled, inlined
+import numpy as np
+
+from redsim.dataplane.compile import compiled, copy_causes, inlined
 from redsim.dataplane.draws import draw_size, exponential
 from redsim.dataplane.layout import *
+
+
+@inlined
+def bytes_ns(count, ps):
+    """ns of `count` >= 0 bytes at `ps` >= 0 each. Unsigned, because a signed division is three times as long."""
+    return np.int64(np.uint64(count * ps) // np.uint64(1000))
 
 
 @inlined
 def charge(w: World, cause, ns):
     """The main thread works `ns` more for `cause`."""
     st = w.st
-    st[NOW] += ns
+    now = st[NOW] + ns
+    if st[DUE] < now:
+        log_activity(w, cause, now)
+    st[NOW] = now
     w.held[cause] += ns
-    log_activity(w, cause)
 
 
 @inlined
-def log_activity(w: World, cause):
-    """What the main thread did until now was `cause` (NONE: it slept). Only an entry that no arrival has passed grows."""
+def serve(w: World, r, cause, ns):
+    """`ns` charged to `cause` are request `r`'s own service: it does not wait for them."""
+    w.snap[r, cause] += ns
+    w.req[r, R_OWN] += ns
+
+
+@inlined
+def log_activity(w: World, cause, end):
+    """What the main thread does from now until `end` is `cause`. Only an entry that no arrival has passed grows."""
     st, log = w.st, w.log
     n = st[LOG_N]
+    if n == 0:
+        copy_causes(w, w.heldp, w.held)
+        st[LOG_POS] = 0
+        st[LOG_T] = st[NOW]
     if (n > st[LOG_POS] and log[n - 1, 1] == cause) or n == LOG_SIZE:
-        log[n - 1, 0] = st[NOW]
+        log[n - 1, 0] = end
     else:
-        log[n, 0] = st[NOW]
+        log[n, 0] = end
         log[n, 1] = cause
         st[LOG_N] = n + 1
 
 
-@compiled
+@inlined
 def idle_until(w: World, t):
-    """The main thread sleeps until `t` >= now."""
+    """The main thread sleeps until `t` >= now; nothing arrives before."""
     st = w.st
     ns = t - st[NOW]
     if ns <= 0:
         return
     st[NOW] = t
     st[IDLE] += ns
-    log_activity(w, NONE)
 
 
 @inlined
 def held_at(w: World, a, r):
-    """Request `r` refers to `held` as of its arrival `a`: an epoch (held where the activity began) and the part of
-    that activity that had passed. The pointer only moves forward."""
-    st, log, heldp, req = w.st, w.log, w.heldp, w.req
-    i, t = st[LOG_POS], st[LOG_T]
+    """Request `r` keeps `held` as of its arrival `a`. The pointer into the log only moves forward."""
+    st, log, heldp, snap = w.st, w.log, w.heldp, w.snap
     n = st[LOG_N]
-    if i < n and log[i, 0] <= a:
-        while i < n and log[i, 0] <= a:
-            if log[i, 1] >= 0:
-                heldp[log[i, 1]] += log[i, 0] - t
-            t = log[i, 0]
-            i += 1
-        st[LOG_POS] = i
-        st[LOG_T] = t
-        leave_epoch(w)
-    e = st[EPOCH]
-    if e == NONE:
-        e = take_epoch(w)
-        st[EPOCH] = e
-        for k in range(WAKE, heldp.shape[0]):
-            w.snap[e, k] = heldp[k]
-    w.erefs[e] += 1
-    req[r, R_EPOCH] = e
-    if i < n and log[i, 1] >= 0 and a > t:
-        req[r, R_ECAUSE] = log[i, 1]
-        req[r, R_EOFFSET] = a - t
-    else:
-        req[r, R_ECAUSE] = WAKE
-        req[r, R_EOFFSET] = 0
-
-
-@inlined
-def take_epoch(w: World):
-    """A free epoch with one reference; there are twice as many as requests."""
-    e = w.st[EPOCH_FREE]
-    w.st[EPOCH_FREE] = w.erefs[e]
-    w.erefs[e] = 1
-    return e
-
-
-@inlined
-def release_epoch(w: World, e):
-    """One reference less; a row without any is free."""
-    w.erefs[e] -= 1
-    if w.erefs[e] == 0:
-        w.erefs[e] = w.st[EPOCH_FREE]
-        w.st[EPOCH_FREE] = e
-
-
-@inlined
-def leave_epoch(w: World):
-    """The pointer has moved: the next arrival begins an epoch."""
-    if w.st[EPOCH] != NONE:
-        release_epoch(w, w.st[EPOCH])
-        w.st[EPOCH] = NONE
-
-
-@compiled
-def forget_log(w: World):
-    """All arrivals up to now are admitted: the pointer jumps to now. Only when the log is long: nothing depends on it."""
-    st = w.st
-    if st[LOG_N] < LOG_SIZE // 2:
+    if n == 0:
+        copy_causes(w, snap[r], w.held)
         return
-    for k in range(WAKE, w.held.shape[0]):
-        w.heldp[k] = w.held[k]
-    st[LOG_N] = 0
-    st[LOG_POS] = 0
-    st[LOG_T] = st[NOW]
-    leave_epoch(w)
+    i, t = st[LOG_POS], st[LOG_T]
+    while i < n and log[i, 0] <= a:
+        heldp[log[i, 1]] += log[i, 0] - t
+        t = log[i, 0]
+        i += 1
+    st[LOG_POS] = i
+    st[LOG_T] = t
+    copy_causes(w, snap[r], heldp)
+    if i < n and a > t:
+        snap[r, log[i, 1]] += a - t
 
 
 @compiled
@@ -210,4 +180,3 @@ def slowlog_push(w: World, r, start, ns):
     row[0], row[1], row[2] = st[SLOW_ID], start, ns
     row[3], row[4], row[5] = req[r, R_KIND], req[r, R_KEY], req[r, R_SLOT]
     st[SLOW_ID] += 1
-

@@ -11,12 +11,12 @@ Differs: with I/O threads the first command's parsing is charged to the main thr
 Not modelled: AOF and replication steps of before_sleep, TLS, a client socket whose buffer is full.
 """
 
-from redsim.dataplane.clients import admit, free_conn, make_ready, next_event_ns, ring_push
+from redsim.dataplane.clients import admit, free_conn, make_ready, ring_push
 from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.cron import close_by_server
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import charge, hiccups, idle_hiccups, idle_until, segment, slowlog_push, stall
+from redsim.dataplane.ledger import bytes_ns, charge, hiccups, idle_hiccups, idle_until, segment, serve, slowlog_push, stall
 from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
 
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
@@ -29,38 +29,33 @@ MS_NS = 1_000_000
 def run(w: World, until):
     """Run whole iterations until `until` (REACHED), a due timer (TIMER) or a lack of rows (GROW)."""
     st = w.st
-    while True:
-        phase = st[PHASE]
-        if phase == PH_POLL:
+    while True:  # the phases stand in the order in which they mostly follow each other
+        if st[PHASE] == PH_POLL:
             if st[NOW] >= until:
                 return REACHED
             if not poll(w):
                 return GROW
-        elif phase == PH_SLEEP:
+        if st[PHASE] == PH_SLEEP:
             why = sleep(w, until)
             if why != NONE:
                 return why
-        elif phase == PH_AWAKE:
-            if not awake(w):
-                return GROW
-        elif phase == PH_FILE_EVENTS:
-            if not file_events(w):
-                return GROW
-        elif phase == PH_TIMERS:
+        if st[PHASE] == PH_AWAKE and not awake(w):
+            return GROW
+        if st[PHASE] == PH_FILE_EVENTS and not file_events(w):
+            return GROW
+        if st[PHASE] == PH_TIMERS:
             if st[NOW] >= st[CRON_DUE]:
                 return TIMER
             st[PHASE] = PH_BEFORE_SLEEP
-        elif phase == PH_BEFORE_SLEEP:
+        if st[PHASE] == PH_BEFORE_SLEEP:
             before_sleep(w)
-        elif phase == PH_EXEC_READ:
-            if not execute_threaded_reads(w):
-                return GROW
-        elif phase == PH_WRITES:
+        if st[PHASE] == PH_EXEC_READ and not execute_threaded_reads(w):
+            return GROW
+        if st[PHASE] == PH_WRITES:
             handle_clients_with_pending_writes(w)
-        elif phase == PH_BUSY:
-            if not busy_script(w):
-                return GROW
-        elif not poll_while_busy(w):
+        if st[PHASE] == PH_BUSY and not busy_script(w):
+            return GROW
+        if st[PHASE] == PH_BUSY_POLL and not poll_while_busy(w):
             return GROW
 
 
@@ -92,7 +87,7 @@ def fill_batch(w: World):
     """The batch is the whole ready ring, less those whose bytes an earlier read took along, those that are gone, and the
     client whose script is running (script.c protects it from its own events)."""
     st, conn = w.st, w.conn
-    mask = w.ring.size - 1
+    mask = w.ring.shape[0] - 1
     n = 0
     for i in range(st[RING_N]):
         c = w.ring[(st[RING_HEAD] + i) & mask]
@@ -113,12 +108,12 @@ def fill_batch(w: World):
     st[BATCH_POS] = 0
 
 
-@compiled
+@inlined
 def sleep(w: World, until):
     """The loop sleeps in epoll_wait until a socket is ready or a timer is due. NONE: awake; else why run() must come back."""
     st, cost = w.st, w.cost
     while st[RING_N] == 0:
-        t, _ = next_event_ns(w)
+        t = st[DUE]
         if t > st[NOW]:
             if min(t, st[POLL_DEADLINE]) > until:
                 idle_until(w, until)
@@ -141,7 +136,7 @@ def sleep(w: World, until):
     return NONE
 
 
-@compiled
+@inlined
 def awake(w: World):
     """epoll_wait returns what has become ready by now."""
     st = w.st
@@ -187,7 +182,7 @@ def file_events(w: World):
     return True
 
 
-@compiled
+@inlined
 def read_query_from_client(w: World, c, planned):
     """networking.c:readQueryFromClient: one read, then every complete command in the buffer. `planned` >= 0: an I/O
     thread has read that many bytes already."""
@@ -204,7 +199,7 @@ def read_query_from_client(w: World, c, planned):
     conn[c, C_QB] += size
     conn[c, C_LAST] = start
     st[READS] += 1
-    ns = cost[READ_NS] + size * cost[READ_PS] // 1000
+    ns = cost[READ_NS] + bytes_ns(size, cost[READ_PS])
     if planned < 0:
         charge(w, READ, ns)
     else:
@@ -241,7 +236,7 @@ def own_read(w: World, c, ns):
     r = w.conn[c, C_HEAD]
     left = w.conn[c, C_QB]
     while r != NONE and left > 0:
-        req[r, R_OWN_READ] += ns
+        serve(w, r, READ, ns)
         left -= req[r, R_BYTES]
         r = req[r, R_NEXT]
 
@@ -272,7 +267,7 @@ def call(w: World, c, r):
     st[WAITING] -= 1
     st[COMMANDS] += 1
     start = st[NOW]
-    around = cost[CALL_NS] + kind[k, K_ARGC] * cost[PARSE_NS] + req[r, R_BYTES] * cost[PARSE_PS] // 1000
+    around = cost[CALL_NS] + kind[k, K_ARGC] * cost[PARSE_NS] + bytes_ns(req[r, R_BYTES], cost[PARSE_PS])
     if st[BUSY]:
         around += cost[BUSY_REPLY_NS]
         ns, reply = 0, 105
@@ -288,7 +283,7 @@ def call(w: World, c, r):
             st[PHASE] = PH_BUSY
             ns = cost[BUSY_NS]
     charge(w, cause, around + ns)
-    req[r, R_OWN_EXEC] = around + ns
+    serve(w, r, cause, around + ns)
     req[r, R_REPLY] = reply
     if st[REC_ON]:
         segment(w, cause, start, st[NOW], c)
@@ -384,7 +379,7 @@ def busy_script(w: World):
     step = min(cost[HOOK_NS], st[SCRIPT_LEFT])
     start = st[NOW]
     charge(w, cause, step)
-    req[r, R_OWN_EXEC] += step
+    serve(w, r, cause, step)
     st[SCRIPT_LEFT] -= step
     if st[REC_ON]:
         segment(w, cause, start, st[NOW], c)
@@ -427,7 +422,7 @@ def poll_while_busy(w: World):
 # ---- before_sleep ------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def before_sleep(w: World):
     """server.c:beforeSleep. The order is the model: threaded reads, (fast expire, AOF: later capabilities), all replies."""
     st = w.st
@@ -445,7 +440,8 @@ def threaded_reads(w: World):
     threads joined."""
     st, cost, conn = w.st, w.cost, w.conn
     lanes = w.lanes
-    lanes[:] = 0
+    for lane in range(lanes.shape[0]):
+        lanes[lane] = 0
     keep_open_reversed(w)
     if st[TREAD_N] == 0:
         return
@@ -453,9 +449,9 @@ def threaded_reads(w: World):
         c = w.tread[i]
         size = min(conn[c, C_SOCK], read_size(w, c))
         conn[c, C_PLANNED] = size
-        lanes[(i % cost[IO_THREADS]) % cost[IO_LANES]] += cost[READ_NS] + size * cost[READ_PS] // 1000
+        lanes[(i % cost[IO_THREADS]) % cost[IO_LANES]] += cost[READ_NS] + bytes_ns(size, cost[READ_PS])
     longest = 0
-    for lane in range(lanes.size):
+    for lane in range(lanes.shape[0]):
         longest = max(longest, lanes[lane])
     charge(w, IO, cost[FORKJOIN_NS])
     charge(w, READ, longest)

@@ -7,7 +7,7 @@ version of 6.0-7.4. Not modelled: a client socket whose buffer is full, output b
 from redsim.dataplane.clients import issue, make_ready
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import charge, hiccups, segment
+from redsim.dataplane.ledger import bytes_ns, charge, hiccups, segment, serve
 from redsim.dataplane.requests import complete, drop_server_interest, note_waiting, seal, think_until
 from redsim.dataplane.station import enqueue
 
@@ -52,7 +52,8 @@ def threaded_writes(w: World):
     """networking.c:handleClientsWithPendingWritesUsingThreads: dealt round robin, written in parallel, all joined."""
     st, cost, conn, held = w.st, w.cost, w.conn, w.held
     lanes = w.lanes
-    lanes[:] = 0
+    for lane in range(lanes.shape[0]):
+        lanes[lane] = 0
     charge(w, IO, cost[FORKJOIN_NS])
     t0, held0 = st[NOW], held[WRITE]
     for i in range(st[PENDING_N]):
@@ -62,7 +63,7 @@ def threaded_writes(w: World):
             continue
         lane = (i % cost[IO_THREADS]) % cost[IO_LANES]
         size = min(conn[c, C_OUT], MAX_WRITE_BYTES)
-        ns = cost[WRITE_NS] + size * cost[WRITE_PS] // 1000
+        ns = cost[WRITE_NS] + bytes_ns(size, cost[WRITE_PS])
         lanes[lane] += ns
         st[NOW] = t0 + lanes[lane]
         held[WRITE] = held0 + lanes[lane]
@@ -73,7 +74,7 @@ def threaded_writes(w: World):
     st[NOW] = t0
     held[WRITE] = held0
     longest = 0
-    for lane in range(lanes.size):
+    for lane in range(lanes.shape[0]):
         longest = max(longest, lanes[lane])
     charge(w, WRITE, longest)
     st[IO_ACTIVE_NS] += longest + cost[FORKJOIN_NS]
@@ -85,7 +86,7 @@ def write_to_client(w: World, c):
     """networking.c:writeToClient: one write of at most 64 KiB."""
     cost = w.cost
     size = min(w.conn[c, C_OUT], MAX_WRITE_BYTES)
-    ns = cost[WRITE_NS] + size * cost[WRITE_PS] // 1000 + wake_peer(w, c)
+    ns = cost[WRITE_NS] + bytes_ns(size, cost[WRITE_PS]) + wake_peer(w, c)
     charge(w, WRITE, ns)
     sent_to_client(w, c, size, ns)
 
@@ -104,7 +105,7 @@ def wake_peer(w: World, c):
     return w.cost[WAKE_PEER_NS]
 
 
-@compiled
+@inlined
 def sent_to_client(w: World, c, size, ns):
     """`size` bytes left in a write that took `ns` and ends now: the replies that are whole are answered."""
     st, conn, req = w.st, w.conn, w.req
@@ -115,7 +116,7 @@ def sent_to_client(w: World, c, size, ns):
     left = size
     while left > 0:
         r = conn[c, C_RHEAD]
-        req[r, R_OWN_WRITE] += ns
+        serve(w, r, WRITE, ns)
         part = min(left, req[r, R_REPLY] - conn[c, C_SENT])
         left -= part
         over_link(w, c, part)
@@ -138,7 +139,7 @@ def over_link(w: World, c, size):
     """`size` bytes written now go over the client's link, behind what is on it."""
     g = w.conn[c, C_GROUP]
     if w.group[g, G_PS_PER_BYTE] > 0 and w.conn[c, C_SLOT] != NONE:
-        w.group[g, G_LINK_OUT] = max(w.st[NOW], w.group[g, G_LINK_OUT]) + size * w.group[g, G_PS_PER_BYTE] // 1000
+        w.group[g, G_LINK_OUT] = max(w.st[NOW], w.group[g, G_LINK_OUT]) + bytes_ns(size, w.group[g, G_PS_PER_BYTE])
 
 
 @inlined

@@ -5,12 +5,12 @@ connection). A client that gave up leaves a zombie that the server still reads, 
 storms are made of.
 """
 
-from redsim.dataplane.compile import compiled, inlined, prefetch
+from redsim.dataplane.compile import add_causes, add_grown_causes, compiled, inlined, prefetch
 from redsim.dataplane.draws import alias_draw, below_ns, draw_key, draw_size, exponential
 from redsim.dataplane.events import push
 from redsim.dataplane.histogram import COARSE_BITS, FINE_BITS, bit_length, bucket_of
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import record_request, release_epoch, take_epoch
+from redsim.dataplane.ledger import record_request
 
 
 @inlined
@@ -27,8 +27,6 @@ def take_row(w: World):
 def give_row(w: World, r):
     """The row may be used again."""
     st = w.st
-    if w.req[r, R_EPOCH] != NONE:
-        release_epoch(w, w.req[r, R_EPOCH])
     w.req[r, R_FLAGS] = 0
     w.req[r, R_NEXT] = st[REQ_FREE]
     st[REQ_FREE] = r
@@ -115,9 +113,7 @@ def new_request(w: World, g, s, intended):
     row[R_INTENDED] = intended
     row[R_BEGIN] = intended
     row[R_ATTEMPT] = 0
-    row[R_OWN_READ] = 0
-    row[R_OWN_WRITE] = 0
-    row[R_EPOCH] = NONE
+    row[R_OWN] = 0
     row[R_WAITS] = 0
     row[R_FLAGS] = Z_LIVE
     row[R_NEXT] = NONE
@@ -157,14 +153,9 @@ def value_bytes(w: World, k, value):
 @compiled
 def seal(w: World, r):
     """The answer's last byte left now, but its client will count it later: keep what `held` has grown by since the arrival."""
-    held, snap, req = w.held, w.snap, w.req
-    old = req[r, R_EPOCH]
-    e = take_epoch(w)
-    for k in range(WAKE, held.shape[0]):
-        snap[e, k] = held[k] - snap[old, k]
-    release_epoch(w, old)
-    req[r, R_EPOCH] = e
-    req[r, R_WAITS] = 1
+    for k in range(WAKE, w.held.shape[0]):
+        w.snap[r, k] = w.held[k] - w.snap[r, k]
+    w.req[r, R_WAITS] = 1
 
 
 @inlined
@@ -192,25 +183,17 @@ def count_latency(w: World, r, g, start, done):
     blame = w.blame[g, coarse]
     retry = req[r, R_BEGIN] - req[r, R_INTENDED] if start == req[r, R_INTENDED] else 0
     network = req[r, R_ARRIVE] - req[r, R_SENT] + req[r, R_DELIVER] - req[r, R_LEFT]
-    n = w.held.shape[0]
-    snap, held = w.snap[req[r, R_EPOCH]], w.held
     if req[r, R_WAITS]:
-        for i in range(WAKE, n):
-            blame[i] += snap[i]
+        add_causes(w, blame, w.snap[r])
     else:
-        for i in range(WAKE, n):
-            blame[i] += held[i] - snap[i]
-    read, execution, write = req[r, R_OWN_READ], req[r, R_OWN_EXEC], req[r, R_OWN_WRITE]
-    blame[req[r, R_ECAUSE]] -= req[r, R_EOFFSET]
-    blame[READ] -= read
-    blame[w.kind[k, K_CAUSE]] -= execution
-    blame[WRITE] -= write
-    blame[OWN] += read + execution + write
+        add_grown_causes(w, blame, w.held, w.snap[r])
+    blame[OWN] += req[r, R_OWN]
     blame[NETWORK] += network
     blame[RETRY] += retry
     blame[CLIENT] += latency - retry - network - (req[r, R_LEFT] - req[r, R_ARRIVE])
-    blame[n] += 1
-    blame[n + 1] += latency
+    n = w.held.shape[0]
+    blame[n - 2] += 1
+    blame[n - 1] += latency
 
 
 @inlined
@@ -230,7 +213,7 @@ def complete(w: World, r, g, start, done):
     drop_client_interest(w, r)
 
 
-@compiled
+@inlined
 def think_until(w: World, g, t):
     """When a closed-loop client that is done at `t` asks again."""
     think = w.group[g, G_THINK]
@@ -271,9 +254,7 @@ def retry_or_fail(w: World, r, t, connection_lost):
             req[again, i] = req[r, i]
         req[again, R_ATTEMPT] = attempt + 1
         req[again, R_FLAGS] = Z_LIVE | Z_QUEUED
-        req[again, R_OWN_READ] = 0
-        req[again, R_OWN_WRITE] = 0
-        req[again, R_EPOCH] = NONE
+        req[again, R_OWN] = 0
         req[again, R_WAITS] = 0
         req[again, R_NEXT] = NONE
         req[again, R_CONN] = NONE

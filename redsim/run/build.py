@@ -36,7 +36,7 @@ class Built:
     plans: Plans
     kinds: list[Kind]  # in row order; the row's group is kind.group
     series: list[tuple[str, str]]  # (group, command) of each series
-    causes: list[str]  # all rows of held, from OWN on
+    causes: list[str]  # names of the columns of held, from OWN on; those behind them have none
     node: str
     host: str
     cores: int
@@ -286,16 +286,18 @@ class _Builder:
 
     def _world(self, dataset, keys, group, slot, thread, kind, cost, rates: Rates) -> dp.World:  # type: ignore[no-untyped-def]
         file = self.file
-        causes = dp.CAUSE0 + len(self.maker.causes)
+        causes = dp.cause_columns(dp.CAUSE0 + len(self.maker.causes))
         conns = slot.shape[0] + 64
         outstanding = int((group[:, dp.G_SLOTS] * group[:, dp.G_PIPE]).sum())
         requests = dp.power_of_two(max(4 * int(cost[dp.NEED]), 2 * outstanding, 1024))
         window = file.window or max(file.duration // WINDOWS, 10 * MS)
         windows = -(-file.duration // window)
         series = max(len(self.series), 1)
-        st = np.zeros(dp.ST_SIZE, dtype=np.int64)
+        st, world_cost = dp.small_arrays()
+        world_cost[:] = cost
         st[dp.END], st[dp.WARMUP], st[dp.WINDOW], st[dp.WINDOWS] = file.duration, file.warmup, window, windows
-        st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW, dp.EPOCH]] = dp.NONE
+        st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW]] = dp.NONE
+        st[dp.GROUP_DUE] = NEVER
         st[dp.CRON_DUE] = MS
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
@@ -303,9 +305,9 @@ class _Builder:
         seeds += [stream(file.seed, "host.cpu", "hiccup-gap"), stream(file.seed, "host.cpu", "hiccup-length")]
         events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
         world = dp.World(
-            st=st, cost=cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
-            req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(2 * requests + 2, causes),
-            erefs=np.arange(1, 2 * requests + 3), kind=kind, dataset=dataset,
+            st=st, cost=world_cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
+            req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(requests, causes),
+            kind=kind, dataset=dataset,
             thread=thread, held=np.zeros(causes, dtype=np.int64), heldp=np.zeros(causes, dtype=np.int64),
             log=dp.rows(dp.LOG_SIZE, 2), ring=np.zeros(dp.power_of_two(2 * conns + 2), dtype=np.int64),
             batch=np.zeros(conns + 1, dtype=np.int64), pending=np.zeros(conns, dtype=np.int64),
@@ -314,7 +316,7 @@ class _Builder:
             kv=keys["kv"], ke=keys["ke"], kx=keys["kx"],
             hist=dp.rows(series, dp.FINE_BUCKETS),
             heat=np.zeros((windows, series, dp.COARSE_BUCKETS), dtype=np.int32),
-            blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes + 2), dtype=np.int64),
+            blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes), dtype=np.int64),
             smax=np.zeros((windows + 1, series, 2), dtype=np.int64),
             slow=dp.rows(max(int(cost[dp.SLOW_MAX]), 1), 6), stalls=dp.rows(dp.STALLS_MAX, 6),
             segs=dp.rows(dp.SEGS_MAX, 4), recs=dp.rows(dp.RECS_MAX, 4), trace=self._trace(group, dataset),
@@ -327,7 +329,7 @@ class _Builder:
         st[dp.REQ_FREE_N], st[dp.CONN_FREE_N] = requests, conns
         self._connect(world)
         self._first_events(world, rates)
-        return world
+        return dp.placed(world)
 
     def _trace(self, group: dp.I64, dataset: dp.I64) -> dp.I64:
         """All traces behind each other, kinds and keys as global rows."""

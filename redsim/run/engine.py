@@ -75,12 +75,14 @@ def _sample(env: simpy.Environment, server: Server, node: str, rows: list[tuple[
         rows.append((env.now / S, node, live, int(w.st[dp.CLIENTS]), int(query), int(output), table))
 
 
-def digest(w: dp.World) -> str:
+def digest(built: Built, w: dp.World) -> str:
     """Of what the run computed, in integers: histograms, windows, blame, counters, stalls. Same scenario, seed, version: same
     digest."""
     state = hashlib.sha256(redsim.__version__.encode())
     counters = [dp.POLLS, dp.SLEEPS, dp.READS, dp.WRITES, dp.COMMANDS, dp.IDLE, dp.NOW, dp.NET_IN, dp.NET_OUT, dp.REJECTED]
-    for array in (w.hist, w.heat, w.blame, w.held, w.st[counters], w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)],
+    causes = len(built.causes)
+    blame = np.concatenate([w.blame[:, :, :causes], w.blame[:, :, -2:]], axis=2)
+    for array in (w.hist, w.heat, blame, w.held[:causes], w.st[counters], w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)],
                   w.group[:, [dp.G_OFFERED, dp.G_COMPLETED, dp.G_FAILED, dp.G_RETRIED, dp.G_AREA]]):  # fmt: skip
         state.update(np.ascontiguousarray(array).astype("<i8").tobytes())
     return state.hexdigest()[:32]
@@ -95,7 +97,7 @@ def _result(
     directives = _directives(scenario)
     return Result(
         scenario=scenario,
-        summary=summary(scenario, built, server, digest(w), slowlog, wall_s),
+        summary=summary(scenario, built, server, digest(built, w), slowlog, wall_s),
         latency=stats.latency_frame(built, w),
         memory=pd.DataFrame(memory, columns=MEMORY_COLUMNS),
         stalls=stalls,

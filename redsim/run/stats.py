@@ -67,7 +67,7 @@ def blame_at(built: Built, w: dp.World, g: int, percentile: str) -> dict[str, fl
         rank = max(1, int(np.ceil(PERCENTILES[percentile] * counts.sum())))
         bucket = int(np.searchsorted(np.cumsum(counts), rank))
         number, parts = int(counts[bucket]), blame[bucket]
-    names = zip(built.causes, parts, strict=True)
+    names = zip(built.causes, parts, strict=False)
     return {name: round(int(ns) / number / 1000, 3) for name, ns in names if ns > 0}
 
 

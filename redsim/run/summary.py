@@ -82,7 +82,7 @@ def _node(scenario: Scenario, built: Built, server: Server, slowlog: list[dict[s
         "role": "master",
         "cpu_utilisation": round(min(cpu / elapsed, 1.0), 4),
         "main_thread_busy_s": round(busy / S, 6),
-        "busy_s_by_cause": {name: round(int(ns) / S, 6) for name, ns in zip(built.causes, w.held, strict=True) if ns},
+        "busy_s_by_cause": {name: round(int(ns) / S, 6) for name, ns in zip(built.causes, w.held, strict=False) if ns},
         "polls": int(st[dp.POLLS]),
         "sleeps": int(st[dp.SLEEPS]),
         "reads": int(st[dp.READS]),

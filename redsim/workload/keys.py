@@ -71,7 +71,7 @@ def _power_sum(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], s: f
 def _zipf(exponent: float, keys: int, tables: Tables, kind: int) -> KeyChoice:
     first, width, mass = zipf_buckets(exponent, keys)
     sure = np.floor(((first + 1.0) / (first + width)) ** exponent * 2**32).astype(np.int64)
-    alias = alias_words(mass).reshape(-1, 2)
-    sure = np.where(width == 1, 2**32, sure)
-    offset = tables.add(np.column_stack([alias, first, width, sure]).ravel())
+    threshold, alias = alias_words(mass).reshape(-1, 2).T
+    own = np.column_stack([first, width, np.where(width == 1, 2**32, sure)])
+    offset = tables.add(np.column_stack([threshold, own, own[alias], alias]).ravel())  # ZIPF_WORDS each
     return KeyChoice(kind, buckets=len(first), arg=offset, arg2=round(exponent * 1e9))

@@ -212,9 +212,10 @@ def _groups(w: dp.World, tab: list[int], datasets: list[Record]) -> list[Record]
         group.mix_table = alias_rows(tab, group.mix, group.mix_n)
         group.popularity = None
         if group.dataset >= 0:
+            rows = alias_rows(tab, group.pop_arg, group.pop_n, dp.ZIPF_WORDS)
             group.popularity = Popularity(
                 group.pop, datasets[group.dataset].n, hot=group.pop_arg, hot_share=group.pop_arg2,
-                exponent=group.pop_arg2 * 1e-9, buckets=alias_rows(tab, group.pop_arg, group.pop_n, 5),
+                exponent=group.pop_arg2 * 1e-9, buckets=[[own[0], own[7], *own[1:4]] for own in rows],
             )  # fmt: skip
         groups.append(group)
     return groups
