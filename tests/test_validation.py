@@ -401,7 +401,12 @@ def test_drift_is_the_median_of_the_readings_over_the_reference():
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path):
     """JSON, a line per repeat; six significant figures."""
     record = Record(
-        {"Redis": "7.0.15"}, 98_000.0, "name: x\n", [Mark(9.0, 11.0, 8000.0, 1e5)], {"a": [shot(41.5), shot(43.25)], "b": []}
+        {"Redis": "7.0.15"},
+        98_000.0,
+        50_000.0,
+        "name: x\n",
+        [Mark(9.0, 11.0, 8000.0, 1e5)],
+        {"a": [shot(41.5), shot(43.25)], "b": []},
     )
     path = tmp_path / "pack.json"
     path.write_text(record.text(), encoding="utf-8")
@@ -410,7 +415,13 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"meta": {}}', '{"meta": {}, "capacity_per_s": 1, "profile": "", "marks": [], "shots": {"a": [{}]}}']
+    "text",
+    [
+        "",
+        "[]",
+        '{"meta": {}}',
+        '{"meta": {}, "capacity_per_s": 1, "open_per_s": 1, "profile": "", "marks": [], "shots": {"a": [{}]}}',
+    ],
 )
 def test_what_is_no_record_is_refused_in_one_sentence(tmp_path: Path, text: str):
     """Bad input."""

@@ -30,14 +30,16 @@ FEW_OUTSTANDING = 3  # a queue is drained when so many are left
 
 @dataclass(frozen=True)
 class Drift:
-    """How the machine stood during one repeat, as factors on the profile: CPU costs, and costs per element (memory)."""
+    """How the machine stood during one repeat, as factors on the profile: CPU costs, and walks over many elements (memory)."""
 
     cpu: float = 1.0
     memory: float = 1.0
 
     def on(self, profile: HostProfile) -> HostProfile:
         """The profile at that moment's speed."""
-        return replace(scaled(profile, self.cpu), curves=scaled(profile, self.memory).curves)
+        now = scaled(profile, self.cpu)
+        walks = {n: c for n, c in scaled(profile, self.memory).curves.items() if not c.is_each}  # a look-up is part of a call
+        return replace(now, curves={**now.curves, **walks})
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ class Record:
 
     meta: dict[str, str]
     capacity_per_s: float
-    profile: str  # YAML text, or the name of a shipped one
+    open_per_s: float  # the rate of the yardstick's open load
+    profile: str  # YAML text
     marks: list[Mark] = field(default_factory=list)
     shots: dict[str, list[Shot]] = field(default_factory=dict)
     medians: dict[str, float] = field(default_factory=dict)  # quantity -> median error in per cent, as published with it
@@ -65,7 +66,8 @@ class Record:
             inner = ",\n    ".join(json.dumps(_plain(asdict(shot)), ensure_ascii=False) for shot in shots)
             lines.append(f"  {json.dumps(name)}: [\n    {inner}\n  ]")
         marks = ",\n    ".join(json.dumps(_plain(asdict(mark))) for mark in self.marks)
-        head = {"schema": SCHEMA, "meta": self.meta, "capacity_per_s": self.capacity_per_s, "medians": self.medians}
+        head = {"schema": SCHEMA, "meta": self.meta, "capacity_per_s": self.capacity_per_s}
+        head |= {"open_per_s": self.open_per_s, "medians": self.medians}
         head["profile"] = self.profile
         body = ",\n".join(lines)
         return (
@@ -87,7 +89,15 @@ def read_record(path: Path) -> Record:
         data = json.loads(path.read_text(encoding="utf-8"))
         shots = {name: [Shot(**row) for row in rows] for name, rows in data["shots"].items()}
         marks = [Mark(**row) for row in data["marks"]]
-        return Record(data["meta"], float(data["capacity_per_s"]), data["profile"], marks, shots, data.get("medians", {}))
+        return Record(
+            data["meta"],
+            float(data["capacity_per_s"]),
+            float(data["open_per_s"]),
+            data["profile"],
+            marks,
+            shots,
+            data.get("medians", {}),
+        )
     except OSError as error:
         raise ScenarioError(
             f"{path}: cannot be read ({error.strerror}); give the record of a `redsim validate --record`"
@@ -126,7 +136,7 @@ def _zeros(quantities: Sequence[str]) -> dict[str, float]:
 def grade_record(record: Record, cases: Sequence[Case], profile: HostProfile) -> list[Row]:
     """All rows, in the order of the cases and their quantities; cases without a shot give none."""
     rows = []
-    against = reference(profile)
+    against = reference(profile, record.open_per_s)
     for case in cases:
         if case.name not in record.shots:
             continue

@@ -122,10 +122,11 @@ def measure(
     """
     kept = read_record(resume) if resume is not None and resume.exists() else None
     profile = profile_of(kept.profile if kept else profile_text)
-    with Yardstick(open_rate(profile)) as yardstick:
+    open_per_s = kept.open_per_s if kept else open_rate(profile)
+    with Yardstick(open_per_s) as yardstick:
         yardstick.read()  # the first one warms up
         readings = [yardstick.read() for _ in range(CAPACITY_READINGS)]
-        record = kept or Record(machine(yardstick.version, profile), round(middle(readings).per_s), profile_text)
+        record = kept or Record(machine(yardstick.version, profile), round(middle(readings).per_s), open_per_s, profile_text)
         turns = _turns(record, cases, repeats)
         record.marks.append(readings[-1])
         for i, (number, case) in enumerate(turns):
@@ -230,7 +231,7 @@ def noise_of_run(record: Record, profile: HostProfile) -> list[str]:
     shots = [shot for repeats in record.shots.values() for shot in repeats]
     if not shots:
         return []
-    against = reference(profile)
+    against = reference(profile, record.open_per_s)
     drifts = [record.drift(shot, against) for shot in shots]
     said = []
     for name, values, how in (

@@ -92,8 +92,9 @@ def open_rate(profile: HostProfile) -> float:
     return float(rates.get(POINT["open_us"].name, OPEN_PER_S))
 
 
-def reference(profile: HostProfile) -> Mark:
-    """What the yardstick read where the profile was made, or what the profile predicts for it where that was not kept.
+def reference(profile: HostProfile, open_per_s: float) -> Mark:
+    """What the yardstick read where the profile was made, or what the profile predicts for it where that was not kept, or was
+    taken at another rate than `open_per_s`.
 
     The walk is the profile's curve, which was measured.
     """
@@ -101,7 +102,8 @@ def reference(profile: HostProfile) -> Mark:
     figures: dict[str, float] = {}
     for name, point in POINT.items():
         kept = {row["quantity"]: float(row["measured"]) for row in told if row["point"] == point.name}
-        found = kept if {"cpu_us_per_command", "per_s"} <= set(kept) else simulate(twin(point, open_rate(profile)), profile)
+        is_told = {"cpu_us_per_command", "per_s"} <= set(kept) and (point.share is None or open_rate(profile) == open_per_s)
+        found = kept if is_told else simulate(twin(point, open_per_s), profile)
         figures[name] = found["cpu_us_per_command"]
         if name == "closed_us":
             figures["per_s"] = found["per_s"]

@@ -51,9 +51,15 @@ def write_validation(data: Data, folder: Path, *, trust_file: Path | None = None
 
 def trust_json(data: Data) -> str:
     """What redsim.report.trust reads: the machine in one line and the regions."""
-    machine = ", ".join(str(data["machine"][key]) for key in ("Processor", "Redis", "Date") if key in data["machine"])
+    machine = machine_line(data)
     rows = ",\n".join(json.dumps(plain(region), ensure_ascii=False) for region in data["regions"])
     return f'{{"machine": {json.dumps(machine, ensure_ascii=False)},\n"regions": [\n{rows}\n]}}\n'
+
+
+def machine_line(data: Data) -> str:
+    """Processor, Redis and date in one line."""
+    known = {"Processor": "{}", "Redis": "Redis {}", "Date": "{}"}
+    return ", ".join(how.format(data["machine"][key]) for key, how in known.items() if key in data["machine"])
 
 
 def page(data: Data) -> str:
@@ -107,7 +113,7 @@ def distrust_page(data: Data) -> str:
         good=Table("Where the bars are kept", ["kind of load", "busy", "quantity", "cases", "median error", "worst"],
                    [_region_row(r) for r in good], words=3),
         kinds=KINDS,
-        machine=", ".join(str(v) for v in data["machine"].values()),
+        machine=machine_line(data),
         unseen=unseen,
     )  # fmt: skip
 
@@ -148,12 +154,12 @@ def _region_row(region: Any) -> list[str]:
 def _quantities(by_quantity: pd.DataFrame) -> Table:
     if by_quantity.empty:
         return Table("Accuracy by quantity", ["quantity"], [])
-    head = ["quantity", "bar", "kept", "rows", "median error", "of the conclusive", "MAPE", "bias", "pass / miss / ?", "worst"]
+    head = ["quantity", "bar", "kept", "rows", "median", "conclusive", "MAPE", "bias", "pass / miss / ?", "worst"]
     rows = []
     for r, passed in zip(facts.rows(by_quantity), by_quantity["pass"], strict=True):
         bar, kept = f"{r.bar_pct:g} %" if r.bar_pct else "equal", "yes" if r.kept else "no"
         errors = [f"{r.median_error_pct:.1f} %", say(r.conclusive_median_error_pct, "{:.1f} %"), f"{r.mape_pct:.1f} %"]
-        verdicts, worst = f"{passed} / {r.miss} / {r.inconclusive}", f"{r.worst_error_pct:+.0f} % {r.worst_case}"
+        verdicts, worst = f"{passed} / {r.miss} / {r.inconclusive}", f"{r.worst_error_pct:+.0f} %"
         rows.append([WORDS.get(r.quantity, r.quantity), bar, kept, str(r.rows), *errors, f"{r.bias_pct:+.1f} %", verdicts, worst])
     return Table("Accuracy by quantity, fitted cases left out", head, rows)
 
