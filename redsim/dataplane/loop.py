@@ -199,6 +199,7 @@ def read_query_from_client(w: World, c, planned):
     conn[c, C_QB] += size
     conn[c, C_LAST] = start
     st[READS] += 1
+    st[FIRST] = 1
     ns = cost[READ_NS] + bytes_ns(size, cost[READ_PS])
     if planned < 0:
         charge(w, READ, ns)

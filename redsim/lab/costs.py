@@ -7,7 +7,8 @@ what long values and big keys add are slopes and curves (cost_curves.py).
 
     usec(1 key or element) -> const_ns     usec(10) -> extra_ns     usec(16 KiB value) -> in_ps, out_ps
 
-Not modelled: how much colder a command is that comes alone (measured here as `cold`, loaded by nobody yet).
+Not modelled: how much colder a command is that comes alone (measured here as `cold` on one hot key for the record;
+the profile's first_ns is solved from the points of the fit, over many keys).
 """
 
 from collections.abc import Callable

@@ -152,6 +152,7 @@ def read_ns(sim: Sim, size: int) -> int:
 def take_bytes(sim: Sim, conn: Conn, size: int, ns: int) -> None:
     """`size` bytes are in the query buffer; the read is the own service of every request it brought a byte of."""
     sim.count.reads += 1
+    sim.first = True
     conn.socket -= size
     conn.buffered += size
     covered = 0

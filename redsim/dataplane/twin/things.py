@@ -152,6 +152,7 @@ class Sim:
     rows: list[Conn | None] = field(default_factory=list)
     free_rows: list[int] = field(default_factory=list)
     io_active: bool = False
+    first: bool = False  # a read has brought bytes and no command has run since
     slept: int = 0  # how deep the last sleep was, plus one, until a command has run
     script: tuple[Conn, Request] | None = None  # a script past busy-reply-threshold
     script_left: int = 0
