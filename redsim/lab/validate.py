@@ -94,6 +94,24 @@ def graded(record: Record, cases: Sequence[Case]) -> Outcome:
     return Outcome(record, rows, kept, profile)
 
 
+def regraded(path: Path, *, only: Sequence[str] = (), folder: Path | None = None) -> Outcome:
+    """graded() of a record kept in a file, or of its cases that match a pattern of `only`."""
+    return graded(read_record(path), load_pack(folder, only=only))
+
+
+def told(outcome: Outcome) -> list[str]:
+    """For the command line: rows by verdict, then median and worst error by quantity."""
+    head = accuracy.headline(outcome.rows)
+    counts = ", ".join(f"{head[verdict]} {verdict}" for verdict in ("pass", "miss", "inconclusive"))
+    lines = [f"{head['cases']} cases, {len(outcome.rows)} rows, {head['fitted_rows']} of them fitted; of the others {counts}"]
+    for row in accuracy.by_quantity(outcome.rows).itertuples():
+        lines.append(
+            f"  {row.quantity:20} median error {row.median_error_pct:6.1f} %, bar {row.bar_pct:g} %, "
+            f"worst {row.worst_error_pct:.1f} % ({row.worst_case})"
+        )
+    return lines
+
+
 def profile_of(text: str) -> HostProfile:
     """The profile of a YAML text."""
     with tempfile.TemporaryDirectory(prefix="redsim-") as name:
