@@ -14,7 +14,7 @@ from redsim.lab.case import CAPACITY_PER_S, Case, load_case, load_pack
 from redsim.lab.grade import QUANTITIES, Repeat, Row, error_pct, grade, lateness_of, noise_of
 from redsim.lab.predicted import Drift, in_order, predict
 from redsim.lab.record import Record, Shot, read_record
-from redsim.lab.validate import Outcome, graded, validate
+from redsim.lab.validate import Outcome, graded, profile_of, validate
 from redsim.lab.yardstick import Mark, drift
 from redsim.report.trust import sentence
 from redsim.report.validation import write_validation
@@ -180,9 +180,6 @@ def test_a_region_beyond_one_and_a_half_bars_is_not_trusted():
     assert "do not decide on it" in sentence(far)
 
 
-# ---- cases -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("case", PACK, ids=lambda case: case.name)
 def test_every_shipped_case_loads_and_can_be_simulated(case: Case):
     """A case is added by one file; `redsim lint` finds nothing wrong with its scenario."""
@@ -246,9 +243,6 @@ def test_a_pattern_that_matches_no_case_says_what_there_is():
         load_pack(only=["opn-10"])
 
 
-# ---- the model's side --------------------------------------------------------------------------------------------
-
-
 def test_every_quantity_a_case_asks_for_is_predicted():
     """Whatever the pack compares, the model has a figure for it (but a queue that never drains within the run)."""
     profile = load_profile("default", Path())
@@ -274,9 +268,6 @@ def test_order_in_slowlog_is_the_longest_common_sequence():
     assert in_order(("KEYS", "DEL", "KEYS"), ("KEYS", "DEL", "KEYS")) == 3
     assert in_order(("DEL", "KEYS"), ("KEYS", "DEL")) == 1
     assert in_order((), ("KEYS",)) == 0
-
-
-# ---- the record, and a real server -------------------------------------------------------------------------------
 
 
 def shot(p50: float, *, calls: float = 3.0) -> Shot:
@@ -396,3 +387,11 @@ def test_a_live_validation_measures_every_quantity_and_counts_exactly(tmp_path: 
     assert list(again["measured"]) == pytest.approx(list(done.rows["measured"]), rel=1e-4)
     names = [path.name for path in write_validation(done.page_data("redsim validate", with_published=False), tmp_path / "out")]
     assert names == ["cases.csv", "index.html", "when-not-to-trust.html"]
+
+
+def test_a_record_outlives_a_new_cost():
+    """A profile kept before the model had some mechanism has 0 for it."""
+    text = read_record(RECORDED).profile
+    assert (
+        profile_of("\n".join(line for line in text.splitlines() if "poll_event_ns" not in line)).costs["poll_event_ns"].value == 0
+    )
