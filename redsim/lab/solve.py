@@ -57,6 +57,8 @@ def found_so_far(done: dict[str, Any]) -> dict[str, Any]:
     factor = done.get("fit", {}).get("lookup_factor", 1.0)
     if "lookup" in out["curves"]:
         out["curves"]["lookup"] = [[n, *(round(ns * factor) for ns in row)] for n, *row in out["curves"]["lookup"]]
+    if done.get("wake", {}).get("spread_permille"):
+        out["wake_spread"] = done["wake"]["spread_permille"]
     if "hiccups" in done:
         out["hiccups"] = done["hiccups"]
     points = [row for step in ("fit", "fit_benchmark") for row in done.get(step, {}).get("residuals", [])]

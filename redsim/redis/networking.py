@@ -39,6 +39,7 @@ def loop_costs(profile: HostProfile, conf: RedisConf, version: str, io_threads: 
     for column, name in _BY_NAME.items():
         cost[column] = profile.costs[name].value
     cost[dp.DEEP_AFTER_NS] = max(profile.costs["deep_after_ns"].value, 1)
+    cost[dp.WAKE_DIST] = dp.NONE
     cost[dp.IO_THREADS] = io_threads
     cost[dp.IO_LANES] = max(1, min(io_threads, cores))
     cost[dp.IO_DO_READS] = int(bool(conf.get("io-threads-do-reads")))
