@@ -31,6 +31,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for the report; default reports/<scenario>.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the scenario's seed.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. nodes.main.conf.io-threads=4.")] = None,
+    against: Annotated[Path | None, typer.Option(help="An observed.json of `observe`: print predicted beside measured.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Also write trace.json for ui.perfetto.dev.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no headline.")] = False,
 ) -> None:
@@ -58,6 +59,13 @@ def run(
         write_report(result, folder, trace=trace)
     except OSError as error:
         _die(ScenarioError(f"{folder}: the report cannot be written ({error.strerror}); give another folder with --out"))
+    if against is not None:
+        from redsim.lab.observed import against as beside
+
+        try:
+            typer.echo("\n".join(beside(against, result.summary)))
+        except ScenarioError as error:
+            _die(error)
     if not quiet:
         typer.echo(headline(result))
         typer.echo(f"report: {folder / 'report.html'}")
@@ -198,7 +206,7 @@ def validate(
                 )  # fmt: skip
             else:
                 outcome = lab.regraded(regrade, only=only or (), folder=pack)
-            data = outcome.page_data("redsim validate " + " ".join(sys.argv[2:]))
+            data = outcome.page_data("redsim validate " + " ".join(sys.argv[2:]), with_published=not only)
         write_validation(data, out, trust_file=published_path() if publish else None)
         for line in lab.told(outcome):
             typer.echo(line)

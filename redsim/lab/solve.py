@@ -230,14 +230,15 @@ def with_lookups(profile: HostProfile, factor: float) -> HostProfile:
 
 def lookup_factor(profile: HostProfile, measured: Sequence[Measured]) -> float:
     """What the curve `lookup` is to be multiplied by, so that the time inside pipelined commands is that of the points: memory
-    was as fast in that minute as it was, not as when the curve was taken. Within a factor of five."""
+    was as fast in that minute as it was, not as when the curve was taken. Within a factor of two: beyond that one of them was
+    disturbed."""
     rows = {row.point: row for row in measured}
     if TOGETHER not in rows:
         return 1.0
     scenario = twin(next(point for point in POINTS if point.name == TOGETHER), 0.0)
     without, with_all = (simulate(scenario, with_lookups(profile, factor))["usec_per_call"] for factor in (0.0, 1.0))
     factor = (rows[TOGETHER].values["usec_per_call"] - without) / max(with_all - without, 1e-6)
-    return min(max(factor, 0.2), 5.0)
+    return min(max(factor, 0.5), 2.0)
 
 
 def first_ns(profile: HostProfile, measured: Sequence[Measured]) -> tuple[float, str]:
