@@ -114,7 +114,7 @@ def _queue(result: Result, command: str) -> str:
 
 
 def _overloaded(result: Result, node: str) -> bool:
-    return number(facts.nodes(result).get(node, {}).get("cpu_utilisation")) > SATURATED
+    return facts.loop_share(facts.nodes(result).get(node, {})) > SATURATED
 
 
 def _saturated(result: Result) -> str:
@@ -125,7 +125,7 @@ def _saturated(result: Result) -> str:
         name = _main_group(result, node)
         group = facts.groups(result).get(name, {})
         done = say_count(number(group.get("throughput_per_s")))
-        used = say_share(number(numbers.get("cpu_utilisation")))
+        used = say_share(facts.loop_share(numbers))
         tail = (
             f"p50 {say_us(facts.latency_us(group, 'p50'))}, p99.9 {say_us(facts.latency_us(group, 'p999'))}"
         )
@@ -150,7 +150,7 @@ def _saturated(result: Result) -> str:
 def _calm(result: Result) -> str:
     name = _main_group(result, "")
     group = facts.groups(result)[name]
-    used = number(facts.nodes(result).get(facts.node_of(result, name), {}).get("cpu_utilisation"))
+    used = facts.loop_share(facts.nodes(result).get(facts.node_of(result, name), {}))
     busy = f" and {say_share(used)} of the main thread" if facts.is_whole_run(result, name) else ""
     text = (
         f"At {say_count(number(group.get('throughput_per_s')))} requests/s{busy}, {name} waits "

@@ -77,6 +77,11 @@ def is_closed(result: Result, group: str) -> bool:
     return written is not None and written.arrivals.closed is not None
 
 
+def loop_share(node: Mapping[str, Any]) -> float:
+    """Share of the run in which the loop was held by somebody: its CPU time, and DEBUG SLEEP, which uses none."""
+    return number(node.get("loop_utilisation"), number(node.get("cpu_utilisation")))
+
+
 def is_whole_run(result: Result, group: str) -> bool:
     """True unless the group sends in a slice of the run only: the main thread's share of the whole run is then not its doing."""
     written = group_file(result, group)

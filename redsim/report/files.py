@@ -94,7 +94,7 @@ def headline(result: Result) -> str:
         )
         lines.append(f"  {name}: {say_count(number(group.get('throughput_per_s')))} requests/s  {spread}")
     for name, node in list(facts.nodes(result).items())[:2]:
-        lines.append(f"  {name}: main thread {say_share(number(node.get('cpu_utilisation')))} busy")
+        lines.append(f"  {name}: main thread {say_share(facts.loop_share(node))} busy")
     found = result.findings or findings(result)
     lines += [f"{ICONS[f.severity]} {f.severity}: {f.text}" for f in found[: 12 - len(lines)]]
     return "\n".join(lines[:12])

@@ -133,7 +133,7 @@ def costly_commands(result: Result) -> Findings:
 def saturated_loop(result: Result) -> Findings:
     """The main thread has no idle time: growth for an open loop, capacity for a closed one."""
     for node, numbers in facts.nodes(result).items():
-        used = number(numbers.get("cpu_utilisation"))
+        used = facts.loop_share(numbers)
         here = [name for name in facts.groups(result) if facts.node_of(result, name) == node]
         is_open = [name for name in here if not facts.is_closed(result, name)]
         done = sum(number(facts.groups(result)[name].get("throughput_per_s")) for name in here)
@@ -180,7 +180,7 @@ def saturated_loop(result: Result) -> Findings:
 def little_idle(result: Result) -> Findings:
     """Three quarters busy: it works today."""
     for node, numbers in facts.nodes(result).items():
-        used = number(numbers.get("cpu_utilisation"))
+        used = facts.loop_share(numbers)
         if LITTLE_IDLE < used <= SATURATED:
             text = (
                 f"The loop of {node} is only {say_share(1 - used)} idle: after a stall "
@@ -323,7 +323,7 @@ def findings(result: Result) -> list[Finding]:
             for name, group in facts.groups(result).items()
         ]
         used = max(
-            (number(node.get("cpu_utilisation")) for node in facts.nodes(result).values()), default=0.0
+            (facts.loop_share(node) for node in facts.nodes(result).values()), default=0.0
         )
         said = "; ".join([*calm[:3], f"the loop is {say_share(used)} busy"])
         found = [Finding("info", f"Nothing notable. {said}.", "")]

@@ -160,7 +160,7 @@ def _key_numbers(result: Result) -> Table:
             spread.append("(of the requests that were answered)")
         rows.append([f"{name}: latency", ", ".join(spread)])
     for name, node in facts.nodes(result).items():
-        rows.append([f"{name}: main thread busy", say_share(number(node.get("cpu_utilisation")))])
+        rows.append([f"{name}: main thread busy", say_share(facts.loop_share(node))])
         rows.append([f"{name}: commands per poll", say_count(number(node.get("commands_per_poll")))])
         worst = max(
             (number(event.get("max_us")) for event in (node.get("stalls") or {}).values()), default=0.0

@@ -83,6 +83,7 @@ def _node(scenario: Scenario, built: Built, server: Server, slowlog: list[dict[s
     return {
         "role": "master",
         "cpu_utilisation": round(min(cpu / elapsed, 1.0), 4),
+        "loop_utilisation": round(min((cpu + slept) / elapsed, 1.0), 4),  # of the time the loop was at work for somebody
         "main_thread_busy_s": round(busy / S, 6),
         "busy_s_by_cause": {name: round(int(ns) / S, 6) for name, ns in zip(built.causes, w.held, strict=False) if ns},
         "polls": int(st[dp.POLLS]),
