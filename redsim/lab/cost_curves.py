@@ -25,7 +25,7 @@ Rows = list[list[int]]  # n, ns, low, high
 Progress = Callable[[float], None]
 
 CALLS_NS = S // 10  # a point is measured for about this long, in each repeat
-CALLS_MAX = 20
+CALLS_MAX = 5
 ELEMENT_BYTES = 16
 RANDOM_KEYS = 20_000  # GETs of each point of `lookup`
 
@@ -62,7 +62,7 @@ def point(bench: Bench, name: str, request: bytes, before: Callable[[], None] | 
         out = []
         for _ in range(bench.repeats):
             before()
-            bench.stir()
+            bench.cool()
             out += _once(bench, name, request)
         return out
     calls = int(min(max(CALLS_NS / max(_once(bench, name, request)[0], 100), 1), CALLS_MAX))

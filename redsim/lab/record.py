@@ -136,7 +136,7 @@ def _zeros(quantities: Sequence[str]) -> dict[str, float]:
 def grade_record(record: Record, cases: Sequence[Case], profile: HostProfile) -> list[Row]:
     """All rows, in the order of the cases and their quantities; cases without a shot give none."""
     rows = []
-    against = reference(profile, record.open_per_s)
+    against = reference(profile, record.open_per_s, record.marks)
     for case in cases:
         if case.name not in record.shots:
             continue

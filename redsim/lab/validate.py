@@ -256,7 +256,7 @@ def noise_of_run(record: Record, profile: HostProfile) -> list[str]:
     shots = [shot for repeats in record.shots.values() for shot in repeats]
     if not shots:
         return []
-    against = reference(profile, record.open_per_s)
+    against = reference(profile, record.open_per_s, record.marks)
     drifts = [record.drift(shot, against) for shot in shots]
     said = []
     for name, values, how in (

@@ -17,7 +17,6 @@ import numpy as np
 from redsim.lab import fit_points, rig
 from redsim.lab.fit import CAPACITY_OF, POINTS, simulate, twin
 from redsim.lab.predicted import Drift
-from redsim.run.kinds import curve_row
 from redsim.scenario.profile import HostProfile
 
 LOADS = {"closed_us": (CAPACITY_OF, 0.2), "open_us": ("50 connections at 50 %", 0.2)}
@@ -92,11 +91,12 @@ def open_rate(profile: HostProfile) -> float:
     return float(rates.get(POINT["open_us"].name, OPEN_PER_S))
 
 
-def reference(profile: HostProfile, open_per_s: float) -> Mark:
+def reference(profile: HostProfile, open_per_s: float, marks: Sequence[Mark]) -> Mark:
     """What the yardstick read where the profile was made, or what the profile predicts for it where that was not kept, or was
     taken at another rate than `open_per_s`.
 
-    The walk is the profile's curve, which was measured.
+    The walk's is the median of all `marks`: the yardstick walks again and again over what it has just walked, the profile's curve
+    was taken between others' commands, so that only what the walk changes within the record is drift.
     """
     told = profile.fit.get("points", []) if isinstance(profile.fit, dict) else []
     figures: dict[str, float] = {}
@@ -107,6 +107,4 @@ def reference(profile: HostProfile, open_per_s: float) -> Mark:
         figures[name] = found["cpu_us_per_command"]
         if name == "closed_us":
             figures["per_s"] = found["per_s"]
-    keys = POINT["closed_us"].keys
-    walk = np.interp(np.log2(keys), np.arange(42), np.log2(curve_row(profile.curves["keys_walk"])))
-    return Mark(**figures, walk_us=float(2**walk) / 1000)
+    return Mark(**figures, walk_us=middle(marks).walk_us)
