@@ -43,8 +43,8 @@ COARSE_EDGES = edges(COARSE_BITS, COARSE_BUCKETS)
 def percentiles_ns(
     counts: npt.NDArray[np.integer], edges_ns: npt.NDArray[np.int64], qs: list[float], top_ns: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Of histograms, shape (n, buckets), the smallest value with at least q of the counts at or below it, shape (n, qs): middle of
-    its bucket, at most `top_ns` (n); 0 if empty."""
+    """Of histograms, shape (n, buckets), the smallest value with at least q of the counts at or below it, shape (n, qs): middle
+    of its bucket, at most `top_ns` (n); 0 if empty."""
     below = np.cumsum(counts, axis=1, dtype=np.int64)
     total = below[:, -1]
     middle = (edges_ns[:-1] + edges_ns[1:] - 1) // 2
