@@ -128,3 +128,40 @@ def test_overrides_reach_the_model(small):
     assert plain["digest"] == again["digest"] != faster["digest"]
     assert faster["nodes"]["main"]["info"]["server"]["configured_hz"] == 100
     assert faster["clients"]["api"]["offered"] > 1.5 * plain["clients"]["api"]["offered"]
+
+
+# ---- with a real Redis -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["calibrate", "--url", "redis://:secret@127.0.0.1:1"], ["--yes-load-it"]),
+        (["calibrate", "--folder", "no-such-folder"], ["no-such-folder", "fsync"]),
+        (["observe", "no-such-file.txt"], ["no-such-file.txt"]),
+        (["observe", "redis://:secret@127.0.0.1:1", "--window", "1"], ["127.0.0.1"]),
+        (["validate", "--only", "opn-10"], ["opn-10"]),
+        (["validate", "--profile", "dev-mv", "--only", "open-10"], ["dev-mv", "dev-vm"]),
+        (["validate", "--regrade", "no-such-record.json"], ["no-such-record.json", "--record"]),
+    ],
+)
+def test_the_lab_refuses_in_one_sentence_without_a_secret(arguments, words, tmp_path, monkeypatch):
+    """DESIGN §6: exit code 2 and one clear sentence; secrets never reach the screen."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*arguments, "--quiet"])
+    assert done.exit_code == BAD_INPUT, done.output
+    said = done.output.strip()
+    assert len(said.splitlines()) == 1
+    assert all(word in said for word in words)
+    assert "secret" not in said
+
+
+def test_a_record_is_graded_again_without_a_server(tmp_path):
+    """validate --regrade: pages and cases.csv of what was measured before, predicted by the model as it is."""
+    record = ROOT / "tests" / "recorded" / "validation-pack.json"
+    done = CliRunner().invoke(app, ["validate", "--regrade", str(record), "--only", "open-50", "--out", str(tmp_path), "-q"])
+    assert done.exit_code == 0, done.output
+    assert "1 cases" in done.output
+    head = (tmp_path / "cases.csv").read_text().splitlines()[0]
+    assert head == "case,quantity,utilisation,measured,measured_spread,predicted,error_pct,fitted,verdict"
+    assert {path.name for path in tmp_path.iterdir()} == {"cases.csv", "index.html", "when-not-to-trust.html"}

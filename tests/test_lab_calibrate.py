@@ -141,6 +141,21 @@ def test_a_cold_first_command_is_read_off_commandstats(tmp_path):
     assert solve.cold_ns(real, rows) == pytest.approx(3300, rel=0.05)
 
 
+def test_look_ups_and_first_commands_are_read_off_commandstats(tmp_path):
+    """solve.py: 16 commands a read against one a read give first_ns; what is left over many keys is the look-ups'."""
+    base = load_profile("default", tmp_path)
+    real = fit.with_values(solve.with_lookups(base, 1.7), {"first_ns": 400.0, "cold_ns": 1.0})
+    rows = [
+        fit.Measured(point.name, 0.0, fit.simulate(fit.twin(point, 0.0), real), {})
+        for point in fit.POINTS
+        if point.name in (solve.TOGETHER, solve.BUSY)
+    ]
+    first, _ = solve.first_ns(base, rows)
+    assert first == pytest.approx(400, rel=0.03)
+    begun = fit.with_values(base, {"first_ns": first, "cold_ns": 1.0})
+    assert solve.lookup_factor(begun, rows) == pytest.approx(1.7, rel=0.03)
+
+
 def test_the_wake_up_law_is_found_in_points_that_follow_it():
     """profiles/default.yaml: linear from a short sleep to deep_after_ns, flat behind it."""
     rows = [{"sleep_ns": ns, "wake_ns": 4000 + round(16_000 * min(ns / 50_000, 1))} for ns in probes.SLEEPS_NS]

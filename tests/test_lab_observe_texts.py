@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from redsim.lab.observe import observe
 from redsim.lab.observe_conf import conf_of_pairs, conf_of_text
 from redsim.lab.observe_files import kind_of, shapes_of_reports, slowlog
+from redsim.lab.observed import against
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
 
@@ -112,3 +113,13 @@ def sentence_of(path: Path, folder: Path) -> str:
         return str(error)
     Scenario.load(seen.scenario_path)
     return ""
+
+
+def test_what_is_no_observed_json_is_refused_in_a_sentence(tmp_path):
+    """STYLE: one clear sentence with the file and what it should be."""
+    path = tmp_path / "observed.json"
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        against(path, {})
+    path.write_text("[1, 2]", encoding="utf-8")
+    with pytest.raises(ScenarioError, match=r"observed\.json: is no observed\.json"):
+        against(path, {"nodes": {}})

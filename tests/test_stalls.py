@@ -33,6 +33,25 @@ def test_slowlog_takes_what_lasts_slowlog_log_slower_than_and_nothing_shorter():
     assert one_script(900, "slowlog-log-slower-than -1").st(dp.SLOW_ID) == 0
 
 
+def test_a_server_in_debug_sleep_uses_no_cpu():
+    """debug.c: DEBUG SLEEP is nanosleep(); the loop is held for 600 of 1000 ms, the CPU is not."""
+    body = "duration: 1s\n" + node("enable-debug-command local") + clients(steady("p", "{open: {rate_per_s: 100}}"))
+    body += 'timeline:\n  - {at: 100ms, run: "DEBUG SLEEP 0.6", node: main}\n'
+    main = engine.run(scenario(body)).summary["nodes"]["main"]
+    assert main["main_thread_busy_s"] > 0.6
+    assert main["cpu_utilisation"] < 0.1
+
+
+def test_every_stall_has_its_queue_counted_also_when_a_hiccup_falls_into_the_same_turn():
+    """ledger.py: requests waiting at a stall's end are known when the arrivals up to then are admitted."""
+    stalls = "".join(f"  - {{at: {20 * i}ms, run: 'EVAL script 0', duration: 3ms, node: main}}\n" for i in range(1, 40))
+    body = f"duration: 1s\n{node()}" + clients(steady("p", "{open: {rate_per_s: 20000}}")) + "timeline:\n" + stalls
+    hosts = "hosts: {box: {profile: default, hiccups: {every: 2ms, table: [[1500us, 1]]}}}"
+    w = world_of(Scenario.from_text(f"question: q?\n{hosts}\n{body}")).w
+    assert w.st[dp.STALLS] > 200
+    assert (w.stalls[: int(w.st[dp.STALLS]), 4] >= 0).all()
+
+
 def test_slowlog_never_names_the_victims():
     """Its time is the command's own function (facts 14.1): PINGs waited 200 ms behind the script, which is its only entry."""
     run = one_script(200)

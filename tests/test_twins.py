@@ -215,6 +215,8 @@ STATIONS = {
     "loop-open": text_of(open_group(40000, MIX, more=", connections: 6, rtt: 200us" + LOOP_2), duration="50ms"),
     "loop-far-pipeline": text_of(open_group(30000, MIX, more=", connections: 4, rtt: 1ms, pipeline: 3" + LOOP)),
     "loop-starts-later": text_of(closed_group(40, more=", start: 10ms" + LOOP), duration="50ms"),
+    "benchmark-long-replies": text_of(group("{closed: {}}", "{GET: 1, SET: 1}", dataset="big", n=6,
+                                            more=", pipeline: 3" + BENCHMARK)),
     "benchmark": text_of(closed_group(20, more=BENCHMARK + ", requests: 2000"), duration="60ms"),
     "benchmark-pipeline": text_of(closed_group(20, more=BENCHMARK_2 + ", pipeline: 16"), duration="10ms"),
     "loop-time-outs": text_of(closed_group(30, "think: 500us", ", timeout: 1200us" + LOOP), conf=DEBUG, timeline=STALL),
@@ -273,6 +275,7 @@ LOOPS = {
                               conf="io-threads 2\n" + READS, duration="30ms"),
     "io-threads-loop": text_of(group("{closed: {}}", "{GET: 1, SET: 2}", dataset="big", n=16, more=", pipeline: 3" + LOOP_2),
                                conf="io-threads 4\n" + READS, host="{profile: default, cores: 8}", duration="30ms"),
+    "measured-profile": text_of(open_group(30000, MIX, more=FEW), host="{profile: dev-vm, hiccups: profile}"),
     "hiccups": text_of(open_group(30000, MIX, more=FEW), host=HICCUPS),
     "hiccups-io-threads": text_of(closed_group(20, "think: 200us"), host=HICCUPS, conf="io-threads 2", duration="50ms"),
     "hiccups-profile": text_of(open_group(3000, MIX, more=FEW), host="{profile: default, hiccups: profile}", duration="500ms"),
@@ -376,7 +379,7 @@ def groups_of_clients(draw: st.DrawFn, name: str) -> str:
         more += f", timeout: {draw(st.sampled_from([150, 900, 5000]))}us, on_timeout: {end}"
         jitter = draw(st.sampled_from(["none", "full", "equal"]))
         more += f", retries: {{max: {draw(st.integers(0, 3))}, backoff: 300us, jitter: {jitter}}}"
-    more += f", pipeline: {draw(st.sampled_from([1, 1, 2, 9]))}, start: {draw(st.sampled_from([0, 0, 4000]))}us"
+    more += f", pipeline: {draw(st.sampled_from([1, 1, 2, 8]))}, start: {draw(st.sampled_from([0, 0, 4000]))}us"
     return group(arrivals, commands, dataset=dataset, n=draw(st.integers(3, 12)), more=more).replace("api", name, 1)
 
 

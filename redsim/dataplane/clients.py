@@ -22,6 +22,8 @@ from redsim.dataplane.requests import (
 )
 from redsim.dataplane.station import enqueue, plan_step, ready_in_batch
 
+BENCHMARK_READ_BYTES = 16384  # hiredis.c:redisBufferRead, what redis-benchmark takes at most from one readable event
+
 
 @inlined
 def ring_push(w: World, c):
@@ -291,7 +293,8 @@ def admit_due(w: World):
     st[DUE] = t
     st[LOG_N] = 0
     if st[STALL_ROW] != NONE:
-        w.stalls[st[STALL_ROW], 4] = st[WAITING]
+        for row in range(st[STALL_ROW], min(st[STALLS], STALLS_MAX)):
+            w.stalls[row, 4] = st[WAITING]
         st[STALL_ROW] = NONE
     return True
 
@@ -553,11 +556,16 @@ def thread_receives(w: World, th, s, start):
     end = start + thread[th, T_RECV]
     r = slot[s, S_HEAD]
     received = False
+    size = 0
     while r != NONE and req[r, R_FLAGS] & Z_ANSWERED:
         if req[r, R_DELIVER] > start:
             enqueue(w, th, s, req[r, R_DELIVER], S_RQ_IN, S_RQ_NEXT, S_RQ_T, T_RHEAD, T_RTAIL)
             break
         after = req[r, R_SNEXT]
+        size += req[r, R_REPLY]
+        if benchmark and size > BENCHMARK_READ_BYTES:  # the reply goes on in another read
+            end += thread[th, T_RECV] * ((size - 1) // BENCHMARK_READ_BYTES)
+            size = (size - 1) % BENCHMARK_READ_BYTES + 1
         end += thread[th, T_EACH] + req[r, R_REPLY] * thread[th, T_RECV_PS] // 1000
         done = start if benchmark else end
         if done >= w.st[END]:

@@ -278,6 +278,9 @@ def run_command(w: World, r):
         ns, reply = kind[k, K_CONST] + kind[k, K_DUR], 5
     if lookups > 0:
         ns += lookups * w.curve[w.cost[LOOKUP_CURVE], size_class(w, d)]
+    if st[FIRST]:
+        ns += w.cost[FIRST_NS]
+        st[FIRST] = 0
     if st[SLEPT]:
         ns += w.cost[COLD_NS] * (st[SLEPT] - 1) // w.cost[DEEP_AFTER_NS]
         st[SLEPT] = 0

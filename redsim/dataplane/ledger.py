@@ -128,7 +128,8 @@ def stall(w: World, cause, start, kind, key):
     if n < STALLS_MAX:
         row = w.stalls[n]
         row[0], row[1], row[2], row[3], row[4], row[5] = start, ns, cause, kind, NONE, key
-        st[STALL_ROW] = n
+        if st[STALL_ROW] == NONE:
+            st[STALL_ROW] = n
     total = w.stallsum[cause]
     total[0] += 1
     total[1] += ns

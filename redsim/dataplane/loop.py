@@ -14,6 +14,7 @@ Not modelled: AOF and replication steps of before_sleep, TLS, a client socket wh
 from redsim.dataplane.clients import admit, free_conn, make_ready, ring_push
 from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.cron import close_by_server
+from redsim.dataplane.draws import draw_size
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, hiccups, idle_hiccups, idle_until, segment, serve, slowlog_push, stall
@@ -131,7 +132,10 @@ def sleep(w: World, until):
     if cost[HICCUP_MEAN_NS] > 0:
         idle_hiccups(w)
     st[WAKE_CPU] += cost[WAKE_CPU_NS] + (cost[WAKE_CPU_DEEP_NS] - cost[WAKE_CPU_NS]) * depth // deep
-    charge(w, WAKE, cost[WAKE_NS] + (cost[WAKE_DEEP_NS] - cost[WAKE_NS]) * depth // deep)
+    wake = cost[WAKE_NS] + (cost[WAKE_DEEP_NS] - cost[WAKE_NS]) * depth // deep
+    if cost[WAKE_DIST] >= 0:
+        wake = wake * draw_size(w.rng, w.group.shape[0] * RNG_PER_GROUP + 2, w.tab, w.dist, cost[WAKE_DIST]) // 1000
+    charge(w, WAKE, wake)
     st[PHASE] = PH_AWAKE
     return NONE
 
@@ -199,6 +203,7 @@ def read_query_from_client(w: World, c, planned):
     conn[c, C_QB] += size
     conn[c, C_LAST] = start
     st[READS] += 1
+    st[FIRST] = 1
     ns = cost[READ_NS] + bytes_ns(size, cost[READ_PS])
     if planned < 0:
         charge(w, READ, ns)

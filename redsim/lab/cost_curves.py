@@ -5,8 +5,8 @@ walk of a hash table jumps through memory as a real one does). A point is the wh
 
     elements 10 .. 1,000,000   ->  total ns          `lookup`, `zadd`: ns more than on a hot key, by keys or members
 
-Between two calls the server answers a few hundred GETs of other keys: a walk that finds its object in the cache because it has
-just walked it is several times cheaper than any that users meet (KEYS over 10,000 keys: 12 ns a key back to back, 60 to 70
+Between two calls the server answers a few thousand GETs of other keys: a walk that finds its object in the cache because it has
+just walked it is several times cheaper than any that users meet (KEYS over 10,000 keys: 12 ns a key back to back, 40 to 70
 between others' commands).
 
 Not modelled: element sizes other than the 16 bytes used here; a table in mid-rehash.
@@ -25,7 +25,7 @@ Rows = list[list[int]]  # n, ns, low, high
 Progress = Callable[[float], None]
 
 CALLS_NS = S // 10  # a point is measured for about this long, in each repeat
-CALLS_MAX = 200
+CALLS_MAX = 20
 ELEMENT_BYTES = 16
 RANDOM_KEYS = 20_000  # GETs of each point of `lookup`
 

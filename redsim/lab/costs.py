@@ -7,7 +7,8 @@ what long values and big keys add are slopes and curves (cost_curves.py).
 
     usec(1 key or element) -> const_ns     usec(10) -> extra_ns     usec(16 KiB value) -> in_ps, out_ps
 
-Not modelled: how much colder a command is that comes alone (measured here as `cold`, loaded by nobody yet).
+Not modelled: how much colder a command is that comes alone (measured here as `cold` on one hot key for the record;
+the profile's first_ns is solved from the points of the fit, over many keys).
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ MANY = 10  # keys or elements of the second point that gives extra_ns
 BIG_BYTES = 16 * KIB
 SMALL_BYTES = 3
 VALUE_BYTES = 100  # of the keys whose GETs come between two calls, and of a populated database
-STIR_KEYS, STIR_GETS = 20_000, 256
+STIR_KEYS, STIR_GETS = 20_000, 4096
 LAW_FLOOR_NS = 20  # what a slope may leave for the constant
 
 
@@ -55,7 +56,7 @@ class Bench:
             self.wire.ask(joined(writes), len(writes))
 
     def stir(self) -> None:
-        """Others' commands: GETs of a few hundred keys, spread over all of them, so that what comes next finds no warm cache."""
+        """Others' commands: GETs of a few thousand keys, spread over all of them, so that what comes next finds no warm cache."""
         if self.stirs:
             self._stirred += 1
             picked = [self.stirs[(self._stirred * 7919 + i * 4099) % len(self.stirs)] for i in range(STIR_GETS)]

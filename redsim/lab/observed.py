@@ -7,9 +7,11 @@ started where there is only one INFO.
 Not modelled: clients' own latencies; a server does not know them, so nothing here is compared with them.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from redsim.scenario.errors import ScenarioError
@@ -304,11 +306,25 @@ def about_server(seen: Observation, info: InfoCapture) -> None:
 # ---- predicted against measured ----------------------------------------------------------------------------
 
 
+def against(path: Path, summary: dict[str, Any]) -> list[str]:
+    """compare() of a run with the observed.json at `path`, as lines for the command line. ScenarioError if it is none."""
+    try:
+        observed = json.loads(path.read_text(encoding="utf-8"))
+        rows = compare(observed, summary)
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read ({error.strerror}); `redsim observe` writes one") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ScenarioError(f"{path}: is no observed.json of `redsim observe` ({type(error).__name__}: {error})") from None
+    lines = [f"{'':40}{'measured':>14}{'predicted':>14}{'error %':>9}"]
+    lines += [f"{what:40}{one:>14,.3f}{other:>14,.3f}{'' if off is None else f'{off:.1f}':>9}" for what, one, other, off in rows]
+    return lines
+
+
 def compare(observed: dict[str, Any], summary: dict[str, Any]) -> list[tuple[str, float, float, float | None]]:
     """Rows (quantity, measured, predicted, error in %) of an observed.json against a run's summary.json.
 
     The quantity's name carries its unit; the error is None where nothing was measured. `usec_per_call` was fitted (the scenario
-    takes its costs from it); everything else is predicted.
+    takes its costs from it), and bytes out where ranges were asked for, whose length they give; everything else is predicted.
     """
     window = observed.get("window") or {}
     seconds = window.get("seconds") or 0
@@ -334,9 +350,11 @@ def compare(observed: dict[str, Any], summary: dict[str, Any]) -> list[tuple[str
     if counters.get("reads"):
         row("reads_per_s", counters["reads"] / seconds, node["reads"] / simulated_s)
         row("commands_per_read", window.get("commands_per_read"), node["commands"] / max(node["reads"], 1))
+    ranges = any(command["name"] in ("LRANGE", "ZRANGE") for command in window.get("commands", []))
     for name, field_name in (("net_in", "total_net_input_bytes"), ("net_out", "total_net_output_bytes")):
         if counters.get(f"{name}_bytes") is not None:
-            row(f"{name}_bytes_per_s", counters[f"{name}_bytes"] / seconds, stats[field_name] / simulated_s)
+            said = " (fitted)" if name == "net_out" and ranges else ""
+            row(f"{name}_bytes_per_s{said}", counters[f"{name}_bytes"] / seconds, stats[field_name] / simulated_s)
     for command in window.get("commands", []):
         found = node["info"]["commandstats"].get(f"cmdstat_{command['name'].lower()}")
         if found is not None and found["calls"]:

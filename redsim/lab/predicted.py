@@ -72,7 +72,6 @@ def predict(scenario: Scenario, group: str, profile: HostProfile) -> Side:
     slow = slowlog_rows(built, server.world)
     told = summary(scenario, built, server, "", slow, 1.0)
     figures = figures_of(told["clients"][group], told["nodes"][built.node])
-    figures["cpu_utilisation"] -= _slept(server.world)
     figures |= _stalls(built, server.world, group)
     return Side(figures, tuple(str(row["args"][0]).upper() for row in reversed(slow)))
 
@@ -100,12 +99,6 @@ def figures_of(group: dict[str, Any], node: dict[str, Any]) -> dict[str, float]:
             figures[f"usec_per_call {command}"] = usec / calls
     figures["slowlog_entries"] = len(node["slowlog"])
     return figures
-
-
-def _slept(w: dp.World) -> float:
-    """Share of the run in which DEBUG SLEEP held the loop: the thread sleeps then, and its CPU time stands still."""
-    slept = w.kind[w.kind[:, dp.K_OP] == dp.OP_SLEEP, dp.K_USEC_NS].sum()
-    return float(slept) / max(int(w.st[dp.NOW]), 1)
 
 
 def _stalls(built: Built, w: dp.World, group: str) -> dict[str, float]:

@@ -10,6 +10,7 @@ thread's own clock less the calls it makes. Figures are `{value, spread, says}`:
 Not modelled: frequency changes, hyperthreads, NUMA; a machine with one core has no wake-up probe (its numbers are taken over).
 """
 
+import itertools
 import mmap
 import os
 import select
@@ -27,9 +28,12 @@ from redsim.units import KIB, MIB, MS, US, S
 
 Figure = dict[str, Any]  # value, spread: [low, high], says
 Figures = dict[str, Figure]
+Floats = npt.NDArray[np.float64]
 
 SLEEPS_NS = (5 * US, 20 * US, 50 * US, 100 * US, 500 * US, 5 * MS)
 KNEES_NS = (30 * US, 50 * US, 80 * US, 120 * US)  # within the sleeps that the fit's points have
+LOADED_NS = 100 * US  # sleeps of a server that has something to do: how far its wake-ups differ is read off these
+SPREAD_AT = (0.0, 0.05, 0.15, 0.35, 0.65, 0.85, 0.93, 0.97, 0.99, 0.997, 1.0)
 PAIRS = 50  # as many sockets in a burst as the fit's points have connections
 BURSTS = 11  # of each size, in turn, so that drift of the machine takes both alike
 REQUEST_BYTES, REPLY_BYTES = 36, 5
@@ -156,11 +160,13 @@ def wake_ups(turns: int, calls: Figures) -> dict[str, Any]:
     spinning, _ = echo_turns(0, 20 * turns, is_spinning=True)
     base = float(np.median(spinning[:, 0]))
     own = sum(calls[name]["value"] for name in ("read_ns", "write_ns", "poll_ns", "poll_event_ns"))  # of an answer without sleep
-    rows = []
+    rows, relative = [], []
     for gap in SLEEPS_NS:
         n = max(30, min(turns * 4, turns * 2 * MS // max(gap, 500 * US)))
         times, cpu = echo_turns(gap, n, is_spinning=False)
         late = np.percentile(times[:, 0] - base, [25, 50, 75])
+        if gap <= LOADED_NS:
+            relative.append((times[:, 0] - base) / max(float(late[1]), 1.0))
         rows.append({
             "sleep_ns": gap, "wake_ns": round(float(late[1])), "spread": [round(float(late[0])), round(float(late[2]))],
             "cpu_ns": round(cpu - own), "write_ns": round(float(np.median(times[:, 1]))),
@@ -169,7 +175,16 @@ def wake_ups(turns: int, calls: Figures) -> dict[str, Any]:
         "round_trip_ns": figure(spinning[:, 0], "ping-pong of two threads on a core each, neither ever asleep"),
         "spinning_write_ns": figure(spinning[:, 1], "write() to a peer that is not asleep"),
         "rows": rows,
+        "spread_permille": spread_permille(np.concatenate(relative)),
     }
+
+
+def spread_permille(relative: Floats) -> list[list[float]]:
+    """Rows of (permille, weight): the mean of `relative` (1 is the median) between two quantiles, and the share between them."""
+    ordered = np.sort(relative)
+    cuts = np.rint(np.array(SPREAD_AT) * ordered.size).astype(int)
+    parts = [(ordered[low:high], (high - low) / ordered.size) for low, high in itertools.pairwise(cuts) if high > low]
+    return [[max(1, round(1000 * float(part.mean()))), round(share, 6)] for part, share in parts]
 
 
 def wake_law(rows: list[dict[str, Any]], column: str, knees: Sequence[int] = KNEES_NS) -> tuple[int, int, int]:

@@ -27,6 +27,7 @@ TAKEN_OVER = "taken over from the profile `default`; not measured by this method
 UNITS = {"fsync_ns": "[quantile, ns]", "rdb_save_bytes_per_s": "bytes/s", "rdb_load_bytes_per_s": "bytes/s",
          "memcpy_bytes_per_s": "bytes/s"}  # others: ns  # fmt: skip
 VALUES = {"lookup": "GET of keys drawn from all against one hot key", "zadd": "ZADD all over a sorted set against a small one"}
+WAKE_SPREAD = "permille of the median echo of a thread that slept 5 us to 0.1 ms, and how often"
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*( [A-Z]+)?\Z")
 
 
@@ -79,6 +80,8 @@ def profile_data(name: str, says: str, machine: dict[str, Any], found: dict[str,
     data["commands"] = _commands(data["commands"], found.get("commands", {}))
     data["curves"] = _curves(data["curves"], found.get("curves", {}))
     data["hiccups"] = _hiccups(data["hiccups"], found.get("hiccups"))
+    if "wake_spread" in found:
+        data["wake_spread"] = {"table_permille": found["wake_spread"], "source": "measured", "ref": REF, "says": WAKE_SPREAD}
     header = {"name": name, "says": says, "machine": machine, "cores": machine["cores"], "memory_bytes": machine["memory_bytes"]}
     later = {n: _later(n, figure) for n, figure in found.get("later", {}).items()}
     return {**data, **header, "later": later, "fit": found.get("fit", {})}

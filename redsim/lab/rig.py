@@ -9,8 +9,10 @@ Not modelled: replicas, Sentinel and Cluster; TLS between the rig and its own se
 """
 
 import atexit
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 PROGRAMS = {"redis-server": "redis-server", "redis-benchmark": "redis-tools", "redis-cli": "redis-tools"}  # Debian's packages
 SAMPLE_COMMANDS = 3  # INFO calls of one sample, in one write
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STARTS_MAX = 5  # another process may take the free port before the server does
 BEFORE = 'save ""\nappendonly no\nloglevel warning\n'
 AFTER = """
@@ -278,13 +281,20 @@ def _redis_module() -> Any:
     return redis
 
 
+def _die_with_parent() -> None:
+    """In the child: SIGKILL when the thread that started it is gone, also by a signal that leaves it no time to clean up."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _spawn(command: list[str], conf: str, cpu: int | None, log: Any) -> "subprocess.Popen[bytes]":
     """Start with the conf on its standard input; the child takes over this thread's CPU mask, so that is set for a moment."""
     before = os.sched_getaffinity(0)
     if cpu is not None:
         os.sched_setaffinity(0, {cpu_number(cpu)})
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
+        )
     finally:
         os.sched_setaffinity(0, before)
     assert process.stdin is not None
@@ -325,9 +335,9 @@ def _stop(process: "subprocess.Popen[bytes]", client: "redis.Redis | None") -> N
             client.shutdown(nosave=True)
         except module.RedisError:
             process.terminate()  # it does not listen; the signals below do the same
-    for signal in (None, process.terminate, process.kill):
-        if signal is not None and process.poll() is None:
-            signal()
+    for end in (None, process.terminate, process.kill):
+        if end is not None and process.poll() is None:
+            end()
         try:
             process.wait(timeout=3)
             return

@@ -10,9 +10,11 @@ Not modelled: correlated drift between the probes' minute and the points'.
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from redsim.lab.costs import DEPTH
 from redsim.lab.fit import (
     BENCHMARK_POINTS,
     CAPACITY_OF,
@@ -42,7 +44,7 @@ BOOKKEEPING_NS = 300  # of our generator around each of its calls: the start of 
 FAST = 0.7  # the search begins with a generator that is not the limit: behind that edge throughput says nothing of the server
 NETWORK_MIN_NS = 1000
 WAKE_RISE_MIN_NS = 2000.0  # a beginning for the search where the probes were too noisy to show one
-SLEEPY, BUSY = "50 connections at 10 %", CAPACITY_OF
+SLEEPY, BUSY, TOGETHER = "50 connections at 10 %", CAPACITY_OF, "50 connections x 16"
 DIRECT, INDIRECT, VAGUE = 0.3, 0.5, 0.8  # doubts, as logarithms
 
 
@@ -52,12 +54,18 @@ def found_so_far(done: dict[str, Any]) -> dict[str, Any]:
     if "commands" in done:
         out["commands"] = done["commands"]["laws"]
     out["curves"] = {**done.get("keys", {}), **done.get("database", {})}
+    factor = done.get("fit", {}).get("lookup_factor", 1.0)
+    if "lookup" in out["curves"]:
+        out["curves"]["lookup"] = [[n, *(round(ns * factor) for ns in row)] for n, *row in out["curves"]["lookup"]]
+    if done.get("wake", {}).get("spread_permille"):
+        out["wake_spread"] = done["wake"]["spread_permille"]
     if "hiccups" in done:
         out["hiccups"] = done["hiccups"]
     points = [row for step in ("fit", "fit_benchmark") for row in done.get(step, {}).get("residuals", [])]
     if points:
         says = "redsim against the same loads on the real server; fitted: false was only compared"
-        out["fit"] = {"says": says, "rates_per_s": _rates(done), "disturbed": _disturbed(done), "points": points}
+        seen = {"rates_per_s": _rates(done), "disturbed": _disturbed(done), "points": points}
+        out["fit"] = {"says": says, "lookup_factor": round(factor, 3), **seen}
     return out
 
 
@@ -198,13 +206,49 @@ def solve(done: dict[str, Any], share: Share = lambda part: None) -> dict[str, A
     """{values, residuals}: the loop's costs from the step `points`."""
     base = profile_of({step: result for step, result in done.items() if step not in ("fit", "fit_benchmark")})
     rows = from_rows(done["points"]["rows"])
+    first, said = first_ns(base, rows)
+    base = with_values(base, {"first_ns": first})
+    factor = lookup_factor(base, rows)
+    base = with_lookups(base, factor)
     base = with_values(base, {"cold_ns": cold_ns(base, rows)})
     found = fit(base, unknowns(done, base), POINTS, rows, share)
     out = _told(found, unknowns(done, base))
     cold = round(cold_ns(found.profile, rows))
+    out["lookup_factor"] = factor
+    out["values"]["first_ns"] = {"value": round(first), "spread": [round(first)] * 2, "from": said}
     says = f"commandstats at {SLEEPY} against {BUSY}"
     out["values"]["cold_ns"] = {"value": cold, "spread": [cold, cold], "from": says}
     return out
+
+
+def with_lookups(profile: HostProfile, factor: float) -> HostProfile:
+    """The profile with look-ups that cost `factor` times as much, whatever the number of keys."""
+    curve = profile.curves["lookup"]
+    points = tuple((n, round(ns * factor)) for n, ns in curve.points)
+    return replace(profile, curves={**profile.curves, "lookup": replace(curve, points=points)})
+
+
+def lookup_factor(profile: HostProfile, measured: Sequence[Measured]) -> float:
+    """What the curve `lookup` is to be multiplied by, so that the time inside pipelined commands is that of the points: memory
+    was as fast in that minute as it was, not as when the curve was taken. Within a factor of two: beyond that one of them was
+    disturbed."""
+    rows = {row.point: row for row in measured}
+    if TOGETHER not in rows:
+        return 1.0
+    scenario = twin(next(point for point in POINTS if point.name == TOGETHER), 0.0)
+    without, with_all = (simulate(scenario, with_lookups(profile, factor))["usec_per_call"] for factor in (0.0, 1.0))
+    factor = (rows[TOGETHER].values["usec_per_call"] - without) / max(with_all - without, 1e-6)
+    return min(max(factor, 0.5), 2.0)
+
+
+def first_ns(profile: HostProfile, measured: Sequence[Measured]) -> tuple[float, str]:
+    """How much longer the first command of a read is inside its function: commandstats of one command a read against 16; its
+    code and data have been driven out of the caches by the system calls since the last."""
+    rows = {row.point: row for row in measured}
+    if BUSY not in rows or TOGETHER not in rows:
+        return value_of(profile, "first_ns"), "taken over"
+    more = 1000 * (rows[BUSY].values["usec_per_call"] - rows[TOGETHER].values["usec_per_call"])
+    return max(more * DEPTH / (DEPTH - 1), 0.0), f"commandstats at {BUSY} against {TOGETHER}"
 
 
 def cold_ns(profile: HostProfile, measured: Sequence[Measured]) -> float:

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from ruamel.yaml import YAML
 
 import redsim
 from redsim.lab import accuracy, published
 from redsim.lab.calibrate import calibrate
 from redsim.lab.case import Case, load_pack
 from redsim.lab.predicted import DRAIN_WINDOW_NS, drained_after_us
-from redsim.lab.profile_out import machine_facts, write_profile
+from redsim.lab.profile_out import default_data, machine_facts, write_profile
 from redsim.lab.record import Record, Shot, grade_record, read_record, write_record
 from redsim.lab.twin import RealRun, real_run
 from redsim.lab.yardstick import Yardstick, middle, open_rate, reference
@@ -94,10 +95,34 @@ def graded(record: Record, cases: Sequence[Case]) -> Outcome:
     return Outcome(record, rows, kept, profile)
 
 
+def regraded(path: Path, *, only: Sequence[str] = (), folder: Path | None = None) -> Outcome:
+    """graded() of a record kept in a file, or of its cases that match a pattern of `only`."""
+    return graded(read_record(path), load_pack(folder, only=only))
+
+
+def told(outcome: Outcome) -> list[str]:
+    """For the command line: rows by verdict, then median and worst error by quantity."""
+    head = accuracy.headline(outcome.rows)
+    counts = ", ".join(f"{head[verdict]} {verdict}" for verdict in ("pass", "miss", "inconclusive"))
+    lines = [f"{head['cases']} cases, {len(outcome.rows)} rows, {head['fitted_rows']} of them fitted; of the others {counts}"]
+    for row in accuracy.by_quantity(outcome.rows).itertuples():
+        lines.append(
+            f"  {row.quantity:20} median error {row.median_error_pct:6.1f} %, bar {row.bar_pct:g} %, "
+            f"worst {row.worst_error_pct:.1f} % ({row.worst_case})"
+        )
+    return lines
+
+
 def profile_of(text: str) -> HostProfile:
-    """The profile of a YAML text."""
+    """The profile of a YAML text. A cost that was not known when it was written is 0 in it: the model had no such mechanism."""
+    data = YAML(typ="safe", pure=True).load(text)
+    if "based_on" not in data:
+        for part in ("costs", "client"):
+            for cost in default_data()[part]:
+                data[part].setdefault(cost, {"value": 0, "source": "guess", "says": "not known when this was written"})
     with tempfile.TemporaryDirectory(prefix="redsim-") as name:
-        (Path(name) / "profile.yaml").write_text(text, encoding="utf-8")
+        with (Path(name) / "profile.yaml").open("w", encoding="utf-8") as file:
+            YAML(typ="safe", pure=True).dump(data, file)
         return load_profile("profile.yaml", Path(name))
 
 

@@ -56,10 +56,10 @@ COMMANDS: dict[str, Command] = {
         Command("LPUSH", dp.OP_PUSH, LIST, is_fast=True, args=3),
         Command("LPOP", dp.OP_POP, LIST, is_fast=True),
         Command("LRANGE", dp.OP_RANGE, LIST, args=4, returned_curve="lrange", cure="a shorter range"),
-        Command("HSET", dp.OP_PUT, HASH, is_fast=True, args=4),
+        Command("HSET", dp.OP_PUT, HASH, is_fast=True, args=4, key_curve="lookup"),  # a field among many is a look-up
         Command("HGET", dp.OP_FIELD, HASH, is_fast=True, args=3),
         Command("HGETALL", dp.OP_ALL, HASH, key_curve="hgetall", cure="HSCAN, HMGET, or a smaller hash"),
-        Command("SADD", dp.OP_PUT, SET, is_fast=True, args=3),
+        Command("SADD", dp.OP_PUT, SET, is_fast=True, args=3, key_curve="lookup"),
         Command("SMEMBERS", dp.OP_ALL, SET, key_curve="smembers", cure="SSCAN, or a smaller set"),
         Command("ZADD", dp.OP_PUT, ZSET, is_fast=True, args=4, key_curve="zadd"),
         Command("ZRANGE", dp.OP_RANGE, ZSET, args=4, returned_curve="zrange", cure="a shorter range"),

@@ -27,6 +27,7 @@ _BY_NAME = {
     dp.WAKE_DEEP_NS: "wake_deep_ns", dp.WAKE_CPU_DEEP_NS: "wake_cpu_deep_ns",
     dp.READ_NS: "read_ns", dp.READ_PS: "read_ps_per_byte", dp.WRITE_NS: "write_ns", dp.WRITE_PS: "write_ps_per_byte",
     dp.PARSE_NS: "parse_ns", dp.PARSE_PS: "parse_ps_per_byte", dp.CALL_NS: "call_ns", dp.COLD_NS: "cold_ns",
+    dp.FIRST_NS: "first_ns",
     dp.ACCEPT_NS: "accept_ns", dp.CLOSE_NS: "close_ns", dp.FORKJOIN_NS: "forkjoin_ns", dp.WAKE_PEER_NS: "wake_peer_ns",
     dp.HOOK_NS: "hook_ns", dp.BUSY_REPLY_NS: "busy_reply_ns", dp.SYN_RETRY_NS: "syn_retry_ns",
 }  # fmt: skip
@@ -38,6 +39,7 @@ def loop_costs(profile: HostProfile, conf: RedisConf, version: str, io_threads: 
     for column, name in _BY_NAME.items():
         cost[column] = profile.costs[name].value
     cost[dp.DEEP_AFTER_NS] = max(profile.costs["deep_after_ns"].value, 1)
+    cost[dp.WAKE_DIST] = dp.NONE
     cost[dp.IO_THREADS] = io_threads
     cost[dp.IO_LANES] = max(1, min(io_threads, cores))
     cost[dp.IO_DO_READS] = int(bool(conf.get("io-threads-do-reads")))

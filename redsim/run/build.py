@@ -273,6 +273,8 @@ class _Builder:
             cost[dp.HICCUP_DIST] = self.tables.weighted(
                 [length for length, _ in self.hiccups.table], [weight for _, weight in self.hiccups.table]
             )
+        if self.profile.wake_spread:
+            cost[dp.WAKE_DIST] = self.tables.weighted(*map(list, zip(*self.profile.wake_spread, strict=True)))
         return cost
 
     def _rates(self) -> Rates:
@@ -302,7 +304,7 @@ class _Builder:
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
-        seeds += [stream(file.seed, "host.cpu", "hiccup-gap"), stream(file.seed, "host.cpu", "hiccup-length")]
+        seeds += [stream(file.seed, "host.cpu", name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
         events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
         world = dp.World(
             st=st, cost=world_cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),

@@ -76,7 +76,9 @@ def _node(scenario: Scenario, built: Built, server: Server, slowlog: list[dict[s
     w, st = server.world, server.world.st
     elapsed = max(int(st[dp.NOW]), 1)
     busy = int(w.held.sum())
-    cpu = busy - int(w.held[dp.WAKE]) + int(st[dp.WAKE_CPU])  # a thread being woken waits for most of that time
+    slept = int(w.kind[w.kind[:, dp.K_OP] == dp.OP_SLEEP, dp.K_USEC_NS].sum())
+    # A thread being woken waits for most of that time, and one in DEBUG SLEEP uses none.
+    cpu = busy - int(w.held[dp.WAKE]) + int(st[dp.WAKE_CPU]) - slept
     commands, polls = int(st[dp.COMMANDS]), max(int(st[dp.POLLS]), 1)
     return {
         "role": "master",

@@ -52,6 +52,7 @@ class HostProfile:
     hiccup_every_ns: int
     hiccup_table_ns: tuple[tuple[int, float], ...]
     notes: dict[str, str]  # name of a number -> its `says`
+    wake_spread: tuple[tuple[int, float], ...] = ()  # (permille of the median, weight): how wake-ups differ; (): not at all
     based_on: str = ""  # the profile it was made from, "" for a whole one
     speed: float = 1.0  # times as fast as that
     later: dict[str, Later] = field(default_factory=dict)  # for mechanisms to come, as written
@@ -188,6 +189,7 @@ def _over(base: HostProfile, file: ProfileFile) -> HostProfile:
         hiccup_every_ns=hiccups.every_ns.value if hiccups else base.hiccup_every_ns,
         hiccup_table_ns=tuple(hiccups.table_ns) if hiccups else base.hiccup_table_ns,
         notes=notes,
+        wake_spread=tuple(file.wake_spread.table_permille) if file.wake_spread else base.wake_spread,
         based_on=file.based_on or "",
         speed=file.speed.value if file.speed else 1.0,
         later={**base.later, **file.later},

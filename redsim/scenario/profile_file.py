@@ -158,6 +158,15 @@ class HiccupsFile(Shape):
     spread: Any = None
 
 
+class WakeSpread(Shape):
+    """How wake-ups of one length of sleep differ: (permille of the median, weight)."""
+
+    table_permille: list[Annotated[tuple[PositiveInt, float], Field(strict=False)]] = Field(min_length=1)
+    source: ProvenanceWord | None = None
+    ref: str = ""
+    says: str = ""
+
+
 class ProfileFile(Shape):
     """A whole profile, or what differs from `based_on`."""
 
@@ -171,6 +180,7 @@ class ProfileFile(Shape):
     costs: dict[str, Number] = Field(default_factory=dict)
     client: dict[str, Number] = Field(default_factory=dict)
     hiccups: HiccupsFile | None = None
+    wake_spread: WakeSpread | None = None  # none: every wake-up after the same sleep takes the same time
     commands: Annotated[Commands, BeforeValidator(_with_header)] = Commands(named={})
     curves: Annotated[Curves, BeforeValidator(_with_header)] = Curves(named={})
     later: dict[str, Later] = Field(default_factory=dict)
@@ -257,6 +267,7 @@ def _keys_at(path: Keys) -> list[str]:
     beside: dict[tuple[str, int], type[Shape]] = {
         ("costs", 3): Number, ("client", 3): Number, ("loopback_rtt_ns", 2): Number, ("speed", 2): Speed, ("later", 3): Later,
         ("commands", 3): Law, ("curves", 3): CurveFile, ("hiccups", 2): HiccupsFile, ("hiccups", 3): Number,
+        ("wake_spread", 2): WakeSpread,
     }  # fmt: skip
     shape = ProfileFile if len(path) == 1 else beside.get((str(path[0]), len(path)), Provenance)
     return list(shape.model_fields)

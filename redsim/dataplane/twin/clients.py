@@ -35,9 +35,9 @@ def admit(sim: Sim) -> None:
         else:
             at, _, what, thing = heappop(sim.queue)
             what(sim, thing, at)
-    if sim.open_stall is not None:
-        sim.open_stall[4] = sim.waiting
-        sim.open_stall = None
+    for row in sim.open_stalls:
+        row[4] = sim.waiting
+    sim.open_stalls.clear()
 
 
 # ---- requests are made ------------------------------------------------------------------------------------------

@@ -89,7 +89,10 @@ def sleep(sim: Sim) -> Generator[int, None, None]:
             began, ns = sim.next_hiccup, draw_hiccup(sim)
             hiccup(sim, began + ns - sim.now)
     deeper = (sim.cost[dp.WAKE_DEEP_NS] - sim.cost[dp.WAKE_NS]) * depth // sim.cost[dp.DEEP_AFTER_NS]
-    sim.charge(dp.WAKE, sim.cost[dp.WAKE_NS] + deeper)
+    wake = sim.cost[dp.WAKE_NS] + deeper
+    if sim.cost[dp.WAKE_DIST] >= 0:
+        wake = wake * sim.sizes[sim.cost[dp.WAKE_DIST]].draw(sim.wake_ups) // 1000
+    sim.charge(dp.WAKE, wake)
     admit(sim)
     sim.charge(dp.POLL, poll(sim) * sim.cost[dp.POLL_EVENT_NS])
 
@@ -152,6 +155,7 @@ def read_ns(sim: Sim, size: int) -> int:
 def take_bytes(sim: Sim, conn: Conn, size: int, ns: int) -> None:
     """`size` bytes are in the query buffer; the read is the own service of every request it brought a byte of."""
     sim.count.reads += 1
+    sim.first = True
     conn.socket -= size
     conn.buffered += size
     covered = 0

@@ -125,6 +125,7 @@ class Sim:
     sizes: list[Sizes]
     hiccup_gaps: Stream
     hiccup_lengths: Stream
+    wake_ups: Stream
     kv: list[int]
     ke: list[int]
     kx: list[int]
@@ -152,13 +153,14 @@ class Sim:
     rows: list[Conn | None] = field(default_factory=list)
     free_rows: list[int] = field(default_factory=list)
     io_active: bool = False
+    first: bool = False  # a read has brought bytes and no command has run since
     slept: int = 0  # how deep the last sleep was, plus one, until a command has run
     script: tuple[Conn, Request] | None = None  # a script past busy-reply-threshold
     script_left: int = 0
     script_from: int = 0
     activities: list[list[int]] = field(default_factory=list)  # start, end, cause
     stalls: list[list[int]] = field(default_factory=list)
-    open_stall: list[int] | None = None
+    open_stalls: list[list[int]] = field(default_factory=list)  # whose queue is not counted yet
     slowlog: list[list[int]] = field(default_factory=list)
     done: list[tuple[Request, int, int]] = field(default_factory=list)  # completed: request, start and end of its clock
     offered: list[tuple[int, Record]] = field(default_factory=list)
@@ -192,8 +194,9 @@ class Sim:
 
     def stall(self, cause: int, start: int, kind: int, key: int) -> None:
         """A row of the ledger: start, ns, cause, kind, requests waiting at its end (filled in later), key."""
-        self.open_stall = [start, self.now - start, cause, kind, dp.NONE, key]
-        self.stalls.append(self.open_stall)
+        row = [start, self.now - start, cause, kind, dp.NONE, key]
+        self.open_stalls.append(row)
+        self.stalls.append(row)
 
 
 def record(row: Any, prefix: str) -> Record:
@@ -236,11 +239,12 @@ def read_world(w: dp.World) -> Sim:
              states[int(row[dp.S_STATE])])
         for s, row in enumerate(w.slot)
     ]  # fmt: skip
-    gaps, lengths = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
+    gaps, lengths, wakes = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
     sim = Sim(
         cost=[int(x) for x in w.cost], groups=groups, kinds=kinds, datasets=datasets, slots=slots, curves=w.curve.tolist(),
         sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist],
-        hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths), rates=w.rates.tolist(), trace=w.trace.tolist(),
+        hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths), wake_ups=Stream(*wakes),
+        rates=w.rates.tolist(), trace=w.trace.tolist(),
         kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(),
         end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),
         shapes={name: getattr(w, name).shape for name in ("hist", "heat", "blame", "smax", "offered", "held", "slow")},
