@@ -40,11 +40,17 @@ FINE_EDGES = edges(FINE_BITS, FINE_BUCKETS)
 COARSE_EDGES = edges(COARSE_BITS, COARSE_BUCKETS)
 
 
-def percentile_ns(counts: npt.NDArray[np.int64], edges_ns: npt.NDArray[np.int64], q: float, top_ns: int) -> int:
-    """Smallest value with at least q of the counts at or below it: middle of its bucket, at most `top_ns`; 0 if empty."""
-    total = int(counts.sum())
-    if total == 0:
-        return 0
-    rank = min(total, max(1, int(np.ceil(q * total))))
-    bucket = int(np.searchsorted(np.cumsum(counts), rank))
-    return min(int(edges_ns[bucket] + edges_ns[bucket + 1] - 1) // 2, top_ns)
+def percentiles_ns(
+    counts: npt.NDArray[np.integer], edges_ns: npt.NDArray[np.int64], qs: list[float], top_ns: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Of histograms, shape (n, buckets), the smallest value with at least q of the counts at or below it, shape (n, qs): middle
+    of its bucket, at most `top_ns` (n); 0 if empty."""
+    below = np.cumsum(counts, axis=1, dtype=np.int64)
+    total = below[:, -1]
+    middle = (edges_ns[:-1] + edges_ns[1:] - 1) // 2
+    found = np.zeros((len(counts), len(qs)), dtype=np.int64)
+    for i, q in enumerate(qs):
+        rank = np.clip(np.ceil(q * total).astype(np.int64), 1, total)
+        bucket = np.count_nonzero(below < rank[:, None], axis=1)
+        found[:, i] = np.minimum(middle[bucket], top_ns)
+    return np.where(total[:, None] > 0, found, 0)

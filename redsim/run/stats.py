@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.histogram import COARSE_EDGES, FINE_EDGES, percentile_ns
+from redsim.dataplane.histogram import COARSE_EDGES, FINE_EDGES, percentiles_ns
 from redsim.records import LatencyEvent
 from redsim.run.build import Built
 from redsim.run.result import Series, StallView
@@ -25,26 +25,33 @@ def series_of(built: Built, w: dp.World) -> list[Series]:
     ]
 
 
+def latencies_us(counts: npt.NDArray[np.integer], edges: Ints, sum_ns: Ints, max_ns: Ints) -> npt.NDArray[np.float64]:
+    """mean, percentiles and max in µs of histograms, shape (n, buckets): shape (n, 2 + percentiles); zeros for no answers."""
+    total = counts.sum(axis=1, dtype=np.int64)
+    mean = np.divide(sum_ns, total, out=np.zeros(len(counts)), where=total > 0) / 1000
+    percentiles = percentiles_ns(counts, edges, list(PERCENTILES.values()), max_ns) / 1000
+    return np.column_stack([[round(m, 3) for m in mean.tolist()], percentiles, max_ns / 1000])
+
+
 def latency_us(counts: Ints, edges: Ints, sum_ns: int, max_ns: int) -> dict[str, float]:
-    """mean, percentiles and max in µs; zeros for no answers."""
-    total = int(counts.sum())
-    out = {"mean": round(sum_ns / total / 1000, 3) if total else 0.0}
-    out |= {name: percentile_ns(counts, edges, q, max_ns) / 1000 for name, q in PERCENTILES.items()}
-    return out | {"max": max_ns / 1000}
+    """mean, percentiles and max in µs of one histogram."""
+    row = latencies_us(counts[None], edges, np.array([sum_ns]), np.array([max_ns]))[0].tolist()
+    return dict(zip(["mean", *PERCENTILES, "max"], row, strict=True))
 
 
 def latency_frame(built: Built, w: dp.World) -> pd.DataFrame:
     """latency: one row per window, group and command with answers in it."""
     window_s = int(w.st[dp.WINDOW]) / S
-    rows = []
     counted = w.heat.sum(axis=2)
-    for window, i in np.argwhere(counted > 0):
-        group, command = built.series[i]
-        top, total = int(w.smax[window, i, 0]), int(w.smax[window, i, 1])
-        numbers = latency_us(w.heat[window, i].astype(np.int64), COARSE_EDGES, total, top)
-        rows.append((round(window * window_s, 9), window_s, group, command, int(counted[window, i]), *numbers.values()))
-    names = ["start_s", "window_s", "group", "command", "count", "mean_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"]
-    return pd.DataFrame(rows, columns=names)
+    windows, series = np.nonzero(counted)
+    numbers = latencies_us(w.heat[windows, series], COARSE_EDGES, w.smax[windows, series, 1], w.smax[windows, series, 0])
+    frame = pd.DataFrame({
+        "start_s": [round(window * window_s, 9) for window in windows.tolist()], "window_s": window_s,
+        "group": [built.series[i][0] for i in series.tolist()], "command": [built.series[i][1] for i in series.tolist()],
+        "count": counted[windows, series],
+    })  # fmt: skip
+    frame[["mean_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"]] = numbers
+    return frame
 
 
 def group_latency(built: Built, w: dp.World, group: str) -> dict[str, float]:
