@@ -278,11 +278,14 @@ def run_command(w: World, r):
         ns, reply = kind[k, K_CONST] + kind[k, K_DUR], 5
     if lookups > 0:
         ns += lookups * w.curve[w.cost[LOOKUP_CURVE], size_class(w, d)]
+    is_cold = kind[k, K_MEASURED] == 0  # a time that a real server measured has it in it
     if st[FIRST]:
-        ns += w.cost[FIRST_NS]
+        if is_cold:
+            ns += w.cost[FIRST_NS]
         st[FIRST] = 0
     if st[SLEPT]:
-        ns += w.cost[COLD_NS] * (st[SLEPT] - 1) // w.cost[DEEP_AFTER_NS]
+        if is_cold:
+            ns += w.cost[COLD_NS] * (st[SLEPT] - 1) // w.cost[DEEP_AFTER_NS]
         st[SLEPT] = 0
     return ns, reply
 

@@ -221,10 +221,8 @@ def run_command(sim: Sim, request: Request) -> tuple[int, int]:
     if kind.lookups > 0:
         size_class = max(keys.data.live, 1).bit_length() - 1
         ns += kind.lookups * sim.curves[sim.cost[dp.LOOKUP_CURVE]][size_class]
-    if sim.first:
-        ns += sim.cost[dp.FIRST_NS]
-        sim.first = False
-    if sim.slept:
-        ns += sim.cost[dp.COLD_NS] * (sim.slept - 1) // sim.cost[dp.DEEP_AFTER_NS]
-        sim.slept = 0
+    if not kind.measured:
+        ns += sim.cost[dp.FIRST_NS] if sim.first else 0
+        ns += sim.cost[dp.COLD_NS] * (sim.slept - 1) // sim.cost[dp.DEEP_AFTER_NS] if sim.slept else 0
+    sim.first, sim.slept = False, 0
     return ns, reply
