@@ -8,10 +8,9 @@ written to (numba's own arrays could be anywhere). No index is checked and none 
 World outlives every call. In plain Python a World is just the named tuple it looks like.
 """
 
-import functools
 import operator
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from llvmlite import ir
 from numba import njit, types
@@ -325,21 +324,4 @@ def _part(*, is_inlined: bool) -> Callable[[F], F]:
 
 compiled = _part(is_inlined=False)  # called by compiled code only
 inlined = _part(is_inlined=True)  # the same, on the hot path
-entry_of_arrays = njit(_nrt=False, cache=True)  # called from Python, without a World
-
-
-def entry(function: F) -> F:
-    """Called from Python with a World. To learn what it is called with, numba's dispatcher looks at every array of it at every
-    call, which takes longer than the code; as that never changes, all calls after the first go straight to the machine code."""
-    dispatcher = njit(_nrt=False, cache=True)(function)
-    direct: list[Callable[..., Any]] = []
-
-    @functools.wraps(function)
-    def call(*arguments: Any) -> Any:
-        if direct:
-            return direct[0](*arguments)
-        result = dispatcher(*arguments)
-        direct.extend(made.entry_point for made in dispatcher.overloads.values())
-        return result
-
-    return cast(F, call)
+entry = njit(_nrt=False, cache=True)  # called from Python

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from redsim.dataplane.compile import compiled, entry_of_arrays, inlined
+from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.layout import *
 
 _S11, _S27, _S30, _S31, _S32 = (np.uint64(x) for x in (11, 27, 30, 31, 32))
@@ -160,7 +160,7 @@ def other_key(w: World, g):
     return base + n - 1 - zipf_rank(rng, i, w.tab, group[g, G_POP_ARG], group[g, G_POP_N], group[g, G_POP_ARG2])
 
 
-@entry_of_arrays
+@entry
 def fill_sizes(out, rng, words):
     """out[:] = draws from the quantiles `words` (2050 of them): how a data set of varied sizes is filled. `rng` shape (1, 2)."""
     for i in range(out.shape[0]):
