@@ -24,6 +24,7 @@ from redsim.lab.fit import BENCHMARK_POINTS, POINTS, as_rows
 from redsim.lab.profile_out import machine_facts, profile_data, write_profile
 from redsim.lab.solve import found_so_far, solve, solve_benchmark
 from redsim.rng import generator
+from redsim.run.progress import share_bar
 from redsim.scenario.errors import ScenarioError
 
 Share = Callable[[float], None]
@@ -309,7 +310,7 @@ def calibrate_to(out: Path, *, quick: bool = False, url: str | None = None, yes_
     started = time.monotonic()
     server = rig.attach(url) if url is not None else None
     try:
-        with bar(quiet=quiet) as progress:
+        with share_bar("starting redis-server", quiet=quiet) as progress:
             data = calibrate(server, quick=quick, progress=progress, resume=steps_path(out), name=out.stem, folder=folder)
     finally:
         if server is not None:
@@ -333,18 +334,3 @@ def summary(data: dict[str, Any], out: Path, seconds: float) -> list[str]:
     if noisy > DISTURBED:
         lines.append(f"others used the CPUs for {noisy:.0%} of the time of a point: calibrate again on a calm machine")
     return lines
-
-
-@contextmanager
-def bar(*, quiet: bool) -> Iterator[Progress]:
-    """A progress bar on stderr, gone when done; nothing when quiet."""
-    if quiet:
-        yield lambda says, share: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4) as shown:
-        task = shown.add_task("starting redis-server", total=1.0)
-        yield lambda says, share: shown.update(task, description=says, completed=share)

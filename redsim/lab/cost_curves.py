@@ -26,7 +26,6 @@ Progress = Callable[[float], None]
 
 CALLS_NS = S // 10  # a point is measured for about this long, in each repeat
 CALLS_MAX = 5
-ELEMENT_BYTES = 16
 RANDOM_KEYS = 20_000  # GETs of each point of `lookup`
 
 BUILD = """
@@ -72,8 +71,7 @@ def point(bench: Bench, name: str, request: bytes, before: Callable[[], None] | 
 def _once(bench: Bench, name: str, request: bytes) -> list[float]:
     before = bench.usec(name)
     bench.wire.ask(request, 1)
-    after = bench.usec(name)
-    return [1000.0 * (after[1] - before[1]) / max(after[0] - before[0], 1)]
+    return [bench.since_ns(name, before)]
 
 
 def row(n: int, ns: list[float], less: float = 0.0) -> list[int]:
@@ -177,6 +175,5 @@ def _scan(bench: Bench, count: int) -> list[float]:
         before = bench.usec("SCAN")
         for _ in range(max(1, min(100, 200_000 // count))):
             cursor, _ = redis.scan(cursor, count=count)
-        after = bench.usec("SCAN")
-        out.append(1000 * (after[1] - before[1]) / max(after[0] - before[0], 1))
+        out.append(bench.since_ns("SCAN", before))
     return out

@@ -77,8 +77,7 @@ class Bench:
             for _ in range(calls):
                 self.cool()
                 self.wire.ask(request, 1)
-            after = self.usec(name)
-            out.append(1000 * (after[1] - before[1]) / max(after[0] - before[0], 1))
+            out.append(self.since_ns(name, before))
         return out
 
     def usec(self, name: str) -> tuple[int, int]:
@@ -86,6 +85,11 @@ class Bench:
         rows: dict[str, Any] = self.server.redis.info("commandstats")
         row = rows.get(f"cmdstat_{name.split()[0].lower()}")
         return (int(row["calls"]), int(row["usec"])) if row else (0, 0)
+
+    def since_ns(self, name: str, before: tuple[int, int]) -> float:
+        """ns inside command `name` per call since usec() said `before`."""
+        after = self.usec(name)
+        return 1000 * (after[1] - before[1]) / max(after[0] - before[0], 1)
 
     def per_call_ns(self, name: str, requests: list[bytes], calls: int | None = None) -> list[float]:
         """ns inside command `name` per call, `repeats` times. `requests` (16 or fewer) go out as one write, over and over;
@@ -97,8 +101,7 @@ class Bench:
             before = self.usec(name)
             for _ in range(rounds):
                 self.wire.ask(data, len(requests))
-            after = self.usec(name)
-            out.append(1000 * (after[1] - before[1]) / max(after[0] - before[0], 1))
+            out.append(self.since_ns(name, before))
         return out
 
     def varied_ns(self, name: str, requests: list[bytes]) -> list[float]:
@@ -109,8 +112,7 @@ class Bench:
             before = self.usec(name)
             for write in writes:
                 self.wire.ask(joined(write), len(write))
-            after = self.usec(name)
-            out.append(1000 * (after[1] - before[1]) / max(after[0] - before[0], 1))
+            out.append(self.since_ns(name, before))
         return out
 
     def forget(self) -> None:
