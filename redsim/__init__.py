@@ -1,8 +1,8 @@
 """redsim: a discrete-event simulator of Redis internals.
 
-    scenario = redsim.load("scenarios/learn/keys-stall.yaml")
-    result = redsim.run(scenario, seed=2)
-    result.summary["clients"]["api"]["latency_us"], result.stalls, result.figure("latency")
+scenario = redsim.load("scenarios/learn/keys-stall.yaml")
+result = redsim.run(scenario, seed=2)
+result.summary["clients"]["api"]["latency_us"], result.stalls, result.figure("latency")
 """
 
 from typing import Any

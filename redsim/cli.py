@@ -51,9 +51,7 @@ def run(
     except ScenarioError as error:
         _die(error)
         return
-    result.summary["findings"] = [
-        {"severity": f.severity, "text": f.text, "directive": f.directive} for f in findings(result)
-    ]
+    result.summary["findings"] = [{"severity": f.severity, "text": f.text, "directive": f.directive} for f in findings(result)]
     folder = out or Path("reports") / loaded.name
     try:
         write_report(result, folder, trace=trace)

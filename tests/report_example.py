@@ -54,9 +54,7 @@ def scenario(**clients: Any) -> Any:
             "duration": "20s",
             "warmup": "2s",
             "hosts": {"box": {"profile": "default"}},
-            "nodes": {
-                "main": {"host": "box", "version": "7.0", "conf": 'save ""\nappendonly no\nactivedefrag yes'}
-            },
+            "nodes": {"main": {"host": "box", "version": "7.0", "conf": 'save ""\nappendonly no\nactivedefrag yes'}},
             "datasets": {"users": {"node": "main", "keys": 1000000, "key_bytes": 15, "value_bytes": 100}},
             "clients": clients or {"api": api},
             "timeline": [{"at": "10s", "run": "KEYS *", "node": "main"}],
@@ -158,16 +156,12 @@ def _view(arrived: Ints, done: Ints) -> StallView:
             (a + 30 * US, a + 37 * US, "write", i % 50),
         ]
     held = (arrived >= STALL_AT_NS - MS) & (arrived < end + 20 * MS) & (done - arrived > 100 * US)
-    requests = pd.DataFrame(
-        {"group": "api", "command": "GET", "arrived_ns": arrived[held], "done_ns": done[held]}
-    )
+    requests = pd.DataFrame({"group": "api", "command": "GET", "arrived_ns": arrived[held], "done_ns": done[held]})
     frame = pd.DataFrame(segments, columns=["start_ns", "end_ns", "what", "client"])
     return StallView("main", "KEYS", STALL_AT_NS, end, frame, requests)
 
 
-def _summary(
-    spread: dict[str, float], by_command: dict[str, Any], blame: dict[str, Any], stall: bool
-) -> dict[str, Any]:
+def _summary(spread: dict[str, float], by_command: dict[str, Any], blame: dict[str, Any], stall: bool) -> dict[str, Any]:
     return {
         "schema": 1,
         "redsim_version": "0.1.0",
@@ -213,9 +207,7 @@ def _summary(
                     "threaded_writes": 0,
                 },
                 "stalls": {"command": {"count": 1, "total_us": 214_000, "max_us": 214_000}} if stall else {},
-                "slowlog": [{"id": 0, "time_s": 10.214, "duration_us": 214_000, "args": ["KEYS", "*"]}]
-                if stall
-                else [],
+                "slowlog": [{"id": 0, "time_s": 10.214, "duration_us": 214_000, "args": ["KEYS", "*"]}] if stall else [],
                 "info": {"Stats": {"total_commands_processed": 400_001, "instantaneous_ops_per_sec": 20_011}},
             }
         },
@@ -266,9 +258,7 @@ def _tables(spread: dict[str, float], blame: dict[str, Any], stall: bool) -> dic
         ("main", 2, "appendonly", "no", "not modelled yet", "persistence is not modelled yet"),
         ("main", 3, "hz", "10", "modelled", "serverCron runs every 100 ms"),
     ]
-    blames = [
-        ("api", percentile, cause, us) for percentile, parts in blame.items() for cause, us in parts.items()
-    ]
+    blames = [("api", percentile, cause, us) for percentile, parts in blame.items() for cause, us in parts.items()]
     guesses = [
         ("wake_up_ns", "5000", "a poll that slept costs a wake-up of the thread"),
         ("cron_ns", "42000", "one serverCron"),
@@ -294,9 +284,7 @@ def _tables(spread: dict[str, float], blame: dict[str, Any], stall: bool) -> dic
         "replication": pd.DataFrame(columns=replication),
         "blame": pd.DataFrame(blames, columns=["group", "percentile", "cause", "us"]),
         "commands": pd.DataFrame(commands, columns=command_columns),
-        "directives": pd.DataFrame(
-            directives, columns=["node", "line", "directive", "value", "status", "says"]
-        ),
+        "directives": pd.DataFrame(directives, columns=["node", "line", "directive", "value", "status", "says"]),
         "guesses": pd.DataFrame(guesses, columns=["name", "value", "says"]),
     }
 
@@ -309,10 +297,7 @@ def _made(stall: bool) -> Result:
     counted = latency[arrived >= 2 * S]
     spread = _spread(counted)
     blame = _blame(spread, stall)
-    by_command = {
-        c: {"count": int((a >= 2 * S).sum()), "latency_us": _spread(x[a >= 2 * S])}
-        for c, (a, x) in parts.items()
-    }
+    by_command = {c: {"count": int((a >= 2 * S).sum()), "latency_us": _spread(x[a >= 2 * S])} for c, (a, x) in parts.items()}
     rows = [row for command, (a, x) in parts.items() for row in _latency_rows(command, a, x)]
     text = [
         "1) 1) (integer) 0",
@@ -382,6 +367,4 @@ def empty() -> Result:
         "simulated_s": 0.0,
         "commands": 0,
     }
-    return dataclasses.replace(
-        base, summary=summary, series=[], stall_view=None, slowlog={}, partial=True, **frames
-    )
+    return dataclasses.replace(base, summary=summary, series=[], stall_view=None, slowlog={}, partial=True, **frames)

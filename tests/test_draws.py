@@ -249,9 +249,7 @@ def test_a_diurnal_load_is_a_sine_from_low_to_high():
 
 def test_a_schedule_is_poisson_at_each_rate():
     """Piecewise constant: 1,000, then nothing, then 20,000 a second, each within 3.3 standard errors."""
-    counts = offered(
-        "{schedule: [{at: 0s, rate_per_s: 1000}, {at: 4s, rate_per_s: 0}, {at: 6s, rate_per_s: 20000}]}", seconds=10
-    )
+    counts = offered("{schedule: [{at: 0s, rate_per_s: 1000}, {at: 4s, rate_per_s: 0}, {at: 6s, rate_per_s: 20000}]}", seconds=10)
     parts = [int(counts[low:high].sum()) for low, high in itertools.pairwise([0, 400, 600, 1000])]
     assert parts[1] == 0
     for got, due in ((parts[0], 4000), (parts[2], 80_000)):

@@ -18,9 +18,7 @@ from redsim.run.result import Result
 def test_the_answer_names_culprit_sufferers_and_share() -> None:
     """DESIGN §2, blame: "of p99.9 = 182 ms, 171 ms was waiting behind KEYS"."""
     said = answer(stalled())
-    assert said.startswith(
-        "One KEYS at t = 10 s held the event loop of main for 214 ms: 4,299 requests waited"
-    )
+    assert said.startswith("One KEYS at t = 10 s held the event loop of main for 214 ms: 4,299 requests waited")
     assert "p99.9 of api is 199 ms (median 40.3 µs), 99.9 % of it waiting behind KEYS." in said
 
 
@@ -262,9 +260,7 @@ def test_the_command_is_read_out_of_a_stalls_reason() -> None:
 def test_a_long_run_is_joined_into_few_windows_and_loses_no_request() -> None:
     """Conservation: 1,000 windows of 100 ms become 334 of 300 ms, with the same requests."""
     result = stalled()
-    tall = [
-        dataclasses.replace(series, by_window=np.tile(series.by_window, (5, 1))) for series in result.series
-    ]
+    tall = [dataclasses.replace(series, by_window=np.tile(series.by_window, (5, 1))) for series in result.series]
     long = dataclasses.replace(result, series=tall)
     _, counts, window_ns = facts.window_counts(long, "api")
     assert (len(counts), window_ns) == (334, 3 * result.window_ns)

@@ -39,9 +39,7 @@ def test_commandstats_of_a_real_server_are_read_to_the_digit() -> None:
     assert (evalsha.calls, evalsha.usec, evalsha.usec_per_call) == (6, 219, 36.5)
     assert (evalsha.rejected_calls, evalsha.failed_calls) == (0, 1)
     assert stats["config|resetstat"].calls == 1
-    assert all(
-        stat.usec_per_call == pytest.approx(stat.usec / stat.calls, abs=0.005) for stat in stats.values()
-    )
+    assert all(stat.usec_per_call == pytest.approx(stat.usec / stat.calls, abs=0.005) for stat in stats.values())
 
 
 def test_mix_is_the_share_of_the_data_commands_and_their_cost() -> None:
@@ -55,9 +53,7 @@ def test_mix_is_the_share_of_the_data_commands_and_their_cost() -> None:
 
 def test_mix_keeps_ping_and_leaves_out_transaction_brackets() -> None:
     """EXEC's usec is that of the commands it ran, which are counted under their own names."""
-    lines = [
-        f"cmdstat_{name}:calls=2,usec=10,usec_per_call=5.00" for name in ("ping", "multi", "exec", "set")
-    ]
+    lines = [f"cmdstat_{name}:calls=2,usec=10,usec_per_call=5.00" for name in ("ping", "multi", "exec", "set")]
     assert parse_info("\n".join(lines), "i").mix() == {"PING": (0.5, 5000), "SET": (0.5, 5000)}
 
 
@@ -69,12 +65,8 @@ def test_a_commandstat_without_rejected_calls_is_read_as_6_0_printed_it() -> Non
 
 def test_the_difference_of_two_captures_is_what_happened_between_them() -> None:
     """Ours: counters subtract, commands that were not called between them are gone."""
-    earlier = parse_info(
-        "cmdstat_get:calls=3,usec=6,usec_per_call=2.00\ncmdstat_set:calls=1,usec=9,usec_per_call=9", "a"
-    )
-    later = parse_info(
-        "cmdstat_get:calls=5,usec=16,usec_per_call=3.20\ncmdstat_set:calls=1,usec=9,usec_per_call=9", "b"
-    )
+    earlier = parse_info("cmdstat_get:calls=3,usec=6,usec_per_call=2.00\ncmdstat_set:calls=1,usec=9,usec_per_call=9", "a")
+    later = parse_info("cmdstat_get:calls=5,usec=16,usec_per_call=3.20\ncmdstat_set:calls=1,usec=9,usec_per_call=9", "b")
     (stat,) = later.delta(earlier).commandstats
     assert (stat.name, stat.calls, stat.usec, stat.usec_per_call) == ("get", 2, 10, 5.0)
     with pytest.raises(ScenarioError, match=r"^a:1: cmdstat_get counts less than in b"):
@@ -174,9 +166,7 @@ def test_the_first_key_is_where_the_command_has_it(arguments: str, key: bytes | 
     ('"LRANGE" "l" "0" "-1"', -1, 1),
     ('"SET" "k"', -1, 1),
 ])  # fmt: skip
-def test_values_and_elements_are_counted_where_the_command_has_them(
-    arguments: str, value_bytes: int, elements: int
-) -> None:
+def test_values_and_elements_are_counted_where_the_command_has_them(arguments: str, value_bytes: int, elements: int) -> None:
     """Redis' command syntax; a mean where a call writes several values."""
     capture = one(arguments)
     assert (capture.value_bytes[0], capture.elements[0]) == (value_bytes, elements)

@@ -158,6 +158,7 @@ def test_clients_beyond_maxclients_are_turned_away():
 
 def test_idle_clients_are_closed_after_timeout_and_not_before():
     """networking.c:clientsCronHandleTimeout: idle for more than `timeout` seconds when the cron comes by; 0 is never."""
+
     def closed(conf: str, seconds: float) -> int:
         body = f"duration: {seconds}s\n{node(conf)}" + clients(steady("c", "{closed: {think: 100s}}", connections=20))
         return world_of(scenario(body, profile_text=profile(zero=True))).st(dp.CLOSED_IDLE)
@@ -169,6 +170,7 @@ def test_idle_clients_are_closed_after_timeout_and_not_before():
 
 def test_connection_requests_beyond_the_backlog_are_dropped_and_sent_again_after_a_second():
     """Linux keeps tcp-backlog + 1 connections in the accept queue; a dropped SYN is sent again after 1 s, then 2 s [tcp-rto]."""
+
     def run(seconds: float) -> Run:
         body = f"duration: {seconds}s\n{node('tcp-backlog 10')}" + clients(
             steady("c", "{closed: {think: 100s}}", connections=30, more=", start: 1ms")

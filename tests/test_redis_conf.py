@@ -203,9 +203,7 @@ def test_the_stock_debian_conf_loads_verbatim() -> None:
     report = parse_conf_file(STOCK, version="7.0").report()
     assert [entry.number for entry in report] == said
     assert {entry.status for entry in report} == {"modelled", "accepted", "not modelled yet"}
-    assert {entry.directive: entry.says for entry in report}[
-        "appendfsync"
-    ] == "no effect while appendonly is no"
+    assert {entry.directive: entry.says for entry in report}["appendfsync"] == "no effect while appendonly is no"
 
 
 # ---- versions ------------------------------------------------------------------------------------
@@ -258,13 +256,11 @@ def test_a_line_is_taken_only_by_the_versions_that_know_it(line: str, versions: 
 
 def test_a_directive_of_another_version_says_which_and_what_it_is_called_here() -> None:
     assert refusal("set-max-listpack-value 64") == (
-        "redis.conf:1: set-max-listpack-value does not exist in Redis 7.0, "
-        "only in Redis 7.2, Redis 7.4, Redis 8.0, Valkey 8.0"
+        "redis.conf:1: set-max-listpack-value does not exist in Redis 7.0, only in Redis 7.2, Redis 7.4, Redis 8.0, Valkey 8.0"
     )
     assert refusal("busy-reply-threshold 1", "6.2").endswith("; here it is called lua-time-limit")
     assert refusal("hz 1", "7.1") == (
-        "redis.conf: version '7.1' is unknown; "
-        "use one of 6.2, 7.0, 7.2, 7.4, 8.0, valkey-8.0; did you mean '7.4'?"
+        "redis.conf: version '7.1' is unknown; use one of 6.2, 7.0, 7.2, 7.4, 8.0, valkey-8.0; did you mean '7.4'?"
     )
 
 
@@ -300,9 +296,7 @@ def test_a_bad_line_is_refused_in_one_sentence_with_its_cure(line: str, said: st
 # ---- what is said about a line --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "line", ['loadmodule "a\\nb"', "hz " + "9" * 5000, "x" * 10_000, 'maxmemory-policy "\\x07"']
-)
+@pytest.mark.parametrize("line", ['loadmodule "a\\nb"', "hz " + "9" * 5000, "x" * 10_000, 'maxmemory-policy "\\x07"'])
 def test_an_error_is_one_printable_line_of_a_readable_length(line: str) -> None:
     message = refusal(line)
     assert message.isprintable()
@@ -458,9 +452,7 @@ class TestRealRedis:
     @pytest.mark.real
     @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(name=st.sampled_from(NAMES), value=st.sampled_from(VALUES))
-    def test_it_refuses_what_we_refuse(
-        self, redis_refuses: Callable[[str], bool], name: str, value: str
-    ) -> None:
+    def test_it_refuses_what_we_refuse(self, redis_refuses: Callable[[str], bool], name: str, value: str) -> None:
         """A draw from the sweep below."""
         line = f"{name} {value}"
         assert redis_refuses(line) == self.ours_refuses(line)
@@ -520,9 +512,7 @@ LINES = st.one_of(
         st.sampled_from(sorted(known_names())),
         st.lists(
             st.one_of(
-                st.sampled_from(
-                    ["yes", "no", "0", "1", "-1", '""', '"', "'", "5%", "1gb", "normal", "900", "\\x", "\0"]
-                ),
+                st.sampled_from(["yes", "no", "0", "1", "-1", '""', '"', "'", "5%", "1gb", "normal", "900", "\\x", "\0"]),
                 st.text(max_size=12),
                 st.integers().map(str),
             ),

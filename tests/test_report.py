@@ -144,9 +144,7 @@ def test_a_figure_is_the_same_svg_twice_and_parses(name: str, narrow: bool) -> N
     assert first == second
     root = ET.fromstring(first)
     assert root.tag.endswith("svg")
-    assert "http://" not in re.sub(
-        r'(xmlns(:\w+)?|DOCTYPE|PUBLIC|rdf:\w+)[^>]*"http://[^"]*"', "", first.split("<defs>")[1]
-    )
+    assert "http://" not in re.sub(r'(xmlns(:\w+)?|DOCTYPE|PUBLIC|rdf:\w+)[^>]*"http://[^"]*"', "", first.split("<defs>")[1])
 
 
 @pytest.mark.parametrize("name", HOW_TO_READ)
@@ -187,9 +185,7 @@ def test_the_trace_loads_and_its_spans_nest() -> None:
     tracks: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for event in events:
         if event["ph"] == "X":
-            tracks.setdefault((event["pid"], event["tid"]), []).append(
-                (event["ts"], event["ts"] + event["dur"])
-            )
+            tracks.setdefault((event["pid"], event["tid"]), []).append((event["ts"], event["ts"] + event["dur"]))
     assert len(tracks) == 2
     for spans in tracks.values():
         ends: list[float] = []

@@ -95,9 +95,7 @@ def test_conf_file_is_found_beside_the_scenario(tmp_path: Path) -> None:
 
 def test_yes_no_and_on_stay_words() -> None:
     """YAML 1.2.2 section 10.3: only true and false are booleans in the core schema."""
-    scenario = Scenario.from_text(
-        DESIGN_EXAMPLE.replace("question: How long does one KEYS on a", "finding: no\nquestion: A")
-    )
+    scenario = Scenario.from_text(DESIGN_EXAMPLE.replace("question: How long does one KEYS on a", "finding: no\nquestion: A"))
     assert scenario.file.finding == "no"
 
 
@@ -105,9 +103,7 @@ def test_yes_no_and_on_stay_words() -> None:
 def test_whole_numbers_may_be_written_as_planners_write_them(written: str, keys: int) -> None:
     """Ours: a float with an exponent that is whole counts as whole, so 1e6 keys is a million."""
     text = DESIGN_EXAMPLE.replace("keys: 1000000", f"keys: {written}")
-    text = text.replace("    keys: {dataset: users, popularity: {zipf: 0.99}}\n", "").replace(
-        "{GET: 0.9, SET: 0.1}", "{PING: 1}"
-    )
+    text = text.replace("    keys: {dataset: users, popularity: {zipf: 0.99}}\n", "").replace("{GET: 0.9, SET: 0.1}", "{PING: 1}")
     assert Scenario.from_text(text).file.datasets["users"].keys == keys
 
 

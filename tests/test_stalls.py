@@ -63,8 +63,10 @@ def test_slowlog_never_names_the_victims():
 
 def test_slowlog_keeps_the_newest_slowlog_max_len():
     """slowlog.c: the oldest goes; ids go on counting."""
-    body = "duration: 1s\n" + node("slowlog-log-slower-than 0\nslowlog-max-len 7") + clients(
-        steady("p", "{open: {rate_per_s: 100, process: constant}}")
+    body = (
+        "duration: 1s\n"
+        + node("slowlog-log-slower-than 0\nslowlog-max-len 7")
+        + clients(steady("p", "{open: {rate_per_s: 100, process: constant}}"))
     )
     result = engine.run(scenario(body, profile_text=profile(zero=True)))
     ids = [entry["id"] for entry in result.summary["nodes"]["main"]["slowlog"]]
@@ -214,6 +216,7 @@ def test_watching_a_run_does_not_change_it():
 
 def test_a_group_that_is_added_moves_nobody_elses_draws():
     """One named stream per consumer: the offered load of `a` is the same, window by window, with and without `b`."""
+
     def offered(*groups: str) -> Any:
         body = "duration: 1s\n" + node() + clients(*groups)
         run = world_of(scenario(body))
@@ -225,6 +228,7 @@ def test_a_group_that_is_added_moves_nobody_elses_draws():
 
 def test_memory_does_not_grow_with_the_number_of_commands():
     """A request's row is used again: a run ten times as long, with as many windows, has a World of the same size."""
+
     def size(seconds: int) -> tuple[int, int]:
         run = world_of(mixed(seconds))
         return sum(getattr(run.w, name).nbytes for name in dp.ARRAYS), run.st(dp.COMMANDS)

@@ -143,6 +143,7 @@ def group(arrivals: str, commands: str, *, dataset: str = "", n: int = 3, more: 
     keys = f", keys: {{dataset: {dataset}}}" if dataset else ""
     return f"api: {{node: main, connections: {n}, arrivals: {arrivals}, commands: {commands}{keys}{more}}}"
 
+
 STALL = '[{at: 10ms, run: "DEBUG SLEEP 0.03", node: main}]'
 DEBUG = "enable-debug-command yes"
 HICCUPS = "{profile: default, hiccups: {every: 3ms, table: [[100us, 0.7], [2ms, 0.3]]}}"
@@ -297,10 +298,11 @@ COMMANDS = {
     "zsets": text_of(open_group(5000, ZSET_COMMANDS, dataset="zsets", more=FEW)),
 }  # fmt: skip
 
+CUT_SHORT = ["arrivals: several-groups", "loop: script-busy", "stations: loop-open", "loop: io-threads-do-reads"]
+PARTS = ("arrivals", "stations", "time-outs", "loop", "commands")
 SCENARIOS = {
     f"{part}: {name}": text
-    for part, table in (("arrivals", ARRIVALS), ("stations", STATIONS), ("time-outs", TIMEOUTS), ("loop", LOOPS), ("commands",
-        COMMANDS))
+    for part, table in zip(PARTS, (ARRIVALS, STATIONS, TIMEOUTS, LOOPS, COMMANDS), strict=True)
     for name, text in table.items()
 }
 
@@ -319,8 +321,7 @@ def test_compiled_loop_and_its_twin_leave_equal_arrays(name: str) -> None:
 
 
 RARE = {
-    "time-outs: reconnect": [lambda c: c.groups(dp.G_ERR_TIMEOUT), lambda c: c.groups(dp.G_ERR_CONN),
-        lambda c: c.groups(dp.G_RETRIED)],
+    "time-outs: reconnect": [lambda c, g=g: c.groups(g) for g in (dp.G_ERR_TIMEOUT, dp.G_ERR_CONN, dp.G_RETRIED)],
     "time-outs: abandon-equal-jitter": [lambda c: c.groups(dp.G_ERR_TIMEOUT), lambda c: c.groups(dp.G_RETRIED)],
     "stations: loop-time-outs-abandon": [lambda c: c.groups(dp.G_ERR_TIMEOUT)],
     "time-outs: many-attempts": [lambda c: c.groups(dp.G_RETRIED) - 300],
@@ -343,8 +344,7 @@ def test_rare_paths_are_reached_by_the_scenarios_named_for_them(name: str) -> No
     assert [reached(compared) > 0 for reached in RARE[name]] == [True] * len(RARE[name])
 
 
-@pytest.mark.parametrize("name", ["arrivals: several-groups", "loop: script-busy", "stations: loop-open",
-    "loop: io-threads-do-reads"])
+@pytest.mark.parametrize("name", CUT_SHORT)
 def test_somebody_elses_events_do_not_move_the_loop(name: str) -> None:
     """DESIGN, two ideas: a run may be cut at any time; the compiled one here every 137 us, the twin's at the end only."""
     assert compare(SCENARIOS[name], pause_ns=137_000).differences == []

@@ -39,10 +39,7 @@ def cure(command: str, version: str) -> str:
     any other command.
     """
     if command in _SCRIPTS:
-        return (
-            "shorten the script, or cut it into several calls; "
-            f"{busy_directive(version)} only decides when BUSY starts"
-        )
+        return f"shorten the script, or cut it into several calls; {busy_directive(version)} only decides when BUSY starts"
     general = f"find who sends {command} (SLOWLOG GET, MONITOR), make it smaller, or send it to a replica"
     return _BY_COMMAND.get(command, general)
 

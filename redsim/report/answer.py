@@ -54,9 +54,7 @@ def _unanswered(result: Result) -> str:
 def _main_group(result: Result, node: str) -> str:
     """The group a sentence is about: the worst p99.9 of those that talk to `node` ("" for any)."""
     named = [name for name in facts.groups(result) if not node or facts.node_of(result, name) == node]
-    return max(
-        named, key=lambda name: number(facts.latency_us(facts.groups(result)[name], "p999")), default=""
-    )
+    return max(named, key=lambda name: number(facts.latency_us(facts.groups(result)[name], "p999")), default="")
 
 
 def _failures(result: Result) -> str:
@@ -126,19 +124,14 @@ def _saturated(result: Result) -> str:
         group = facts.groups(result).get(name, {})
         done = say_count(number(group.get("throughput_per_s")))
         used = say_share(facts.loop_share(numbers))
-        tail = (
-            f"p50 {say_us(facts.latency_us(group, 'p50'))}, p99.9 {say_us(facts.latency_us(group, 'p999'))}"
-        )
+        tail = f"p50 {say_us(facts.latency_us(group, 'p50'))}, p99.9 {say_us(facts.latency_us(group, 'p999'))}"
         if name and facts.is_client_bound(result, name):
             return (
                 f"{name} is bound by its client machine at {done} requests/s: it has no idle time, the loop of {node} is "
                 f"{used} busy, {tail}.{_failures(result)}"
             )
         if facts.is_closed(result, name):
-            return (
-                f"{node} is at capacity: {name} gets {done} requests/s with "
-                f"the loop {used} busy, {tail}.{_failures(result)}"
-            )
+            return f"{node} is at capacity: {name} gets {done} requests/s with the loop {used} busy, {tail}.{_failures(result)}"
         offered = say_count(number(group.get("offered_per_s")))
         return (
             f"{node} is saturated: the loop is {used} busy and {name} gets {done} "

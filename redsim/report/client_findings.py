@@ -48,8 +48,7 @@ def network_bound(result: Result) -> Findings:
             yield Finding(
                 "info",
                 text,
-                "fewer round trips: pipelining, MGET/MSET, client-side "
-                "caching; or clients nearer to the server",
+                "fewer round trips: pipelining, MGET/MSET, client-side caching; or clients nearer to the server",
             )
 
 
@@ -126,10 +125,7 @@ def busy_replies(result: Result) -> Findings:
         busy = number((group.get("errors") or {}).get("busy"))
         if busy > 0:
             version = facts.versions(result).get(facts.node_of(result, name), "7.0")
-            text = (
-                f"{say_count(busy)} requests of {name} were answered BUSY: a "
-                f"script ran longer than {busy_directive(version)}."
-            )
+            text = f"{say_count(busy)} requests of {name} were answered BUSY: a script ran longer than {busy_directive(version)}."
             yield Finding(
                 "critical",
                 text,
@@ -147,9 +143,7 @@ def neighbours_pipeline(result: Result) -> Findings:
             if other == name or facts.node_of(result, other) != facts.node_of(result, name):
                 continue
             parts = facts.blame_us(numbers, "p99")
-            behind = sum(
-                us for cause, us in parts.items() if cause in (group.get("by_command") or {}) or cause == name
-            )
+            behind = sum(us for cause, us in parts.items() if cause in (group.get("by_command") or {}) or cause == name)
             if behind > DOMINATES * sum(parts.values()):
                 text = (
                     f"{other} waits behind {name}'s pipelines of "

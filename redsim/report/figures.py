@@ -58,18 +58,13 @@ _BLAME_COLOURS = [RED, ORANGE, GREEN, BLUE, PINK, YELLOW]
 _OUTSIDE = {"network": SKY, "client": PALE, "other": GREY}  # the same colour in every report
 
 HOW_TO_READ = {
-    "latency": "Each window's percentiles on a logarithmic axis: a "
-    "step up is a wait that many requests shared.",
+    "latency": "Each window's percentiles on a logarithmic axis: a step up is a wait that many requests shared.",
     "stall": "Above, what the main thread did; below, one line per request from arrival "
     "to answer. Lines that end together waited for the same thing.",
-    "heatmap": "Time runs right, latency up, brightness is the number of "
-    "requests: two bands mean two kinds of request.",
-    "percentiles": "Go right to the share of requests you promise, read "
-    "up to what the slowest of them waits.",
-    "throughput": "Requests answered per second, against those offered: a gap "
-    "is a queue, a peak after it the queue drained.",
-    "blame": "What a request of that percentile spent its latency on: each "
-    "bar is the whole latency, named at its right end.",
+    "heatmap": "Time runs right, latency up, brightness is the number of requests: two bands mean two kinds of request.",
+    "percentiles": "Go right to the share of requests you promise, read up to what the slowest of them waits.",
+    "throughput": "Requests answered per second, against those offered: a gap is a queue, a peak after it the queue drained.",
+    "blame": "What a request of that percentile spent its latency on: each bar is the whole latency, named at its right end.",
 }
 
 
@@ -120,22 +115,16 @@ def heatmap(result: Result, width_in: float) -> Figure:
         return nothing_to_draw(width_in, "No request was answered, so there is no density to draw.")
     used = np.flatnonzero(counts.sum(axis=0))
     low_us, high_us = edges[used[0]] / 1000, edges[used[-1] + 1] / 1000
-    rows_us = np.geomspace(low_us, high_us, HEATMAP_ROWS + 1)[
-        :-1
-    ]  # an image has even rows: the bucket at each row
+    rows_us = np.geomspace(low_us, high_us, HEATMAP_ROWS + 1)[:-1]  # an image has even rows: the bucket at each row
     bucket = np.clip(np.searchsorted(edges, rows_us * 1000, side="right") - 1, used[0], used[-1])
     drawn, (ax,) = new_figure(width_in, 3.4, Margins(right=1.05))
     cells = np.ma.masked_less(counts[:, bucket].T, 1)
     shape = LogNorm(vmin=1, vmax=max(2, int(counts.max())))
     end_s = len(counts) * window_ns / 1e9
     extent = (0.0, end_s, float(np.log10(low_us)), float(np.log10(high_us)))
-    image = ax.imshow(
-        cells, origin="lower", aspect="auto", interpolation="none", extent=extent, cmap="cividis", norm=shape
-    )
+    image = ax.imshow(cells, origin="lower", aspect="auto", interpolation="none", extent=extent, cmap="cividis", norm=shape)
     decades(ax, low_us, high_us)
-    bar = drawn.colorbar(
-        image, cax=drawn.add_axes((1 - 0.95 / width_in, 0.55 / 3.4, 0.14 / width_in, 2.5 / 3.4))
-    )
+    bar = drawn.colorbar(image, cax=drawn.add_axes((1 - 0.95 / width_in, 0.55 / 3.4, 0.14 / width_in, 2.5 / 3.4)))
     bar.set_label("requests per cell", fontsize=10)
     bar.ax.tick_params(labelsize=9)
     label(ax, x=TIME, y="latency", title="Where the requests are")
@@ -250,9 +239,7 @@ def _blame_rows(result: Result, characters: int) -> list[tuple[str, dict[str, fl
         mine = result.blame[result.blame["group"] == group]
         for percentile, said in names.items():
             part = mine[mine["percentile"] == percentile]
-            parts = {
-                str(cause): float(us) for cause, us in zip(part["cause"], part["us"], strict=True) if us > 0
-            }
+            parts = {str(cause): float(us) for cause, us in zip(part["cause"], part["us"], strict=True) if us > 0}
             if parts:
                 rows.append((f"{short(group, characters)} {said}", parts))
     return rows
@@ -268,9 +255,7 @@ def blame(result: Result, width_in: float) -> Figure:
         for cause, us in parts.items():
             weight[cause] = weight.get(cause, 0.0) + us / sum(parts.values())
     causes = sorted(weight, key=lambda cause: -weight[cause])[:6]
-    shares = np.array(
-        [[parts.get(cause, 0.0) / sum(parts.values()) for cause in causes] for _, parts in rows]
-    )
+    shares = np.array([[parts.get(cause, 0.0) / sum(parts.values()) for cause in causes] for _, parts in rows])
     rest = 1 - shares.sum(axis=1, keepdims=True)
     if rest.max() > 0.001:
         shares, causes = np.hstack([shares, rest]), [*causes, "other"]
@@ -302,9 +287,7 @@ def blame(result: Result, width_in: float) -> Figure:
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(lambda share, _: f"{share * 100:.0f} %")
     label(ax, x="share of the latency", title="Who is to blame")
-    drawn.legend(
-        loc="outside lower center", ncols=4 if width_in >= WIDE_IN else 2, frameon=False, fontsize=10
-    )
+    drawn.legend(loc="outside lower center", ncols=4 if width_in >= WIDE_IN else 2, frameon=False, fontsize=10)
     return drawn
 
 

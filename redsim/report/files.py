@@ -89,9 +89,7 @@ def headline(result: Result) -> str:
     """For the terminal, 12 lines at most: the answer, a line per group and node, the gravest findings."""
     lines = [answer(result)]
     for name, group in list(facts.groups(result).items())[:4]:
-        spread = "  ".join(
-            f"{said} {say_us(facts.latency_us(group, key))}" for key, said in PERCENTILES.items()
-        )
+        spread = "  ".join(f"{said} {say_us(facts.latency_us(group, key))}" for key, said in PERCENTILES.items())
         lines.append(f"  {name}: {say_count(number(group.get('throughput_per_s')))} requests/s  {spread}")
     for name, node in list(facts.nodes(result).items())[:2]:
         lines.append(f"  {name}: main thread {say_share(facts.loop_share(node))} busy")

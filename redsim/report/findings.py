@@ -75,9 +75,7 @@ def _waited(result: Result, node: str, command: str, max_us: float) -> str:
         for name, group in facts.groups(result).items()
         if facts.node_of(result, name) == node and not facts.is_closed(result, name)
     )
-    return (
-        f"; about {say_count(rate * max_us / 1e6)} requests arrived meanwhile" if rate * max_us >= 2e6 else ""
-    )
+    return f"; about {say_count(rate * max_us / 1e6)} requests arrived meanwhile" if rate * max_us >= 2e6 else ""
 
 
 def slow_commands(result: Result) -> Findings:
@@ -86,30 +84,17 @@ def slow_commands(result: Result) -> Findings:
         if row.max_us < STALL_US:
             continue
         victim, p999_us, blamed_us = worst_victim(result, row.node, row.command)
-        severity = (
-            "critical"
-            if row.max_us >= STALL_CRITICAL_US
-            else "warning"
-            if row.max_us >= STALL_WARNING_US
-            else "info"
-        )
+        severity = "critical" if row.max_us >= STALL_CRITICAL_US else "warning" if row.max_us >= STALL_WARNING_US else "info"
         if severity == "info" and blamed_us >= DOMINATES * p999_us > 0:
             severity = "warning"
         many = (
             f"{row.count:,} {row.command} held the loop of {row.node} for "
             f"{say_us(row.total_us)} in all, {say_us(row.max_us)} at worst"
         )
-        held = (
-            f"One {row.command} held the loop of {row.node} for {say_us(row.max_us)}"
-            if row.count == 1
-            else many
-        )
+        held = f"One {row.command} held the loop of {row.node} for {say_us(row.max_us)}" if row.count == 1 else many
         text = held + _waited(result, row.node, row.command, row.max_us)
         if victim:
-            text += (
-                f"; p99.9 of {victim} is {say_us(p999_us)}, of which "
-                f"{say_us(blamed_us)} is waiting behind {row.command}"
-            )
+            text += f"; p99.9 of {victim} is {say_us(p999_us)}, of which {say_us(blamed_us)} is waiting behind {row.command}"
         yield Finding(severity, text + ".", cure(row.command, facts.versions(result).get(row.node, "7.0")))
 
 
@@ -125,9 +110,7 @@ def costly_commands(result: Result) -> Findings:
                 f"{row.command} of {row.group} takes {say_share(share)} of all "
                 f"command time: {say_us(row.usec_per_call)} per call."
             )
-            yield Finding(
-                "warning", text, cure(row.command, next(iter(facts.versions(result).values()), "7.0"))
-            )
+            yield Finding("warning", text, cure(row.command, next(iter(facts.versions(result).values()), "7.0")))
 
 
 def saturated_loop(result: Result) -> Findings:
@@ -148,9 +131,7 @@ def saturated_loop(result: Result) -> Findings:
                 f"{say_count(done)} requests/s; their latency is connections × pipeline "
                 "÷ throughput, not what independent users would see."
             )
-            yield Finding(
-                "info", text, "to ask about latency, use arrivals: {open: {rate_per_s: …}} below this rate"
-            )
+            yield Finding("info", text, "to ask about latency, use arrivals: {open: {rate_per_s: …}} below this rate")
             continue
         offered = sum(number(facts.groups(result)[name].get("offered_per_s")) for name in is_open)
         answered = sum(number(facts.groups(result)[name].get("throughput_per_s")) for name in is_open)
@@ -164,17 +145,14 @@ def saturated_loop(result: Result) -> Findings:
             yield Finding(
                 "critical",
                 text,
-                "shed or spread load: more nodes, pipelining, cheaper "
-                "commands, io-threads if reads and writes dominate",
+                "shed or spread load: more nodes, pipelining, cheaper commands, io-threads if reads and writes dominate",
             )
         else:
             text = (
                 f"The loop of {node} is {say_share(used)} busy at {say_count(done)} requests/s; "
                 "it keeps up, with nothing left for a stall or a peak."
             )
-            yield Finding(
-                "warning", text, "plan for more nodes, pipelining or cheaper commands before the load grows"
-            )
+            yield Finding("warning", text, "plan for more nodes, pipelining or cheaper commands before the load grows")
 
 
 def little_idle(result: Result) -> Findings:
@@ -222,15 +200,8 @@ def host_hiccups(result: Result) -> Findings:
         if float(mine["duration_us"].max()) < STALL_US:
             continue
         victim, p999_us, blamed_us = worst_victim(result, str(node), "hiccup")
-        text = (
-            f"The host took the CPU from {node} {len(mine):,} times, "
-            f"{say_us(mine['duration_us'].max())} at worst"
-        )
-        text += (
-            f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
-            if victim
-            else ""
-        )
+        text = f"The host took the CPU from {node} {len(mine):,} times, {say_us(mine['duration_us'].max())} at worst"
+        text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that" if victim else ""
         yield Finding(
             "warning",
             text + ". No Redis setting changes it.",
@@ -290,10 +261,7 @@ def cut_short(result: Result) -> Findings:
     """A run stopped before its end, or that answered nobody."""
     asked_s = result.scenario.file.duration / 1e9
     if result.partial:
-        text = (
-            f"The run was stopped at {facts.duration_s(result):.3g} s of "
-            f"{asked_s:.3g} s; all figures cover that part only."
-        )
+        text = f"The run was stopped at {facts.duration_s(result):.3g} s of {asked_s:.3g} s; all figures cover that part only."
         yield Finding("warning", text, "")
     for name, group in facts.groups(result).items():
         if not number(group.get("completed")) and not result.partial:
@@ -322,9 +290,7 @@ def findings(result: Result) -> list[Finding]:
             f"{say_count(number(group.get('throughput_per_s')))} requests/s"
             for name, group in facts.groups(result).items()
         ]
-        used = max(
-            (facts.loop_share(node) for node in facts.nodes(result).values()), default=0.0
-        )
+        used = max((facts.loop_share(node) for node in facts.nodes(result).values()), default=0.0)
         said = "; ".join([*calm[:3], f"the loop is {say_share(used)} busy"])
         found = [Finding("info", f"Nothing notable. {said}.", "")]
     found += list(not_modelled_yet(result))

@@ -90,11 +90,7 @@ def render_html(result: Result) -> str:
         slowlog={node: lines[:SLOWLOG_LINES_MAX] for node, lines in result.slowlog.items()},
         slowlog_left={node: max(0, len(lines) - SLOWLOG_LINES_MAX) for node, lines in result.slowlog.items()},
         summary={**_UNKNOWN, **result.summary},
-        tables=[
-            table
-            for table in (_group_table(result), _command_table(result), _stall_table(result))
-            if table.rows
-        ],
+        tables=[table for table in (_group_table(result), _command_table(result), _stall_table(result)) if table.rows],
         trust=trust(result),
     )
 
@@ -132,8 +128,7 @@ def _said_partial(result: Result) -> str:
 
 def _plot(result: Result, name: str) -> Plot:
     wide, narrow = (
-        "data:image/svg+xml;base64,"
-        + base64.b64encode(svg(figure(result, name, narrow=phone), name).encode()).decode()
+        "data:image/svg+xml;base64," + base64.b64encode(svg(figure(result, name, narrow=phone), name).encode()).decode()
         for phone in (False, True)
     )
     alt = f"{_TITLES[name]}. {answer(result)}" if name == "stall" else f"{_TITLES[name]}. {HOW_TO_READ[name]}"
@@ -147,11 +142,7 @@ def _key_numbers(result: Result) -> Table:
     rows = []
     for name, group in facts.groups(result).items():
         rate = say_count(number(group.get("throughput_per_s")))
-        offered = (
-            ""
-            if facts.is_closed(result, name)
-            else f" of {say_count(number(group.get('offered_per_s')))} offered"
-        )
+        offered = "" if facts.is_closed(result, name) else f" of {say_count(number(group.get('offered_per_s')))} offered"
         rows.append([f"{name}: requests answered per second", rate + offered])
         spread = [f"{said} {say_us(facts.latency_us(group, key))}" for key, said in PERCENTILES.items()]
         offered_count, failed = number(group.get("offered")), number(group.get("failed"))
@@ -162,9 +153,7 @@ def _key_numbers(result: Result) -> Table:
     for name, node in facts.nodes(result).items():
         rows.append([f"{name}: main thread busy", say_share(facts.loop_share(node))])
         rows.append([f"{name}: commands per poll", say_count(number(node.get("commands_per_poll")))])
-        worst = max(
-            (number(event.get("max_us")) for event in (node.get("stalls") or {}).values()), default=0.0
-        )
+        worst = max((number(event.get("max_us")) for event in (node.get("stalls") or {}).values()), default=0.0)
         rows.append([f"{name}: longest stall", say_us(worst) if worst else "none in the ledger"])
     host = result.summary.get("host") or {}
     rows.append(["host", f"{host.get('cores', '?')} cores, profile {host.get('profile', '?')}"])
@@ -196,9 +185,7 @@ def _group_table(result: Result) -> Table:
             (group.get("errors") or {}).get("timeout"),
             group.get("retries"),
         ]
-        spread = [
-            say_us(facts.latency_us(group, key)) for key in ("mean", "p50", "p90", "p99", "p999", "max")
-        ]
+        spread = [say_us(facts.latency_us(group, key)) for key in ("mean", "p50", "p90", "p99", "p999", "max")]
         rate = say_count(number(group.get("throughput_per_s")))
         rows.append([name, offered, rate, *(say_count(number(count)) for count in counts), *spread])
     return Table("Client groups", head, rows)
@@ -254,7 +241,4 @@ def _frame_table(caption: str, frame: pd.DataFrame, columns: list[str]) -> Table
 def _conf_tables(result: Result) -> list[Table]:
     """What became of each redis.conf line, a table per node."""
     columns = ["line", "directive", "value", "status", "says"]
-    return [
-        _frame_table(f"redis.conf of {node}", rows, columns)
-        for node, rows in result.directives.groupby("node", sort=False)
-    ]
+    return [_frame_table(f"redis.conf of {node}", rows, columns) for node, rows in result.directives.groupby("node", sort=False)]

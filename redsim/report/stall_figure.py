@@ -57,9 +57,7 @@ def stall(result: Result, width_in: float) -> Figure:
     _point_out(below, result, view, length, scale)
     at_s = view.start_ns / 1e9
     label(lane, title=f"{view.what} holds {view.node} at t = {at_s:.6g} s")
-    label(
-        below, x=f"{unit} since the stall began", y="waiting requests" if width_in >= WIDE_IN else "requests"
-    )
+    label(below, x=f"{unit} since the stall began", y="waiting requests" if width_in >= WIDE_IN else "requests")
     return drawn
 
 
@@ -82,22 +80,16 @@ def _joined(view: StallView, scale: float, thin: float) -> list[tuple[float, flo
 
 def _main_thread(ax: Axes, view: StallView, scale: float, length: float) -> None:
     low, high = ax.get_xlim()
-    shown = [
-        block for block in _joined(view, scale, (high - low) / 400) if block[1] >= low and block[0] <= high
-    ]
+    shown = [block for block in _joined(view, scale, (high - low) / 400) if block[1] >= low and block[0] <= high]
     for start, end, what in shown:
         is_stall = end - start > 0.5 * length
         colour = RED if is_stall else BLUE if what == CLIENTS else _COLOURS.get(what, SKY)
         hatch = "" if is_stall else "//"
-        ax.broken_barh(
-            [(start, end - start)], (0, 1), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0.4
-        )
+        ax.broken_barh([(start, end - start)], (0, 1), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0.4)
         if is_stall:
             text = f"{what}, {say_ns(round((end - start) * scale))}"
             middle = (start + end) / 2
-            ax.text(
-                middle, 0.5, text, ha="center", va="center", fontsize=11, color="white", fontweight="bold"
-            )
+            ax.text(middle, 0.5, text, ha="center", va="center", fontsize=11, color="white", fontweight="bold")
     last = shown[-1] if shown else (0.0, 0.0, "")
     if last[2] == CLIENTS:
         ax.text(min(last[1], high), 1.08, CLIENTS, ha="right", va="bottom", fontsize=10, color=BLUE)

@@ -52,9 +52,7 @@ def new_figure(
         right=1 - margins.right / width_in,
         top=1 - margins.top / height_in,
         bottom=margins.bottom / height_in,
-        hspace=margins.gap
-        * rows
-        / max(0.1, height_in - margins.top - margins.bottom - margins.gap * (rows - 1)),
+        hspace=margins.gap * rows / max(0.1, height_in - margins.top - margins.bottom - margins.gap * (rows - 1)),
     )
     axes = drawn.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=list(heights))[:, 0]
     for ax in axes:

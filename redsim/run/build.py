@@ -94,9 +94,7 @@ class _Builder:
         if isinstance(host.hiccups, Hiccups):
             self.hiccups = host.hiccups
         elif host.hiccups == "profile":
-            self.hiccups = Hiccups.model_construct(
-                every=self.profile.hiccup_every_ns, table=list(self.profile.hiccup_table_ns)
-            )
+            self.hiccups = Hiccups.model_construct(every=self.profile.hiccup_every_ns, table=list(self.profile.hiccup_table_ns))
 
     def build(self) -> Built:
         lookup = self.maker.curves.number("lookup")

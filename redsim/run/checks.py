@@ -1,9 +1,9 @@
 """The physics, asserted in every run: nothing lost, nothing counted twice, in integers.
 
-    offered = completed + failed + in flight                      for each group
-    integral of N(t) dt = sum of times in system                  Little's law [little-1961], exactly, for each group
-    busy + idle = elapsed                                         for the main thread
-    own + network + client + waiting for X, Y, … = latency        for each latency bucket of each group
+offered = completed + failed + in flight                      for each group
+integral of N(t) dt = sum of times in system                  Little's law [little-1961], exactly, for each group
+busy + idle = elapsed                                         for the main thread
+own + network + client + waiting for X, Y, … = latency        for each latency bucket of each group
 """
 
 from redsim.dataplane import layout as dp

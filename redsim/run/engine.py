@@ -155,7 +155,7 @@ def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame) ->
             out.append(f"{row.directive} {row.value} (line {row.line}): {row.says}")
     conf = scenario.confs[built.node]
     if not conf.is_set("save") and conf.get("save"):
-        out.append("save: no line sets it, so a real server would BGSAVE by the default save points; add `save \"\"`")
+        out.append('save: no line sets it, so a real server would BGSAVE by the default save points; add `save ""`')
     if built.world.dataset[:, dp.D_EXPIRES].any():
         out.append(EXPIRY_SAYS)
     return out + STANDING_LIMITS

@@ -109,9 +109,7 @@ def _check_allowed(scenario: Scenario, command: Command, where: str, node: str) 
         to = f"renamed to {renamed[word]!r}" if renamed[word] else "removed"
         raise ScenarioError(f"{where}: {word} is {to} by rename-command; the server would answer 'unknown command'")
     if word == "DEBUG" and scenario.file.nodes[node].version != "6.2" and conf.get("enable-debug-command") == "no":
-        raise ScenarioError(
-            f"{where}: DEBUG is off by default since 7.0; add `enable-debug-command yes` to nodes.{node}.conf"
-        )
+        raise ScenarioError(f"{where}: DEBUG is off by default since 7.0; add `enable-debug-command yes` to nodes.{node}.conf")
 
 
 def _info_plan(scenario: Scenario, plans: Plans, name: str, group: Group, maker: KindMaker) -> Plan:
@@ -282,7 +280,7 @@ def _parse_entry(scenario: Scenario, plans: Plans, i: int, entry: TimelineEntry)
     except ValueError as error:
         raise ScenarioError(f"{where}: run {entry.run!r} has unbalanced quotes") from error
     if not words:
-        raise ScenarioError(f"{where}: run is empty; write a command, e.g. run: \"KEYS *\"")
+        raise ScenarioError(f'{where}: run is empty; write a command, e.g. run: "KEYS *"')
     two = " ".join(words[:2]).upper()
     name, args = (two, words[2:]) if two in COMMANDS else (words[0], words[1:])
     command = find_command(name, where)

@@ -223,9 +223,7 @@ def commands_have_keys(file: ScenarioFile) -> Iterator[Fault]:
 
 
 def _there(file: ScenarioFile) -> str:
-    return (
-        f" with one of {', '.join(file.datasets)}" if file.datasets else ", and that data set under datasets:"
-    )
+    return f" with one of {', '.join(file.datasets)}" if file.datasets else ", and that data set under datasets:"
 
 
 def weights_add_up(file: ScenarioFile) -> Iterator[Fault]:
@@ -332,9 +330,7 @@ def groups_fit(file: ScenarioFile) -> Iterator[Fault]:
                 at = (*path, "commands", command, key)
                 if getattr(use, key) > PER_CALL_MAX:
                     yield at, f"{dotted(at)} is {getattr(use, key)}; at most {PER_CALL_MAX} a call"
-            yield from _sizes_fit(
-                (*path, "commands", command, "value_bytes"), use.value_bytes, VALUE_BYTES_MAX
-            )
+            yield from _sizes_fit((*path, "commands", command, "value_bytes"), use.value_bytes, VALUE_BYTES_MAX)
 
 
 def bursts_fit(file: ScenarioFile) -> Iterator[Fault]:

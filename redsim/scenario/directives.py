@@ -41,9 +41,7 @@ _LIMITS = {
 }  # fmt: skip
 _BINDADDR_MAX = 16  # server.h: CONFIG_BINDADDR_MAX
 _HOST_CHARS_MAX = 255  # server.h: NET_HOST_STR_LEN - 1
-_CLAMPED = {("hz", v): (1, 500) for v in VERSIONS} | {
-    ("io-threads", "valkey-8.0"): (1, 16)
-}  # after the file is read
+_CLAMPED = {("hz", v): (1, 500) for v in VERSIONS} | {("io-threads", "valkey-8.0"): (1, 16)}  # after the file is read
 _TITLE = re.compile(r"(\{\{|\{(title|listen-addr|server-mode|port|tls-port|unixsocket|config-file)\}|[^{])+")
 _SPACE = " \t\n\v\f\r"  # isspace() in the C locale
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "a": "\a"}
@@ -161,13 +159,9 @@ def _text(d: "Directive", args: tuple[str, ...], _version: str) -> str:
     if d.type == "hostname" and not re.fullmatch(rf"[A-Za-z0-9.-]{{0,{_HOST_CHARS_MAX}}}", text):
         raise ValueError(f"must be a host name of letters, digits, dots and hyphens, not {text!r}")
     if d.type == "title":
-        certain = re.sub(r"\{(title|server-mode|unixsocket)\}", "", text).strip(
-            " "
-        )  # the others may be empty
+        certain = re.sub(r"\{(title|server-mode|unixsocket)\}", "", text).strip(" ")  # the others may be empty
         if not certain or not _TITLE.fullmatch(text):
-            raise ValueError(
-                f"may hold {{title}}, {{port}} and the like, and more than {{title}}; not {text!r}"
-            )
+            raise ValueError(f"may hold {{title}}, {{port}} and the like, and more than {{title}}; not {text!r}")
     return text
 
 
@@ -177,9 +171,7 @@ def _save(_d: "Directive", args: tuple[str, ...], version: str) -> tuple[tuple[i
     if len(args) % 2:
         raise ValueError('takes pairs of seconds and changes, e.g. 900 1, or "" for no snapshots')
     if version == "6.2" and len(args) > 2:
-        raise ValueError(
-            "takes one pair a line in Redis 6.2, which would ignore this line; write a line for each pair"
-        )
+        raise ValueError("takes one pair a line in Redis 6.2, which would ignore this line; write a line for each pair")
     numbers = [_long(arg, strtoll=True) for arg in args]
     if any(s < 1 for s in numbers[::2]) or any(c < 0 for c in numbers[1::2]):
         raise ValueError("needs seconds of 1 or more and changes of 0 or more")
@@ -189,9 +181,7 @@ def _save(_d: "Directive", args: tuple[str, ...], version: str) -> tuple[tuple[i
 def _buffer_limit(_d: "Directive", args: tuple[str, ...], version: str) -> dict[str, tuple[int, int, int]]:
     """{class: (hard bytes, soft bytes, soft seconds)} for the classes named."""
     if len(args) % 4 or (version == "6.2" and len(args) != 4):
-        raise ValueError(
-            "takes a class, a hard limit, a soft limit and soft seconds, e.g. replica 256mb 64mb 60"
-        )
+        raise ValueError("takes a class, a hard limit, a soft limit and soft seconds, e.g. replica 256mb 64mb 60")
     limits = {}
     for name, hard, soft, seconds in zip(args[::4], args[1::4], args[2::4], args[3::4], strict=True):
         kind = {"slave": "replica"}.get(ascii_lower(name), ascii_lower(name))

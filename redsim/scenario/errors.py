@@ -18,9 +18,7 @@ class ScenarioError(Exception):
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(
-            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
-        )
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

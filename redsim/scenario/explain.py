@@ -51,9 +51,7 @@ def refuse_not_yet(data: dict[str, Any], where: Where) -> None:
     """Raise ScenarioError for the first key of `NOT_YET` that stands in the file."""
     for pattern, what in NOT_YET.items():
         for path in _matches(data, pattern):
-            raise ScenarioError(
-                f"{where(*path)}: redsim 0.1 does not model {what} yet; remove {dotted(path)}"
-            )
+            raise ScenarioError(f"{where(*path)}: redsim 0.1 does not model {what} yet; remove {dotted(path)}")
 
 
 def _matches(data: Any, pattern: Keys, prefix: Keys = ()) -> Iterator[Keys]:
@@ -93,9 +91,7 @@ def _path(fault: dict[str, Any] | Any, data: Any) -> Keys:
     path: list[str | int] = []
     last = len(fault["loc"]) - 1
     for i, part in enumerate(fault["loc"]):
-        if (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        ):
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
             data = data[part]
         elif not (i == last and fault["type"] == "missing" and isinstance(data, dict)):
             continue
@@ -121,9 +117,7 @@ def _sentence(path: Keys, fault: dict[str, Any], data: dict[str, Any]) -> str:
     return _wrong_value(kind, context, key, value, path, fault)
 
 
-def _wrong_value(
-    kind: str, context: dict[str, Any], key: str, value: Any, path: Keys, fault: dict[str, Any]
-) -> str:
+def _wrong_value(kind: str, context: dict[str, Any], key: str, value: Any, path: Keys, fault: dict[str, Any]) -> str:
     if kind == "value_error" and isinstance(value, list) and " is not a " in str(context.get("error", "")):
         return f"{key} is a list; write one value"
     if kind == "value_error":

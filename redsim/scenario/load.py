@@ -67,9 +67,7 @@ class Scenario:
 
     def smoke(self) -> "Scenario":
         """The same story in the tests' size: 2 s at most, its times scaled together, 100,000 keys at most."""
-        if self.file.duration <= SMOKE_NS and all(
-            d.keys <= SMOKE_KEYS_MAX for d in self.file.datasets.values()
-        ):
+        if self.file.duration <= SMOKE_NS and all(d.keys <= SMOKE_KEYS_MAX for d in self.file.datasets.values()):
             return self
         return replace(self, file=_smoke_file(self.file))
 
@@ -85,9 +83,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     return Scenario.load(path, overrides)
 
 
-def _build(
-    name: str, path: Path | None, text: str, label: str, base: Path, overrides: Sequence[str]
-) -> Scenario:
+def _build(name: str, path: Path | None, text: str, label: str, base: Path, overrides: Sequence[str]) -> Scenario:
     source = parse_source(text, label)
     changes = [parse_override(written) for written in overrides]
     where = _where(source, changes)
@@ -122,9 +118,7 @@ def _where(source: Source, overrides: Sequence[Override]) -> Callable[..., str]:
     return where
 
 
-def _conf(
-    source: Source, file: ScenarioFile, name: str, base: Path, overrides: Sequence[Override]
-) -> RedisConf:
+def _conf(source: Source, file: ScenarioFile, name: str, base: Path, overrides: Sequence[Override]) -> RedisConf:
     node = file.nodes[name]
     at = ("nodes", name, "conf")
     if node.conf_file is not None:
@@ -171,9 +165,7 @@ def _infos(file: ScenarioFile, base: Path, where: Callable[..., str]) -> dict[st
         path = base / group.commands_from_info
         found[name] = _with_place(lambda path=path: parse_info_file(path), place)  # type: ignore[misc]
         if not found[name].mix():
-            raise ScenarioError(
-                f"{place}: {path}:1: no data command was called (Commandstats); save INFO all under load"
-            )
+            raise ScenarioError(f"{place}: {path}:1: no data command was called (Commandstats); save INFO all under load")
     return found
 
 
@@ -199,8 +191,7 @@ def _smoke_file(file: ScenarioFile) -> ScenarioFile:
         return time_ns * SMOKE_NS // file.duration if file.duration > SMOKE_NS else time_ns
 
     datasets = {
-        name: dataset.model_copy(update={"keys": min(dataset.keys, SMOKE_KEYS_MAX)})
-        for name, dataset in file.datasets.items()
+        name: dataset.model_copy(update={"keys": min(dataset.keys, SMOKE_KEYS_MAX)}) for name, dataset in file.datasets.items()
     }
     timeline = [_copy(entry, scaled, at=entry.at, every=entry.every) for entry in file.timeline]
     return _copy(file, scaled, duration=file.duration, warmup=file.warmup, window=file.window).model_copy(

@@ -92,15 +92,11 @@ def _descend(data: Any, path: Keys, override: Override) -> Any:
 def _index(items: list[Any], part: str | int, path: Keys, override: Override) -> int:
     if not isinstance(part, int) or part >= len(items):
         known = f"it has items 0 to {len(items) - 1}" if items else "it is empty"
-        raise ScenarioError(
-            f"{override.label}: {dotted(path)} is a list and has no item {show(part)}; {known}"
-        )
+        raise ScenarioError(f"{override.label}: {dotted(path)} is a list and has no item {show(part)}; {known}")
     return part
 
 
-def _must_be_allowed(
-    current: dict[str, Any], part: str, path: Keys, override: Override, *, last: bool
-) -> None:
+def _must_be_allowed(current: dict[str, Any], part: str, path: Keys, override: Override, *, last: bool) -> None:
     """A key the file does not have: right if the schema has it; a new name only as a group's command."""
     model = model_at(path)
     if model is not None and part in model.model_fields:

@@ -85,9 +85,7 @@ class RedisConf:
     def report(self) -> list[DirectiveReport]:
         """One entry for each line, in order: what it is to the model, and why."""
         last = {self._row_of(line).name: at for at, line in enumerate(self.lines)}
-        return [
-            self._report_line(line, last[self._row_of(line).name], at) for at, line in enumerate(self.lines)
-        ]
+        return [self._report_line(line, last[self._row_of(line).name], at) for at, line in enumerate(self.lines)]
 
     def with_override(self, directive: str, value: Any) -> "RedisConf":
         """As if this one stood last: `with_override("appendfsync", "always")`; `save` starts afresh.
@@ -166,9 +164,7 @@ def parse_conf(text: str, *, version: str, where: str = "redis.conf", first_line
     """
 
     def no_include(_pattern: str, place: str) -> list[ConfLine]:
-        raise ScenarioError(
-            f"{place}: include needs a file to start from; put this text in a file and name it in conf_file"
-        )
+        raise ScenarioError(f"{place}: include needs a file to start from; put this text in a file and name it in conf_file")
 
     _check_version(version, where)
     return RedisConf(version, where, tuple(_lines(text, version, where, first_line, no_include)))
@@ -184,9 +180,7 @@ def parse_conf_file(path: Path, *, version: str) -> RedisConf:
 def _check_version(version: str, where: str) -> None:
     if version not in VERSIONS:
         near = did_you_mean(version, VERSIONS)
-        raise ScenarioError(
-            f"{where}: version {version!r} is unknown; use one of {', '.join(VERSIONS)}{near}"
-        )
+        raise ScenarioError(f"{where}: version {version!r} is unknown; use one of {', '.join(VERSIONS)}{near}")
 
 
 def _file_lines(path: Path, version: str, above: tuple[Path, ...], place: str) -> list[ConfLine]:
@@ -208,9 +202,7 @@ def _file_lines(path: Path, version: str, above: tuple[Path, ...], place: str) -
     return _lines(text, version, str(path), 1, include)
 
 
-def _lines(
-    text: str, version: str, where: str, first_line: int, include: Callable[[str, str], list[ConfLine]]
-) -> list[ConfLine]:
+def _lines(text: str, version: str, where: str, first_line: int, include: Callable[[str, str], list[ConfLine]]) -> list[ConfLine]:
     lines: list[ConfLine] = []
     for number, raw in enumerate(text.split("\n"), first_line):
         place = f"{where}:{number}"
@@ -240,9 +232,7 @@ def _split(text: str, place: str) -> tuple[str, ...]:
 
 
 def _said(version: str) -> str:
-    return (
-        "Valkey " + version.removeprefix("valkey-") if version.startswith("valkey-") else "Redis " + version
-    )
+    return "Valkey " + version.removeprefix("valkey-") if version.startswith("valkey-") else "Redis " + version
 
 
 def _one_line(text: str) -> str:
@@ -274,9 +264,7 @@ def _why_unknown(name: str, version: str) -> str:
     if where_known:
         elsewhere = by_any_name(version).get(name)
         called = f"; here it is called {elsewhere.name_in(version)}" if elsewhere else ""
-        return (
-            f"{name} does not exist in {_said(version)}, only in {', '.join(map(_said, where_known))}{called}"
-        )
+        return f"{name} does not exist in {_said(version)}, only in {', '.join(map(_said, where_known))}{called}"
     if name in SENTINEL_ONLY:
         return f"{name} belongs in sentinel.conf, after the word `sentinel`"
     if "." in name:
