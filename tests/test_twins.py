@@ -24,7 +24,7 @@ from redsim.scenario.load import Scenario
 
 RECORDED = Path(__file__).parent / "recorded"
 DATASETS = """\
-users: {node: main, keys: 2000, value_bytes: {uniform: [10, 300]}, present: 0.9}
+users: {node: main, keys: 2000, value_bytes: {uniform: [10, 300]}, present: 0.9, ttl: {uniform: [1ms, 200ms], share: 0.3}}
 lists: {node: main, type: list, keys: 50, elements: {uniform: [1, 60]}}
 hashes: {node: main, type: hash, keys: 60, elements: {lognormal: {median: 20, sigma: 1.0, max: 500}}}
 sets: {node: main, type: set, keys: 40, elements: 200}
@@ -160,9 +160,9 @@ EVALS = "[{at: 10ms, run: EVAL, node: main, duration: 30ms}, {at: 60ms, run: EVA
 READS = "io-threads-do-reads yes"
 PHASES = "{open: {schedule: [{at: 0s, rate_per_s: 5000}, {at: 30ms, rate_per_s: 0}, {at: 50ms, rate_per_s: 40000}]}}"
 STRING_COMMANDS = (
-    "{PING: 1, GET: 1, SET: {weight: 1, ttl: 20ms}, DEL: {weight: 0.3, keys: 3}, UNLINK: 0.2, EXISTS: {weight: 1, keys: 2},"
-    " INCR: 1, EXPIRE: {weight: 1, ttl: 5ms}, APPEND: 1, MGET: {weight: 1, keys: 5}, MSET: {weight: 1, keys: 4}, DBSIZE: 0.1,"
-    " SCAN: 0.1, KEYS: 0.01, DEBUG SLEEP: {weight: 0.01, duration: 2ms}}"
+    "{PING: 1, GET: 1, SET: {weight: 1, ttl: 20ms, ttl_jitter: 5ms}, DEL: {weight: 0.3, keys: 3}, UNLINK: 0.2, INCR: 1,"
+    " EXISTS: {weight: 1, keys: 2}, EXPIRE: {weight: 1, ttl: 5ms}, APPEND: 1, MGET: {weight: 1, keys: 5}, DBSIZE: 0.1, SCAN: 0.1,"
+    " MSET: {weight: 1, keys: 4}, KEYS: 0.01, DEBUG SLEEP: {weight: 0.01, duration: 2ms}}"
 )
 LIST_COMMANDS = (
     "{LPUSH: {weight: 1, elements: 3}, LPOP: {weight: 3, elements: 5}, LRANGE: {weight: 2, start: -10, stop: -1}, SORT: 0.2,"

@@ -10,7 +10,8 @@ Not modelled: active expiry and eviction (a key past its time goes when it is ne
 import numpy as np
 
 from redsim.dataplane.compile import compiled, inlined
-from redsim.dataplane.draws import draw_key, draw_size
+from redsim.dataplane.draws import below_ns, draw_key, draw_size
+from redsim.dataplane.expires import is_past_due, remove_expire, set_expire
 from redsim.dataplane.histogram import bit_length
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns
@@ -53,8 +54,8 @@ def forget(w: World, d, key):
     """The key is gone."""
     w.kv[key, 0] = NODATA
     w.dataset[d, D_LIVE] -= 1
-    if w.dataset[d, D_EXPIRES]:
-        w.kx[key] = 0
+    if w.dataset[d, D_VOLATILE]:
+        remove_expire(w, d, key)
 
 
 @inlined
@@ -63,8 +64,8 @@ def create(w: World, d, key, size):
     if w.kv[key, 0] == NODATA:
         w.dataset[d, D_LIVE] += 1
     w.kv[key, 0] = size
-    if w.dataset[d, D_EXPIRES]:
-        w.kx[key] = 0
+    if w.dataset[d, D_VOLATILE]:
+        remove_expire(w, d, key)
 
 
 @inlined
@@ -72,12 +73,22 @@ def lookup(w: World, d, key):
     """db.c:lookupKey: True if the key is there; one past its time is deleted (lazy expiry); the access is noted."""
     if w.kv[key, 0] == NODATA:
         return False
-    if w.dataset[d, D_EXPIRES] and 0 < w.kx[key] < w.st[NOW]:
+    if w.dataset[d, D_VOLATILE] and is_past_due(w, key):
         forget(w, d, key)
         w.st[EXPIRED] += 1
         return False
     w.kv[key, 1] = second_of(w.st[NOW])
     return True
+
+
+@compiled
+def due_ns(w: World, r, k):
+    """When a key that request `r` gives a TTL is due."""
+    jitter = w.kind[k, K_TTL_JITTER]
+    at = w.st[NOW] + w.kind[k, K_TTL]
+    if jitter > 0:
+        at += below_ns(w.rng, w.slot[w.req[r, R_SLOT], S_GROUP] * RNG_PER_GROUP + RNG_TTL, jitter + 1)
+    return at
 
 
 @compiled
@@ -106,7 +117,7 @@ def string_command(w: World, r, op, k, d, key):
         create(w, d, key, size)
         w.kv[key, 1] = second_of(st[NOW])
         if kind[k, K_TTL] > 0:
-            w.kx[key] = st[NOW] + kind[k, K_TTL]
+            set_expire(w, d, key, due_ns(w, r, k))
         return ns + bytes_ns(size, kind[k, K_IN_PS]), 5
     if op == OP_GET:
         if not there:
@@ -119,7 +130,7 @@ def string_command(w: World, r, op, k, d, key):
         return ns + bytes_ns(size, kind[k, K_OUT_PS]), bulk(size)
     if op == OP_EXPIRE:
         if there and kind[k, K_TTL] > 0:
-            w.kx[key] = st[NOW] + kind[k, K_TTL]
+            set_expire(w, d, key, due_ns(w, r, k))
         return ns, 4
     if op == OP_INCR:
         size = np.int64(w.kv[key, 0]) if there else 1
@@ -248,9 +259,9 @@ def database_command(w: World, r, op, k):
         low = w.dataset[d, D_BASE]
         for key in range(low, low + w.dataset[d, D_N]):
             w.kv[key, 0] = NODATA
-        if w.dataset[d, D_EXPIRES]:
+        if w.dataset[d, D_VOLATILE]:
             for key in range(low, low + w.dataset[d, D_N]):
-                w.kx[key] = 0
+                remove_expire(w, d, key)
         w.dataset[d, D_LIVE] = 0
     return ns, 5
 

@@ -71,14 +71,15 @@ Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED = 1, 2, 4, 8, 16  # wanted by the
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
  K_REQ_BYTES, K_ARGC, K_VDIST, K_TTL, K_LO, K_HI, K_COUNT, K_DUR, K_FAST, K_MATCH_PPM, K_DATASET,
- K_CALLS, K_USEC_NS, K_HITS, K_MISSES, K_ERRORS, K_SLOTKEY, K_LOOKUPS, K_DRAW, K_MEASURED) = range(32)
-K_SIZE = 32
+ K_CALLS, K_USEC_NS, K_HITS, K_MISSES, K_ERRORS, K_SLOTKEY, K_LOOKUPS, K_DRAW, K_MEASURED, K_TTL_JITTER) = range(33)
+K_SIZE = 40
 (OP_PING, OP_GET, OP_SET, OP_DEL, OP_UNLINK, OP_EXISTS, OP_EXPIRE, OP_INCR, OP_APPEND, OP_MGET, OP_MSET, OP_KEYS, OP_SCAN,
  OP_DBSIZE, OP_FLUSHALL, OP_PUSH, OP_POP, OP_PUT, OP_RANGE, OP_ALL, OP_FIELD, OP_SORT, OP_UNION, OP_SCRIPT,
  OP_SLEEP) = range(25)
 
 # dataset ------------------------------------------------------------------------------------------------------
-D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_EXPIRES = range(7)
+# D_VOLATILE: its keys may have a TTL, so that kx has their column; D_EXPIRES: how many have one now
+D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_VOLATILE, D_EXPIRES = range(8)
 D_SIZE = 10
 
 # thread: a client machine's event loop ------------------------------------------------------------------------
@@ -95,8 +96,8 @@ EV_ARRIVE, EV_ISSUE, EV_TIMEOUT, EV_RETRY, EV_SYN, EV_UP, EV_EOF, EV_THREAD, EV_
 # size distributions (dist) ------------------------------------------------------------------------------------
 DIST_CONSTANT, DIST_QUANTILE, DIST_ALIAS = range(3)
 # rng rows per group
-RNG_MIX, RNG_KEY, RNG_ARRIVAL, RNG_CONN, RNG_SIZE, RNG_JITTER = range(6)
-RNG_PER_GROUP = 6
+RNG_MIX, RNG_KEY, RNG_ARRIVAL, RNG_CONN, RNG_SIZE, RNG_JITTER, RNG_TTL = range(7)
+RNG_PER_GROUP = 7
 ZIPF_WORDS = 8
 # fmt: on
 

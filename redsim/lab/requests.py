@@ -54,20 +54,24 @@ class Writer:
             return [command, key]
         if command in ("SET", "APPEND", "SETNX", "GETSET"):
             words: list[Word] = [command, key, shape.value(keys[0], value_bytes)]
-            return [*words, "PX", max(use.ttl // MS, 1)] if use.ttl and command == "SET" else words
+            return [*words, "PX", self._ttl_ms(rng)] if use.ttl and command == "SET" else words
         if command in ("SETEX", "PSETEX"):
             return [command, key, 3600 if command == "SETEX" else 3_600_000, shape.value(keys[0], value_bytes)]
         if command in ("EXPIRE", "PEXPIRE", "EXPIREAT"):
-            return self._expire(key)
+            return self._expire(key, rng)
         if command in ("INCRBY", "DECRBY"):
             return [command, key, 1]
         return self._aggregate(key, keys[0], rng)
 
-    def _expire(self, key: bytes) -> list[Word]:
-        ttl = self.use.ttl or 3600 * S
+    def _ttl_ms(self, rng: np.random.Generator) -> int:
+        late = int(rng.integers(0, self.use.ttl_jitter, endpoint=True)) if self.use.ttl_jitter else 0
+        return max(((self.use.ttl or 3600 * S) + late) // MS, 1)
+
+    def _expire(self, key: bytes, rng: np.random.Generator) -> list[Word]:
         if self.command == "EXPIREAT":
             return ["EXPIREAT", key, 4_102_444_800]  # the year 2100
-        return ["EXPIRE", key, ttl // S] if ttl % S == 0 and self.command == "EXPIRE" else ["PEXPIRE", key, max(ttl // MS, 1)]
+        ttl_ms = self._ttl_ms(rng)
+        return ["EXPIRE", key, ttl_ms // 1000] if ttl_ms % 1000 == 0 and self.command == "EXPIRE" else ["PEXPIRE", key, ttl_ms]
 
     def _many(self, keys: Sequence[int], value_bytes: int) -> list[Word]:
         assert self.shape is not None

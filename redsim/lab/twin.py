@@ -119,6 +119,10 @@ def _refuse(scenario: Scenario) -> None:
         if isinstance(host.hiccups, Hiccups):
             where = scenario.where("hosts", name, "hiccups")
             raise ScenarioError(f"{where}: a real machine has hiccups of its own; remove hosts.{name}.hiccups for a real run")
+    for name, dataset in file.datasets.items():
+        if dataset.ttl is not None:
+            where = scenario.where("datasets", name, "ttl")
+            raise ScenarioError(f"{where}: a real run fills keys without a TTL so far; remove datasets.{name}.ttl for it")
     for name, group in file.clients.items():
         for what in ("rtt", "bandwidth"):
             if getattr(group, what) is not None:

@@ -11,7 +11,8 @@ from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
 from redsim.records import Cause
 from redsim.redis.networking import loop_costs
-from redsim.rng import generator, stream
+from redsim.rng import stream
+from redsim.run.datasets import fill_datasets
 from redsim.run.groups import Plan, Plans, make_plans
 from redsim.run.kinds import Curves, Kind, KindMaker
 from redsim.scenario.errors import ScenarioError
@@ -21,9 +22,9 @@ from redsim.scenario.schema import Dataset, Hiccups
 from redsim.units import MS
 from redsim.workload.arrivals import Rates, plan_rates
 from redsim.workload.keys import KeyChoice, key_choice
-from redsim.workload.tables import Tables, alias_words, mean, sample
+from redsim.workload.tables import Tables, alias_words
 
-STREAMS = ("mix", "keys", "arrivals", "connections", "sizes", "jitter")
+STREAMS = ("mix", "keys", "arrivals", "connections", "sizes", "jitter", "ttls")
 WINDOWS = 200
 JITTER = {"none": 0, "full": 1, "equal": 2}
 
@@ -98,7 +99,7 @@ class _Builder:
 
     def build(self) -> Built:
         lookup = self.maker.curves.number("lookup")
-        dataset, keys = self._datasets()
+        dataset, keys = fill_datasets(self.plans, self.file.seed)
         group, slot, thread = self._groups(dataset)
         kind = self._kind_rows(group)
         cost = self._costs(group, lookup)
@@ -107,37 +108,6 @@ class _Builder:
         fixed = [str(cause) for cause in Cause]
         return Built(world, self.plans, self.kinds, self.series, fixed + self.maker.causes, self.node,
                      self.file.nodes[self.node].host, self.cores, self.plans.datasets)  # fmt: skip
-
-    # ---- data sets
-
-    def _datasets(self) -> tuple[dp.I64, dict[str, np.ndarray]]:
-        names = list(self.plans.datasets)
-        total = sum(self.plans.datasets[n].keys for n in names)
-        aggregates = any(self.plans.datasets[n].type != "string" for n in names)
-        expires = {k.row[dp.K_DATASET] for p in self.plans.plans for k in p.kinds if k.row[dp.K_TTL] > 0}
-        kv = np.zeros((max(total, 1), 2), dtype=np.int32)
-        ke = np.zeros(max(total, 1) if aggregates else 1, dtype=np.int32)
-        rows = dp.rows(max(len(names), 1), dp.D_SIZE)
-        base = 0
-        for i, name in enumerate(names):
-            data = self.plans.datasets[name]
-            end = base + data.keys
-            row = rows[i]
-            row[dp.D_BASE], row[dp.D_N], row[dp.D_LIVE] = base, data.keys, data.keys
-            row[dp.D_STRING] = int(data.type == "string")
-            row[dp.D_EBYTES], row[dp.D_KEYBYTES] = mean(data.value_bytes), mean(data.key_bytes)
-            row[dp.D_EXPIRES] = int(i in expires)
-            if data.type == "string":
-                kv[base:end, 0] = sample(data.value_bytes, data.keys, self.file.seed, "dataset", name, "values")
-            else:
-                ke[base:end] = np.maximum(sample(data.elements, data.keys, self.file.seed, "dataset", name, "elements"), 1)
-            if data.present < 1:
-                absent = generator(self.file.seed, "dataset", name, "present").random(data.keys) >= data.present
-                kv[base:end, 0][absent] = dp.NODATA
-                row[dp.D_LIVE] = data.keys - int(absent.sum())
-            base = end
-        kx = np.zeros(max(total, 1) if expires else 1, dtype=np.int64)
-        return rows, {"kv": kv, "ke": ke, "kx": kx}
 
     # ---- groups, slots, threads
 

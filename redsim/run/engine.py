@@ -156,6 +156,6 @@ def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame) ->
     conf = scenario.confs[built.node]
     if not conf.is_set("save") and conf.get("save"):
         out.append('save: no line sets it, so a real server would BGSAVE by the default save points; add `save ""`')
-    if built.world.dataset[:, dp.D_EXPIRES].any():
+    if built.world.dataset[:, dp.D_VOLATILE].any():
         out.append(EXPIRY_SAYS)
     return out + STANDING_LIMITS

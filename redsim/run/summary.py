@@ -127,7 +127,7 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
         row["rejected_calls"] += int(w.kind[k, dp.K_ERRORS])
     for row in commandstats.values():
         row["usec_per_call"] = round(row["usec"] / row["calls"], 2) if row["calls"] else 0.0
-    keys = int(w.dataset[:, dp.D_LIVE].sum())
+    keys, expires = (int(w.dataset[:, column].sum()) for column in (dp.D_LIVE, dp.D_EXPIRES))
     return {
         "server": {"uptime_in_seconds": int(st[dp.NOW]) // S, "hz": server.hz, "configured_hz": server.config_hz,
                    "io_threads_active": int(st[dp.IO_ACTIVE])},
@@ -142,5 +142,5 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
             "io_threaded_reads_processed": int(st[dp.TREADS]), "io_threaded_writes_processed": int(st[dp.TWRITES]),
         },
         "commandstats": commandstats,
-        "keyspace": {"db0": {"keys": keys}},
+        "keyspace": {"db0": {"keys": keys, "expires": expires}},
     }  # fmt: skip

@@ -132,6 +132,25 @@ class Node(Model):
     conf_file: str | None = None  # or a path, relative to the scenario
 
 
+class Ttl(Model):
+    """When the keys of a data set are due: `60s` (all at that instant), or spread over a window; `share` of them at all."""
+
+    uniform: Annotated[tuple[Duration, Duration], Field(strict=False)]
+    share: float = Field(default=1.0, gt=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {"uniform": [value, value]}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Ttl":
+        low, high = self.uniform
+        if not 0 < low <= high:
+            raise ValueError("uniform [low, high] needs a time above 0 and the smaller one first")
+        return self
+
+
 class Dataset(Model):
     node: str
     keys: NonNegativeInt
@@ -140,6 +159,7 @@ class Dataset(Model):
     value_bytes: Size = Size(constant=100)  # of a string, or of each element of an aggregate
     elements: Size = Size(constant=1)  # per key, for list, hash, set, zset
     present: float = Field(default=1.0, ge=0, le=1)  # fraction of the keys that exist at the start
+    ttl: Ttl | None = None  # of the keys that exist at the start, counted from there
 
 
 # ---- load --------------------------------------------------------------------------------------------------
@@ -242,6 +262,7 @@ class CommandUse(Model):
     stop: int = -1
     count: PositiveInt = 10  # SCAN COUNT
     ttl: Duration | None = Field(default=None, gt=0)  # EXPIRE, SET EX
+    ttl_jitter: Duration = 0  # up to so much more, drawn for each call
     duration: Duration | None = None  # EVAL, DEBUG SLEEP
     value_bytes: Size | None = None  # SET, APPEND, MSET: instead of the data set's
     time_per_call: Duration | None = Field(default=None, gt=0)  # a real server's usec_per_call, instead of the profile's cost

@@ -8,7 +8,7 @@ from heapq import heappop
 from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
 from redsim.dataplane.twin.keys import digits, draw_key, draw_value
-from redsim.dataplane.twin.luck import Stream
+from redsim.dataplane.twin.luck import below_ns
 from redsim.dataplane.twin.things import CONNECTING, DOWN, UP, Conn, Record, Request, Sim, Slot, free_conn, open_conn
 
 NO_JITTER, FULL_JITTER, EQUAL_JITTER = range(3)
@@ -353,12 +353,6 @@ def backoff_ns(group: Record, attempt: int) -> int:
     if group.jitter == EQUAL_JITTER:
         return full // 2 + below_ns(luck, full // 2 + 1)
     return full
-
-
-def below_ns(luck: Stream, n: int) -> int:
-    """Uniform in 0..n-1; the generator's 32 bits count microseconds, or more, where nanoseconds would be too many for them."""
-    unit = next(unit for unit in (1, 10**3, 10**6, 10**9) if n // unit < 2**32)
-    return unit * luck.below(n // unit)
 
 
 def retry(sim: Sim, request: Request, at: int) -> None:

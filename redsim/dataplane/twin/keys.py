@@ -4,9 +4,11 @@ Mirrors keyspace.py command by command, over Python lists. Differs and not model
 """
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.twin.luck import below_ns
 from redsim.dataplane.twin.things import Record, Request, Sim
 
 LARGEST = 2**31 - 1
+MS_NS = 1_000_000
 
 
 def digits(n: int) -> int:
@@ -52,7 +54,7 @@ class Keys:
         sim = self.sim
         if sim.kv[key] == dp.NODATA:
             return False
-        if self.data.expires and 0 < sim.kx[key] < sim.now:
+        if self.data.volatile and sim.kx[key] > 0 and sim.now // MS_NS > sim.kx[key] // MS_NS:
             self.forget(key)
             sim.count.expired += 1
             return False
@@ -65,14 +67,25 @@ class Keys:
     def forget(self, key: int) -> None:
         self.sim.kv[key] = dp.NODATA
         self.data.live -= 1
-        if self.data.expires:
-            self.sim.kx[key] = 0
+        self.persist(key)
 
     def create(self, key: int, size: int) -> None:
         if self.sim.kv[key] == dp.NODATA:
             self.data.live += 1
         self.sim.kv[key] = size
-        if self.data.expires:
+        self.persist(key)
+
+    def expire(self, key: int) -> None:
+        """The key is due after the command's TTL, in whole milliseconds."""
+        if self.sim.kx[key] == 0:
+            self.data.expires += 1
+        late = below_ns(self.group.luck[dp.RNG_TTL], self.kind.ttl_jitter + 1) if self.kind.ttl_jitter > 0 else 0
+        self.sim.kx[key] = (self.sim.now + self.kind.ttl + late) // MS_NS * MS_NS
+
+    def persist(self, key: int) -> None:
+        """The key has no TTL."""
+        if self.data.volatile and self.sim.kx[key] != 0:
+            self.data.expires -= 1
             self.sim.kx[key] = 0
 
     def seen(self, there: bool) -> None:
@@ -92,14 +105,14 @@ class Keys:
             self.create(key, value)
             self.touch(key)
             if kind.ttl > 0:
-                sim.kx[key] = sim.now + kind.ttl
+                self.expire(key)
             return value * kind.in_ps // 1000, 5
         if op == dp.OP_GET:
             self.seen(there)
             return (sim.kv[key] * kind.out_ps // 1000, bulk(sim.kv[key])) if there else (0, 5)
         if op == dp.OP_EXPIRE:
             if there and kind.ttl > 0:
-                sim.kx[key] = sim.now + kind.ttl
+                self.expire(key)
             return 0, 4
         if op == dp.OP_INCR:
             if not there:
@@ -195,9 +208,9 @@ class Keys:
         for data in sim.datasets:
             for key in range(data.base, data.base + data.n):
                 sim.kv[key] = dp.NODATA
-                if data.expires:
+                if data.volatile:
                     sim.kx[key] = 0
-            data.live = 0
+            data.live = data.expires = 0
         return kind.extra_ns if lazy else curve_ns(sim, kind.curve_db, total), 5
 
 

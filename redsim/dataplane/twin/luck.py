@@ -49,6 +49,12 @@ class Stream:
         return row if u & 0xFFFFFFFF < table[row][0] else table[row][1]
 
 
+def below_ns(luck: Stream, n: int) -> int:
+    """Uniform in 0..n-1; the generator's 32 bits count microseconds, or more, where nanoseconds would be too many for them."""
+    unit = next(unit for unit in (1, 10**3, 10**6, 10**9) if n // unit < 2**32)
+    return unit * luck.below(n // unit)
+
+
 @dataclass(slots=True)
 class Sizes:
     """A size distribution: constant, 1024 quantiles with 1024 more of the last one, or a table of weights."""

@@ -39,7 +39,7 @@ def outcome(sim: Sim) -> Arrays:
     out["counters"] = {name: getattr(sim.count, name) for name in COUNTERS.values()} | {"now": sim.now, "idle": sim.idle}
     out["groups"] = _table(sim.groups, GROUP_COUNTERS)
     out["kinds"] = _table(sim.kinds, KIND_COUNTERS)
-    out["datasets"] = _table(sim.datasets, ["live"])
+    out["datasets"] = _table(sim.datasets, ["live", "expires"])
     out["kv"], out["ka"], out["ke"], out["kx"] = sim.kv, sim.ka, sim.ke, sim.kx
     out["stalls"] = sim.stalls[: dp.STALLS_MAX]
     out["stallsum"] = _stall_totals(sim)
@@ -54,7 +54,7 @@ def of_world(w: dp.World) -> Arrays:
     out["counters"] = {name: int(st[i]) for i, name in COUNTERS.items()} | {"now": int(st[dp.NOW]), "idle": int(st[dp.IDLE])}
     out["groups"] = w.group[:, [getattr(dp, "G_" + name.upper()) for name in GROUP_COUNTERS]]
     out["kinds"] = w.kind[:, [getattr(dp, "K_" + name.upper()) for name in KIND_COUNTERS]]
-    out["datasets"] = w.dataset[:, [dp.D_LIVE]]
+    out["datasets"] = w.dataset[:, [dp.D_LIVE, dp.D_EXPIRES]]
     out["kv"], out["ka"], out["ke"], out["kx"] = w.kv[:, 0], w.kv[:, 1], w.ke, w.kx
     out["stalls"] = w.stalls[: min(int(st[dp.STALLS]), dp.STALLS_MAX)]
     kept = min(int(st[dp.SLOW_ID]), max(int(w.cost[dp.SLOW_MAX]), 0))
