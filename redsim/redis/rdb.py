@@ -1,0 +1,82 @@
+"""How long a value is in an RDB file: what DEBUG OBJECT calls serializedlength.
+
+Mirrors rdb.c of Redis 6.2, 7.0, 7.2, 7.4 and Valkey 8.0: rdbSaveObject and below (rdbSavedObjectLen), so the value alone, without
+its type byte, key, TTL or eviction data. A string is a length and its bytes, or 2, 3 or 5 bytes if it is an integer of 32 bits,
+or LZF if it is longer than 20 bytes and that saves 4.
+Differs: strings are compressed one by one from an empty table; see lzf.py.
+Not modelled: modules.
+"""
+
+from redsim.redis.listpack import integer_of
+from redsim.redis.lzf import lzf_compress
+from redsim.redis.t_stream import Group, Stream, StreamId, key_of
+
+__all__ = ["integer_length", "len_length", "stream_length", "string_length"]
+
+_INTEGER_TEXT_BYTES_MAX = 11
+_LZF_BYTES_ABOVE = 20
+_LZF_SAVES_BYTES = 4
+_ID_BYTES = 16
+_TIME_BYTES = 8
+_UNSIGNED = 1 << 64
+
+
+def len_length(value: int) -> int:
+    """rdbSaveLen: bytes that a count or length takes."""
+    value %= _UNSIGNED
+    if value < 1 << 6:
+        return 1
+    if value < 1 << 14:
+        return 2
+    return 5 if value < 1 << 32 else 9
+
+
+def integer_length(value: int) -> int:
+    """rdbSaveLongLongAsStringObject."""
+    for width, length in ((8, 2), (16, 3), (32, 5)):
+        if -(1 << width - 1) <= value < 1 << width - 1:
+            return length
+    text_bytes = len(b"%d" % value)
+    return len_length(text_bytes) + text_bytes
+
+
+def string_length(data: bytes, *, rdbcompression: bool = True) -> int:
+    """rdbSaveRawString."""
+    value = integer_of(data) if len(data) <= _INTEGER_TEXT_BYTES_MAX else None
+    if value is not None and -(1 << 31) <= value < 1 << 31:
+        return integer_length(value)
+    if rdbcompression and len(data) > _LZF_BYTES_ABOVE:
+        compressed_bytes = len(lzf_compress(data, len(data) - _LZF_SAVES_BYTES))
+        if compressed_bytes:
+            return 1 + len_length(compressed_bytes) + len_length(len(data)) + compressed_bytes
+    return len_length(len(data)) + len(data)
+
+
+def _id_length(stream_id: StreamId) -> int:
+    return len_length(stream_id[0]) + len_length(stream_id[1])
+
+
+def stream_length(stream: Stream, version: str, *, rdbcompression: bool = True) -> int:
+    """RDB_TYPE_STREAM_LISTPACKS of 6.2, _2 of 7.0 (first and deleted IDs, counters), _3 since 7.2 (active times)."""
+    total = len_length(len(stream.nodes)) + len_length(stream.length) + _id_length(stream.last_id)
+    for node in stream.nodes:
+        for data in (key_of(node.id), node.listpack()):
+            total += string_length(data, rdbcompression=rdbcompression)
+    if version != "6.2":
+        total += _id_length(stream.first_id) + _id_length(stream.max_deleted_id) + len_length(stream.entries_added)
+    total += len_length(len(stream.groups))
+    for name, group in stream.groups.items():
+        total += string_length(name, rdbcompression=rdbcompression) + _group_length(group, version, rdbcompression)
+    return total
+
+
+def _group_length(group: Group, version: str, rdbcompression: bool) -> int:
+    total = _id_length(group.last_id) + (0 if version == "6.2" else len_length(group.entries_read))
+    total += len_length(len(group.pel)) + (_ID_BYTES + _TIME_BYTES) * len(group.pel)
+    total += sum(len_length(nack.delivery_count) for nack in group.pel.values())
+    times_bytes = _TIME_BYTES if version in ("6.2", "7.0") else 2 * _TIME_BYTES
+    total += len_length(len(group.consumers))
+    for name, consumer in group.consumers.items():
+        total += string_length(name, rdbcompression=rdbcompression) + times_bytes
+        total += len_length(len(consumer.pel)) + _ID_BYTES * len(consumer.pel)
+    return total
