@@ -37,9 +37,8 @@ long: {node: main, type: list, keys: 2, elements: 100000, value_bytes: 8}
 class TwinServer(Server):
     """The same control plane in front of the twin."""
 
-    run = staticmethod(twin.run)  # type: ignore[assignment]
-    hold = staticmethod(twin.hold)  # type: ignore[assignment]
-    clients_cron = staticmethod(twin.clients_cron)  # type: ignore[assignment]
+    run, hold = staticmethod(twin.run), staticmethod(twin.hold)  # type: ignore[assignment]
+    clients_cron, databases_cron = staticmethod(twin.clients_cron), staticmethod(twin.databases_cron)  # type: ignore[assignment]
 
 
 @dataclass

@@ -11,6 +11,7 @@ from redsim.dataplane.draws import below, exponential
 from redsim.dataplane.events import NEVER, next_time, pop, push
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, held_at
+from redsim.dataplane.memory import client_goes
 from redsim.dataplane.requests import (
     complete,
     drop_server_interest,
@@ -439,6 +440,8 @@ def open_conn(w: World, s, t):
 def free_conn(w: World, c):
     """The connection is gone on both sides; the server loses interest in what was in it."""
     st, conn = w.st, w.conn
+    if conn[c, C_FLAGS] & F_ACCEPTED:
+        client_goes(w, c)
     for column in (C_HEAD, C_RHEAD):
         r = conn[c, column]
         while r != NONE:

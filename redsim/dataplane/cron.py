@@ -1,6 +1,6 @@
 """What the control plane does to a World: serverCron's hold and clientsCron, the sums it samples; closing a connection.
 
-Mirrors server.c: clientsCron (clientsCronHandleTimeout, clientsCronResizeQueryBuffer). Not modelled: reply buffers that shrink.
+Mirrors server.c: clientsCron (clientsCronHandleTimeout, clientsCronResizeQueryBuffer, clientsCronResizeOutputBuffer).
 """
 
 from redsim.dataplane.clients import free_conn
@@ -8,6 +8,7 @@ from redsim.dataplane.compile import compiled, entry
 from redsim.dataplane.events import push
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import charge, segment, stall
+from redsim.dataplane.memory import client_goes, resize_query_buffer, resize_reply_buffer
 
 
 @compiled
@@ -18,6 +19,8 @@ def close_by_server(w: World, c):
     if conn[c, C_FLAGS] & F_EOF:
         free_conn(w, c)
         return
+    if conn[c, C_FLAGS] & F_ACCEPTED:
+        client_goes(w, c)
     conn[c, C_FLAGS] = F_RESET
     if conn[c, C_SLOT] != NONE:
         conn[c, C_FLAGS] = F_RESET | F_TELLING
@@ -53,7 +56,8 @@ def clients_cron(w: World, cursor, visits, idle_ns):
         seen += 1
         idle = st[NOW] - conn[c, C_LAST]
         if idle > 2_000_000_000 and conn[c, C_QB] == 0:
-            conn[c, C_ALLOC] = 0
+            resize_query_buffer(w, c, 0)
+        resize_reply_buffer(w, c)
         if idle_ns > 0 and idle > idle_ns and conn[c, C_OUT] == 0 and not flags & (F_RING | F_EOF):
             charge(w, CRON, w.cost[CLOSE_NS])
             st[CLIENTS] -= 1

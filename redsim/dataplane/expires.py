@@ -5,8 +5,9 @@ clock shows a later millisecond than its own.
 Differs: one table over all data sets' keys, as one database has.
 """
 
-from redsim.dataplane.compile import inlined
+from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
+from redsim.dataplane.rehash import add_key, remove_key
 
 MS_NS = 1_000_000
 
@@ -16,6 +17,8 @@ def set_expire(w: World, d, key, at_ns):
     """db.c:setExpire: key `key` of data set `d`, one with a TTL column, is due at `at_ns` > 0."""
     if w.kx[key] == 0:
         w.dataset[d, D_EXPIRES] += 1
+        w.st[USED] += w.cost[ENTRY_BYTES]
+        add_key(w, EXPIRES)
     w.kx[key] = at_ns - at_ns % MS_NS
 
 
@@ -24,7 +27,19 @@ def remove_expire(w: World, d, key):
     """db.c:removeExpire: the key stays for ever, or is going."""
     if w.kx[key] != 0:
         w.dataset[d, D_EXPIRES] -= 1
+        w.st[USED] -= w.cost[ENTRY_BYTES]
+        remove_key(w, EXPIRES)
         w.kx[key] = 0
+
+
+@compiled
+def remove_all_expires(w: World, d):
+    """db.c:emptyDb: no key of the data set, one with a TTL column, is due any more."""
+    low = w.dataset[d, D_BASE]
+    for key in range(low, low + w.dataset[d, D_N]):
+        w.kx[key] = 0
+    w.st[USED] -= w.dataset[d, D_EXPIRES] * w.cost[ENTRY_BYTES]
+    w.dataset[d, D_EXPIRES] = 0
 
 
 @inlined

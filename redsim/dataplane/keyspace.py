@@ -4,17 +4,19 @@ A cost law per command (redis/commands.py fills the columns): constant + per byt
 elements of the key touched, the elements returned, the keys in the database. Every key is real: size, elements, expiry, last
 access.
 Differs: SADD, HSET, ZADD to an existing key update a member in place (elements unchanged); sets are disjoint in SUNION.
-Not modelled: active expiry and eviction (a key past its time goes when it is next touched); rehashing.
+Not modelled: active expiry (a key past its time goes when it is next touched).
 """
 
 import numpy as np
 
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.draws import below_ns, draw_key, draw_size
-from redsim.dataplane.expires import is_past_due, remove_expire, set_expire
+from redsim.dataplane.expires import is_past_due, remove_all_expires, remove_expire, set_expire
 from redsim.dataplane.histogram import bit_length
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns
+from redsim.dataplane.memory import append_room, elements_bytes, string_bytes, value_memory
+from redsim.dataplane.rehash import add_key, dict_work, empty_dict, remove_key
 
 
 @compiled
@@ -52,20 +54,66 @@ def bulk(n):
 @compiled
 def forget(w: World, d, key):
     """The key is gone."""
+    w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
     w.kv[key, 0] = NODATA
     w.dataset[d, D_LIVE] -= 1
+    remove_key(w, MAIN)
     if w.dataset[d, D_VOLATILE]:
         remove_expire(w, d, key)
+
+
+@compiled
+def appear(w: World, d):
+    """A key that was not there: it, its dictEntry, perhaps a larger table."""
+    w.dataset[d, D_LIVE] += 1
+    w.st[USED] += w.dataset[d, D_KEYMEM]
+    add_key(w, MAIN)
 
 
 @inlined
 def create(w: World, d, key, size):
-    """The key exists with a value of `size` bytes (whole value of a string, 0 for an aggregate) and no expiry."""
-    if w.kv[key, 0] == NODATA:
-        w.dataset[d, D_LIVE] += 1
-    w.kv[key, 0] = size
+    """The key is a string of `size` bytes as SET leaves it, without expiry."""
+    if w.kv[key, 0] != size or w.dataset[d, D_GROWS]:
+        replace_string(w, d, key, size)
     if w.dataset[d, D_VOLATILE]:
         remove_expire(w, d, key)
+
+
+@compiled
+def replace_string(w: World, d, key, size):
+    """A value of `size` bytes in the place of another one, or of none."""
+    begins = w.kv[key, 0] == NODATA
+    if not begins:
+        w.st[USED] -= value_memory(w, d, key)
+    if w.dataset[d, D_GROWS]:
+        w.grown[key] = 0
+    w.kv[key, 0] = size
+    w.st[USED] += string_bytes(w, d, size)
+    if begins:
+        appear(w, d)
+
+
+@compiled
+def append(w: World, d, key, size):
+    """APPEND has made the value `size` bytes long: its buffer has grown as sds.c lets it."""
+    w.st[USED] -= value_memory(w, d, key)
+    room = np.int64(w.grown[key])
+    w.grown[key] = min(append_room(w, room, size), 2**31 - 1)
+    w.kv[key, 0] = size
+    w.st[USED] += value_memory(w, d, key)
+
+
+@compiled
+def set_elements(w: World, d, key, n):
+    """The aggregate that is there, or begins now, has n >= 1 elements."""
+    begins = w.kv[key, 0] == NODATA
+    if not begins:
+        w.st[USED] -= elements_bytes(w, d, np.int64(w.ke[key]))
+    w.kv[key, 0] = 0
+    w.ke[key] = n
+    w.st[USED] += elements_bytes(w, d, n)
+    if begins:
+        appear(w, d)
 
 
 @inlined
@@ -138,9 +186,10 @@ def string_command(w: World, r, op, k, d, key):
             create(w, d, key, 1)
         return ns, 3 + min(size, 20)
     size = w.req[r, R_ARG] + (np.int64(w.kv[key, 0]) if there else 0)  # APPEND
-    if not there:
+    if there:
+        append(w, d, key, min(size, 2**31 - 1))
+    else:
         create(w, d, key, size)
-    w.kv[key, 0] = min(size, 2**31 - 1)
     return ns + w.req[r, R_ARG] * kind[k, K_IN_PS] // 1000, 3 + digits(size)
 
 
@@ -192,10 +241,9 @@ def aggregate_command(w: World, r, op, k, d, key):
     if op in (OP_PUSH, OP_PUT):
         more = kind[k, K_NELEM]
         if not there:
-            create(w, d, key, 0)
-            w.ke[key] = more
+            set_elements(w, d, key, more)
         elif op == OP_PUSH:
-            w.ke[key] = min(n + more, 2**31 - 1)
+            set_elements(w, d, key, min(n + more, 2**31 - 1))
         w.kv[key, 1] = second_of(st[NOW])
         ns += (more - 1) * kind[k, K_EXTRA_NS] + more * ebytes * kind[k, K_IN_PS] // 1000
         return ns + curve_ns(w.curve, kind[k, K_CURVE_KEY], n), 3 + digits(np.int64(w.ke[key]))
@@ -206,10 +254,11 @@ def aggregate_command(w: World, r, op, k, d, key):
         st[MISSES] += 0 if there else 1
     if op == OP_POP:
         take = min(n, kind[k, K_NELEM])
-        if there:
-            w.ke[key] = n - take
-            if n == take:
-                forget(w, d, key)
+        if there and n == take:
+            forget(w, d, key)
+            w.ke[key] = 0
+        elif there:
+            set_elements(w, d, key, n - take)
         return ns + max(take - 1, 0) * kind[k, K_EXTRA_NS], bulk(ebytes) if take > 0 else 5
     if op == OP_FIELD:
         return ns + ebytes * kind[k, K_OUT_PS] // 1000, bulk(ebytes) if there else 5
@@ -258,11 +307,14 @@ def database_command(w: World, r, op, k):
     for d in range(w.dataset.shape[0]):
         low = w.dataset[d, D_BASE]
         for key in range(low, low + w.dataset[d, D_N]):
-            w.kv[key, 0] = NODATA
+            if w.kv[key, 0] != NODATA:
+                w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
+                w.kv[key, 0] = NODATA
         if w.dataset[d, D_VOLATILE]:
-            for key in range(low, low + w.dataset[d, D_N]):
-                remove_expire(w, d, key)
+            remove_all_expires(w, d)
         w.dataset[d, D_LIVE] = 0
+    empty_dict(w, MAIN)
+    empty_dict(w, EXPIRES)
     return ns, 5
 
 
@@ -289,6 +341,8 @@ def run_command(w: World, r):
         ns, reply = kind[k, K_CONST] + kind[k, K_DUR], 5
     if lookups > 0:
         ns += lookups * w.curve[w.cost[LOOKUP_CURVE], size_class(w, d)]
+    if st[DICT_WORK]:
+        ns += dict_work(w, lookups)
     is_cold = kind[k, K_MEASURED] == 0  # a time that a real server measured has it in it
     if st[FIRST]:
         if is_cold:

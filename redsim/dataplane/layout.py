@@ -23,8 +23,9 @@ NONE = -1
  BUSY, SCRIPT_LEFT, SCRIPT_REQ, SCRIPT_CONN, WAITING, STALL_ROW, STALLS, SLOW_ID, NEXT_HICCUP, HICCUPS,
  REC_ON, REC_UNTIL, REC_WORST, SEGS, RECS, REC_FROM, REC_TO, REC_CAUSE, REC_KIND, WAKE_CPU, ITER_T0, HITS, MISSES,
  NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
- WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE, DUE, GROUP_DUE, GROUP_NEXT, FIRST) = range(85)
-ST_SIZE = 96
+ WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE, DUE, GROUP_DUE, GROUP_NEXT, FIRST,
+ USED, USED_PEAK, DICT_WORK, DICT_NS) = range(89)
+ST_SIZE = 128
 
 # phases of the loop (st[PHASE])
 (PH_POLL, PH_SLEEP, PH_AWAKE, PH_FILE_EVENTS, PH_TIMERS, PH_BEFORE_SLEEP, PH_EXEC_READ, PH_WRITES, PH_BUSY,
@@ -37,8 +38,9 @@ REACHED, TIMER, GROW = range(3)
  ACCEPT_NS, CLOSE_NS, FORKJOIN_NS, WAKE_PEER_NS, IO_THREADS, IO_LANES, IO_DO_READS, MAXCLIENTS, BACKLOG, ACCEPTS_PER_CALL,
  SLOW_NS, SLOW_MAX, STALL_NS, BUSY_NS, HOOK_NS, BUSY_REPLY_NS, QB_ALLOC, HICCUP_MEAN_NS, HICCUP_DIST, LOOKUP_CURVE,
  LAZY_DEL, LAZY_FLUSH, SYN_RETRY_NS, NEED, RETRYING, WAKE_DEEP_NS, WAKE_CPU_DEEP_NS, DEEP_AFTER_NS,
- FIRST_NS, WAKE_DIST) = range(42)
-COST_SIZE = 48
+ FIRST_NS, WAKE_DIST, MAXMEMORY, STARTUP_BYTES, CLIENT_BYTES, USABLE, LIBC, SHARED_INTS, SHARED_QB, FIXED_RBUF, FILL_PERMILLE,
+ SHRINK_ON_DELETE, REHASH_US, REHASH_CURVE, EXPAND_PS, ENTRY_BYTES) = range(56)
+COST_SIZE = 80
 
 # group: one row per client group ------------------------------------------------------------------------------
 (G_MODE, G_SLOT0, G_SLOTS, G_PIPE, G_MEAN_PS, G_POISSON, G_NEXT_PS, G_BATCH, G_LEFT, G_START, G_STOP, G_THINK, G_THINK_EXP,
@@ -58,8 +60,8 @@ DOWN, CONNECTING, UP = range(3)
 
 # conn: the server's end ---------------------------------------------------------------------------------------
 (C_SLOT, C_HEAD, C_TAIL, C_SOCK, C_QB, C_ALLOC, C_RHEAD, C_RTAIL, C_OUT, C_FLAGS, C_LAST, C_NEXT, C_GROUP, C_LIVE,
- C_SENT, C_PLANNED) = range(16)
-C_SIZE = 16
+ C_SENT, C_PLANNED, C_RBUF, C_PEAK, C_RESET) = range(19)
+C_SIZE = 24
 F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET, F_TELLING = 1, 2, 4, 8, 16, 32, 64
 
 # req: a request, from the client's intention to its last byte -------------------------------------------------
@@ -79,8 +81,14 @@ K_SIZE = 40
 
 # dataset ------------------------------------------------------------------------------------------------------
 # D_VOLATILE: its keys may have a TTL, so that kx has their column; D_EXPIRES: how many have one now
-D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_VOLATILE, D_EXPIRES = range(8)
-D_SIZE = 10
+# D_KEYMEM: bytes of a key and its dictEntry; D_SIZES: where tab has those of aggregates; D_INT: integers only
+(D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_VOLATILE, D_EXPIRES, D_KEYMEM, D_SIZES, D_INT, D_GROWS) = range(12)
+D_SIZE = 16
+
+# dicts: a row for the keyspace and one for the expires of the database ---------------------------------------
+MAIN, EXPIRES = range(2)
+H_USED, H_BITS, H_NEXT, H_LEFT, H_STEP, H_BATCH = range(6)  # keys; bits of the table, of the new one; thousandths of buckets
+H_SIZE = 8
 
 # thread: a client machine's event loop ------------------------------------------------------------------------
 (T_FREE, T_RHEAD, T_RTAIL, T_WHEAD, T_WTAIL, T_SCHEDULED, T_BATCH, T_SEND, T_RECV, T_POLL, T_WAKE, T_BUSY, T_SPIN,
@@ -140,6 +148,8 @@ class World(NamedTuple):
     kv: npt.NDArray[np.int32]  # [keys, 2]: bytes of the value, NODATA if the key does not exist; second of the last access
     ke: npt.NDArray[np.int32]  # [keys of aggregate data sets]: elements
     kx: I64  # [keys or 0]: expiry in ns, 0 none
+    grown: npt.NDArray[np.int32]  # [keys or 0]: bytes that the buffer of a value grown by APPEND has room for, 0 as SET left it
+    dicts: I64  # [2, H_SIZE]: hash tables
     hist: I64  # [series, FINE_BUCKETS]
     heat: npt.NDArray[np.int32]  # [windows, series, COARSE_BUCKETS]
     blame: I64  # [groups, COARSE_BUCKETS, causes]: ns by cause; in the last two columns count, latency ns
@@ -182,7 +192,7 @@ def placed(w: World) -> World:
 WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
-    "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3,
+    "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3, "dicts": H_SIZE,
 }  # fmt: skip
 
 

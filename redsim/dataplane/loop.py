@@ -18,6 +18,7 @@ from redsim.dataplane.draws import draw_size
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, hiccups, idle_hiccups, idle_until, segment, serve, slowlog_push, stall
+from redsim.dataplane.memory import client_comes, owe_more, resize_query_buffer
 from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
 
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
@@ -226,11 +227,11 @@ def read_size(w: World, c):
     if w.req[head, R_BYTES] - qb >= BIG_ARG_BYTES and qb > 0:
         return w.req[head, R_BYTES] - qb
     if alloc < IOBUF_BYTES:
-        conn[c, C_ALLOC] = w.cost[QB_ALLOC]
+        resize_query_buffer(w, c, w.cost[QB_ALLOC])
         return IOBUF_BYTES
     if alloc - qb < IOBUF_BYTES:
         alloc = 2 * (qb + IOBUF_BYTES)
-        conn[c, C_ALLOC] = alloc
+        resize_query_buffer(w, c, alloc)
     return alloc - qb
 
 
@@ -311,7 +312,10 @@ def add_reply(w: World, c, r):
     else:
         req[conn[c, C_RTAIL], R_NEXT] = r
     conn[c, C_RTAIL] = r
-    conn[c, C_OUT] += req[r, R_REPLY]
+    before = conn[c, C_OUT]
+    conn[c, C_OUT] = before + req[r, R_REPLY]
+    if conn[c, C_OUT] > conn[c, C_PEAK]:
+        owe_more(w, c, before)
     flags = conn[c, C_FLAGS]
     if not flags & (F_PENDING | F_WANT_WRITE):
         conn[c, C_FLAGS] = flags | F_PENDING
@@ -340,6 +344,7 @@ def accept_clients(w: World):
         st[CLIENTS] += 1
         st[ACCEPTED] += 1
         conn[c, C_FLAGS] |= F_ACCEPTED
+        client_comes(w, c)
         if conn[c, C_SOCK] > 0 or conn[c, C_FLAGS] & F_EOF:
             make_ready(w, c)
     if st[ACCEPT_HEAD] != NONE:

@@ -8,6 +8,7 @@ from redsim.dataplane.clients import issue, make_ready
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, hiccups, segment, serve
+from redsim.dataplane.memory import owe_less
 from redsim.dataplane.requests import complete, drop_server_interest, note_waiting, seal, think_until
 from redsim.dataplane.station import enqueue
 
@@ -111,7 +112,10 @@ def sent_to_client(w: World, c, size, ns):
     st, conn, req = w.st, w.conn, w.req
     st[WRITES] += 1
     st[NET_OUT] += size
-    conn[c, C_OUT] -= size
+    before = conn[c, C_OUT]
+    conn[c, C_OUT] = before - size
+    if before > conn[c, C_RBUF]:
+        owe_less(w, c, before)
     conn[c, C_LAST] = st[NOW]
     left = size
     while left > 0:

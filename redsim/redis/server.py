@@ -6,8 +6,8 @@ visits max(clients/hz, 5) clients.
 
     SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
 
-Differs: databasesCron's work is part of the fixed cost. Not modelled: active expiry, rehashing, active defrag, forks, save
-points.
+Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: active expiry, active defrag, forks,
+save points.
 """
 
 from collections.abc import Callable, Generator
@@ -18,6 +18,7 @@ import simpy
 from redsim.dataplane import layout as dp
 from redsim.dataplane.cron import clients_cron, hold
 from redsim.dataplane.loop import run
+from redsim.dataplane.rehash import databases_cron
 from redsim.scenario.profile import HostProfile
 from redsim.scenario.redis_conf import RedisConf
 from redsim.units import MS, S
@@ -36,7 +37,8 @@ class Server:
              sleepers   called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
 
-    run, hold, clients_cron = staticmethod(run), staticmethod(hold), staticmethod(clients_cron)  # the data plane, or its twin
+    run, hold = staticmethod(run), staticmethod(hold)  # the data plane, or its twin
+    clients_cron, databases_cron = staticmethod(clients_cron), staticmethod(databases_cron)
 
     def __init__(self, env: simpy.Environment, world: dp.World, conf: RedisConf, profile: HostProfile) -> None:
         self.env = env
@@ -45,6 +47,7 @@ class Server:
         self.is_dynamic_hz = bool(conf.get("dynamic-hz"))
         self.hz = self.config_hz
         self.cronloops = 0
+        self.is_rehashing_actively = bool(conf.get("activerehashing"))
         self.timeout_ns = int(conf.get("timeout")) * S
         self.cron_ns = profile.costs["cron_ns"].value
         self.cron_100ms_ns = profile.costs["cron_100ms_ns"].value
@@ -87,5 +90,6 @@ class Server:
         ns += visits * self.cron_client_ns
         self.hold(self.world, dp.CRON, ns)
         self._cursor = int(self.clients_cron(self.world, self._cursor, visits, self.timeout_ns))
+        self.databases_cron(self.world, self.is_rehashing_actively)
         self.cronloops += 1
         st[dp.CRON_DUE] = int(st[dp.NOW]) + period_ms * MS

@@ -9,12 +9,15 @@ import numpy as np
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
+from redsim.dataplane.memory import REPLY_BYTES
+from redsim.host.malloc import ALLOCATORS
 from redsim.records import Cause
 from redsim.redis.networking import loop_costs
 from redsim.rng import stream
 from redsim.run.datasets import fill_datasets
 from redsim.run.groups import Plan, Plans, make_plans
 from redsim.run.kinds import Curves, Kind, KindMaker
+from redsim.run.memory import count_used_memory, first_tables, memory_costs, size_datasets
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import HostProfile
@@ -103,6 +106,10 @@ class _Builder:
         group, slot, thread = self._groups(dataset)
         kind = self._kind_rows(group)
         cost = self._costs(group, lookup)
+        allocator = ALLOCATORS[self.file.nodes[self.node].allocator]
+        memory_costs(cost, self.scenario.confs[self.node], self.file.nodes[self.node].version, allocator, self.tables)
+        cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
+        size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], allocator, self.tables)
         rates = self._rates()
         world = self._world(dataset, keys, group, slot, thread, kind, cost, rates)
         fixed = [str(cause) for cause in Cause]
@@ -283,7 +290,7 @@ class _Builder:
             batch=np.zeros(conns + 1, dtype=np.int64), pending=np.zeros(conns, dtype=np.int64),
             tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
             rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,
-            kv=keys["kv"], ke=keys["ke"], kx=keys["kx"],
+            kv=keys["kv"], ke=keys["ke"], kx=keys["kx"], grown=keys["grown"], dicts=first_tables(dataset),
             hist=dp.rows(series, dp.FINE_BUCKETS),
             heat=np.zeros((windows, series, dp.COARSE_BUCKETS), dtype=np.int32),
             blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes), dtype=np.int64),
@@ -299,7 +306,9 @@ class _Builder:
         st[dp.REQ_FREE_N], st[dp.CONN_FREE_N] = requests, conns
         self._connect(world)
         self._first_events(world, rates)
-        return dp.placed(world)
+        world = dp.placed(world)
+        count_used_memory(world)
+        return world
 
     def _trace(self, group: dp.I64, dataset: dp.I64) -> dp.I64:
         """All traces behind each other, kinds and keys as global rows."""
@@ -331,6 +340,7 @@ class _Builder:
             st[dp.CLIENTS] += 1
             conn[c] = 0
             conn[c, [dp.C_HEAD, dp.C_TAIL, dp.C_RHEAD, dp.C_RTAIL, dp.C_NEXT]] = dp.NONE
+            conn[c, [dp.C_RBUF, dp.C_PEAK]] = REPLY_BYTES
             conn[c, dp.C_SLOT], conn[c, dp.C_GROUP] = s, slot[s, dp.S_GROUP]
             conn[c, dp.C_FLAGS], conn[c, dp.C_LIVE] = dp.F_ACCEPTED, 1
             slot[s, dp.S_CONN] = c

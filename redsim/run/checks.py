@@ -3,11 +3,13 @@
 offered = completed + failed + in flight                      for each group
 integral of N(t) dt = sum of times in system                  Little's law [little-1961], exactly, for each group
 busy + idle = elapsed                                         for the main thread
+used_memory = what keys, tables and clients take              added up anew, in bytes
 own + network + client + waiting for X, Y, … = latency        for each latency bucket of each group
 """
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.cron import live_requests
+from redsim.dataplane.memory import recount
 from redsim.run.build import Built
 
 
@@ -27,4 +29,5 @@ def check_conservation(built: Built, w: dp.World) -> None:
         assert lost == 0, f"{plan.name}: blame does not add up to the latency in {lost} buckets"
     hist, whole = int(w.hist.sum()), int(w.blame[:, :, -2].sum())
     assert hist == whole, f"{hist} answers in the histograms, {whole} in the blame"
+    assert int(st[dp.USED]) == recount(w), f"used_memory {st[dp.USED]} is {recount(w)} counted anew"
     assert (w.dataset[:, dp.D_LIVE] >= 0).all(), "a data set has fewer than no keys"

@@ -24,6 +24,8 @@ def fill_datasets(plans: Plans, seed: int) -> tuple[dp.I64, dict[str, np.ndarray
     kv = np.zeros((total, 2), dtype=np.int32)
     ke = np.zeros(total if has_aggregates else 1, dtype=np.int32)
     kx = np.zeros(total if volatile else 1, dtype=np.int64)
+    appends = any(k.row[dp.K_OP] == dp.OP_APPEND for p in plans.plans for k in p.kinds)
+    grown = np.zeros(total if appends else 1, dtype=np.int32)
     rows = dp.rows(max(len(names), 1), dp.D_SIZE)
     base = 0
     for i, name in enumerate(names):
@@ -46,7 +48,7 @@ def fill_datasets(plans: Plans, seed: int) -> tuple[dp.I64, dict[str, np.ndarray
             kx[mine] = np.where(kv[mine, 0] == dp.NODATA, 0, due_ns(data, data.ttl, seed, name))
             row[dp.D_EXPIRES] = np.count_nonzero(kx[mine])
         base += data.keys
-    return rows, {"kv": kv, "ke": ke, "kx": kx}
+    return rows, {"kv": kv, "ke": ke, "kx": kx, "grown": grown}
 
 
 def due_ns(data: Dataset, ttl: Ttl, seed: int, name: str) -> npt.NDArray[np.int64]:

@@ -128,6 +128,7 @@ class Host(Model):
 class Node(Model):
     host: str
     version: Version = "7.0"
+    allocator: Literal["jemalloc", "jemalloc-debian", "libc"] = "jemalloc"  # what the build was linked with
     conf: str = ""  # verbatim redis.conf text
     conf_file: str | None = None  # or a path, relative to the scenario
 

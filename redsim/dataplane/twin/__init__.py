@@ -2,21 +2,21 @@
 
 It is written from what Redis does, not from loop.py: objects instead of rows, one heap instead of a FIFO and a heap, a generator
 instead of phases, and waiting read from a list of everything the main thread did instead of from copies of counters. The control
-plane drives either one by the same three functions.
+plane drives either one by the same functions.
 
     twin = Twin(world)                 a World that has not run; it is read, not changed
     run(twin, until)                   REACHED or TIMER; never GROW
-    hold(twin, cause, ns), clients_cron(twin, cursor, visits, idle_ns)
+    hold(twin, cause, ns), clients_cron(twin, cursor, visits, idle_ns), databases_cron(twin, rehash)
     twin.outcome()                     what the World's arrays should hold
 Not modelled: the recording of the worst stall (segs, recs), which no number depends on.
 """
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin import clients, cron, server, station
+from redsim.dataplane.twin import clients, cron, memory, server, station
 from redsim.dataplane.twin.outcome import Arrays, differences, of_world, outcome
 from redsim.dataplane.twin.things import Sim, read_world
 
-__all__ = ["Twin", "clients_cron", "differences", "hold", "of_world", "run"]
+__all__ = ["Twin", "clients_cron", "databases_cron", "differences", "hold", "of_world", "run"]
 
 
 class _Numbers:
@@ -62,6 +62,10 @@ def run(twin: Twin, until: int) -> int:
 
 def hold(twin: Twin, cause: int, ns: int) -> None:
     cron.hold(twin.sim, cause, ns)
+
+
+def databases_cron(twin: Twin, rehash: bool) -> None:
+    memory.databases_cron(twin.sim, rehash)
 
 
 def clients_cron(twin: Twin, cursor: int, visits: int, idle_ns: int) -> int:

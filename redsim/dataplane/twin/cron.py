@@ -5,6 +5,7 @@ Mirrors server.c:clientsCron as loop.py has it. Differs and not modelled: as the
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.twin.clients import closed_by_server
+from redsim.dataplane.twin.memory import resize_reply_buffer
 from redsim.dataplane.twin.things import Conn, Sim, free_conn
 
 CLIENT_IDLE_NS = 2_000_000_000  # server.c: clientsCronResizeQueryBuffer
@@ -31,6 +32,7 @@ def clients_cron(sim: Sim, cursor: int, visits: int, idle_ns: int) -> int:
         idle = sim.now - conn.last
         if idle > CLIENT_IDLE_NS and conn.buffered == 0:
             conn.alloc = 0
+        resize_reply_buffer(sim, conn)
         if 0 < idle_ns < idle and conn.out == 0 and not conn.in_ring and not conn.eof:
             sim.charge(dp.CRON, sim.cost[dp.CLOSE_NS])
             sim.count.clients -= 1

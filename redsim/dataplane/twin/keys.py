@@ -5,6 +5,7 @@ Mirrors keyspace.py command by command, over Python lists. Differs and not model
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.twin.luck import below_ns
+from redsim.dataplane.twin.memory import add, dict_work, grown, remove
 from redsim.dataplane.twin.things import Record, Request, Sim
 
 LARGEST = 2**31 - 1
@@ -67,26 +68,35 @@ class Keys:
     def forget(self, key: int) -> None:
         self.sim.kv[key] = dp.NODATA
         self.data.live -= 1
+        remove(self.sim, self.sim.tables[dp.MAIN])
         self.persist(key)
 
     def create(self, key: int, size: int) -> None:
-        if self.sim.kv[key] == dp.NODATA:
-            self.data.live += 1
+        """A string of `size` bytes, or an aggregate (0) whose elements are there already."""
+        begins = self.sim.kv[key] == dp.NODATA
         self.sim.kv[key] = size
+        if self.data.grows:
+            self.sim.grown[key] = 0
+        if begins:
+            self.data.live += 1
+            add(self.sim, self.sim.tables[dp.MAIN])
         self.persist(key)
 
     def expire(self, key: int) -> None:
         """The key is due after the command's TTL, in whole milliseconds."""
-        if self.sim.kx[key] == 0:
-            self.data.expires += 1
+        begins = self.sim.kx[key] == 0
         late = below_ns(self.group.luck[dp.RNG_TTL], self.kind.ttl_jitter + 1) if self.kind.ttl_jitter > 0 else 0
         self.sim.kx[key] = (self.sim.now + self.kind.ttl + late) // MS_NS * MS_NS
+        if begins:
+            self.data.expires += 1
+            add(self.sim, self.sim.tables[dp.EXPIRES])
 
     def persist(self, key: int) -> None:
         """The key has no TTL."""
         if self.data.volatile and self.sim.kx[key] != 0:
             self.data.expires -= 1
             self.sim.kx[key] = 0
+            remove(self.sim, self.sim.tables[dp.EXPIRES])
 
     def seen(self, there: bool) -> None:
         """keyspace_hits, keyspace_misses."""
@@ -119,9 +129,11 @@ class Keys:
                 self.create(key, 1)
             return 0, 3 + min(sim.kv[key], 20)
         size = value + (sim.kv[key] if there else 0)
-        if not there:
+        if there:
+            sim.kv[key] = min(size, LARGEST)
+            sim.grown[key] = min(grown(sim, sim.grown[key], sim.kv[key]), LARGEST)
+        else:
             self.create(key, size)
-        sim.kv[key] = min(size, LARGEST)
         return value * kind.in_ps // 1000, 3 + digits(size)
 
     def many(self, op: int, first: int) -> tuple[int, int]:
@@ -152,8 +164,8 @@ class Keys:
         there = self.lookup(key)
         before = sim.ke[key] if there else 0
         if not there:
-            self.create(key, 0)
             sim.ke[key] = kind.nelem
+            self.create(key, 0)
         elif op == dp.OP_PUSH:
             sim.ke[key] = min(before + kind.nelem, LARGEST)
         self.touch(key)
@@ -211,6 +223,8 @@ class Keys:
                 if data.volatile:
                     sim.kx[key] = 0
             data.live = data.expires = 0
+        for table in sim.tables:
+            table.used, table.bits, table.next = 0, None, None
         return kind.extra_ns if lazy else curve_ns(sim, kind.curve_db, total), 5
 
 
@@ -234,6 +248,7 @@ def run_command(sim: Sim, request: Request) -> tuple[int, int]:
     if kind.lookups > 0:
         size_class = max(keys.data.live, 1).bit_length() - 1
         ns += kind.lookups * sim.curves[sim.cost[dp.LOOKUP_CURVE]][size_class]
+    ns += dict_work(sim, kind.lookups)
     if not kind.measured:
         ns += sim.cost[dp.FIRST_NS] if sim.first else 0
         ns += sim.cost[dp.COLD_NS] * (sim.slept - 1) // sim.cost[dp.DEEP_AFTER_NS] if sim.slept else 0

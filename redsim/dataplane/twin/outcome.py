@@ -11,6 +11,7 @@ import numpy as np
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.histogram import COARSE_EDGES, FINE_EDGES
+from redsim.dataplane.twin.memory import used_memory
 from redsim.dataplane.twin.things import Record, Request, Sim
 
 Arrays = dict[str, Any]
@@ -41,6 +42,8 @@ def outcome(sim: Sim) -> Arrays:
     out["kinds"] = _table(sim.kinds, KIND_COUNTERS)
     out["datasets"] = _table(sim.datasets, ["live", "expires"])
     out["kv"], out["ka"], out["ke"], out["kx"] = sim.kv, sim.ka, sim.ke, sim.kx
+    out["used_memory"] = [used_memory(sim)]
+    out["tables"] = [[table.used, dp.NONE if table.bits is None else table.bits] for table in sim.tables]
     out["stalls"] = sim.stalls[: dp.STALLS_MAX]
     out["stallsum"] = _stall_totals(sim)
     out["slow"] = sim.slowlog[-sim.cost[dp.SLOW_MAX] :] if sim.cost[dp.SLOW_MAX] > 0 else []
@@ -56,6 +59,8 @@ def of_world(w: dp.World) -> Arrays:
     out["kinds"] = w.kind[:, [getattr(dp, "K_" + name.upper()) for name in KIND_COUNTERS]]
     out["datasets"] = w.dataset[:, [dp.D_LIVE, dp.D_EXPIRES]]
     out["kv"], out["ka"], out["ke"], out["kx"] = w.kv[:, 0], w.kv[:, 1], w.ke, w.kx
+    out["used_memory"] = [int(st[dp.USED])]
+    out["tables"] = w.dicts[:, [dp.H_USED, dp.H_BITS]]
     out["stalls"] = w.stalls[: min(int(st[dp.STALLS]), dp.STALLS_MAX)]
     kept = min(int(st[dp.SLOW_ID]), max(int(w.cost[dp.SLOW_MAX]), 0))
     out["slow"] = w.slow[:kept][np.argsort(w.slow[:kept, 0])]

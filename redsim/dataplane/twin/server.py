@@ -232,6 +232,7 @@ def log_slow(sim: Sim, request: Request, start: int, ns: int) -> None:
 def add_reply(sim: Sim, conn: Conn, request: Request) -> None:
     conn.outbox.append(request)
     conn.out += request.reply
+    conn.peak = max(conn.peak, min(conn.out, conn.reply_buffer))
     if not conn.pending and not conn.want_write:
         conn.pending = True
         sim.pending.append(conn)
@@ -249,7 +250,7 @@ def accept_clients(sim: Sim) -> None:
             continue
         sim.count.clients += 1
         sim.count.accepted += 1
-        conn.accepted = True
+        conn.accepted, conn.peak_since = True, sim.now
         if conn.socket > 0 or conn.eof:
             make_ready(sim, conn)
     if sim.accept_queue:

@@ -70,6 +70,9 @@ class Conn:
     reset: bool = False  # closed by the server, its client does not know or has not hung up yet
     telling: bool = False  # its client will hear of that
     live: bool = True
+    reply_buffer: int = 16384  # bytes; what is owed beyond it lies in a list
+    peak: int = 16384  # the most that was in it since
+    peak_since: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -106,6 +109,18 @@ class Thread:
     batch: int = 0
 
 
+@dataclass(eq=False, slots=True)
+class Table:
+    """A dict of the database: keys, bits of its table, and of the next one with what is left to move of the old."""
+
+    used: int
+    bits: int | None
+    next: int | None = None
+    left: int = 0  # thousandths of a bucket
+    step: int = 0  # passed by one step
+    batch: int = 0  # passed by each step of a hundred
+
+
 COUNTS: list[str] = [
     "clients", "rejected", "accepted", "polls", "sleeps", "reads", "writes", "commands", "treads", "twrites", "hiccups", "hits",
     "misses", "net_in", "net_out", "max_batch", "batch_sum", "expired", "listen_drops", "closed_idle", "io_active_ns",
@@ -130,6 +145,9 @@ class Sim:
     ke: list[int]
     kx: list[int]
     ka: list[int]
+    grown: list[int]
+    tables: list[Table]  # of the keyspace, of its expires
+    tab: list[int]
     rates: list[list[int]]
     trace: list[list[int]]
     end: int
@@ -141,6 +159,7 @@ class Sim:
     windows: int
     now: int = 0
     idle: int = 0
+    dict_ns: int = 0  # new tables that the command under way will pay for
     until: int = 0
     queue: list[tuple[int, int, Callable[..., None], Any]] = field(default_factory=list)
     pushed: int = 0
@@ -224,6 +243,11 @@ def _groups(w: dp.World, tab: list[int], datasets: list[Record]) -> list[Record]
     return groups
 
 
+def _table(used: int, bits: int, following: int) -> Table:
+    assert following == dp.NONE, "a World begins with no rehash under way"
+    return Table(used, bits if bits != dp.NONE else None)
+
+
 def read_world(w: dp.World) -> Sim:
     """The same start as objects; the World is read, not changed. Its planned first events come along."""
     st, tab = w.st, [int(x) for x in w.tab]
@@ -246,6 +270,7 @@ def read_world(w: dp.World) -> Sim:
         hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths), wake_ups=Stream(*wakes),
         rates=w.rates.tolist(), trace=w.trace.tolist(),
         kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(),
+        grown=w.grown.tolist(), tables=[_table(*map(int, row[:3])) for row in w.dicts], tab=tab,
         end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),
         shapes={name: getattr(w, name).shape for name in ("hist", "heat", "blame", "smax", "offered", "held", "slow")},
         warmup=int(st[dp.WARMUP]), window=int(st[dp.WINDOW]), windows=int(st[dp.WINDOWS]),

@@ -1,0 +1,195 @@
+"""The twin's used_memory: no running total, but everything there is, added up each time it is asked for.
+
+Written from zmalloc.c, sds.c, object.c, networking.c and dict.c. Differs and not modelled: as in memory.py and rehash.py.
+"""
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.events import NEVER
+from redsim.dataplane.memory import DENSE, DENSE_BITS
+from redsim.dataplane.twin.things import Conn, Record, Sim, Table
+
+ROBJ, LIST_NODE, BLOCK_HEADER = 16, 24, 16
+REPLY_BUFFER, REPLY_BUFFER_MIN = 16384, 1024
+PEAK_RESET_NS = 5_000_000_000
+MS_NS = 1_000_000
+
+
+def usable(sim: Sim, n: int) -> int:
+    if n <= 65536:
+        return sim.tab[sim.cost[dp.USABLE] + -(-n // 8)]
+    if sim.cost[dp.LIBC]:
+        chunk = -(-(n + 8) // 16) * 16
+        return chunk - 8 if chunk < 131072 else -(-(chunk + 8) // 4096) * 4096 - 16
+    group = 1 << (n - 1).bit_length() - 3
+    return -(-n // group) * group
+
+
+def sds_header(n: int) -> int:
+    return next(header for header, limit in ((1, 32), (3, 256), (5, 65536), (9, 2**62)) if n < limit)
+
+
+def raw(sim: Sim, room: int) -> int:
+    return usable(sim, ROBJ) + usable(sim, max(sds_header(room), 3) + room + 1)
+
+
+def string(sim: Sim, data: Record, size: int, room: int = 0) -> int:
+    """A value as SET leaves it, or with a buffer of `room` bytes that APPEND has made."""
+    if room > 0:
+        return raw(sim, room)
+    if data.int and size <= 20:
+        return 0 if sim.cost[dp.SHARED_INTS] and size <= 4 else usable(sim, ROBJ)
+    if size <= 44:
+        return usable(sim, ROBJ + 3 + size + 1)
+    return raw(sim, size + 2 if size >= 32768 else size)
+
+
+def aggregate(sim: Sim, data: Record, n: int) -> int:
+    if n <= DENSE:
+        return sim.tab[data.sizes + n]
+    octave = (n - 1).bit_length() - 1
+    first, each = sim.tab[data.sizes + DENSE + 1 + 2 * (octave - DENSE_BITS) :][:2]
+    return first + each * (n - 2**octave - 1) // 1024
+
+
+def grown(sim: Sim, room: int, size: int) -> int:
+    """sds.c:sdsMakeRoomFor: the buffer of an appended value that is `size` bytes long now."""
+    if room >= size:
+        return room
+    wanted = 2 * size if size < 2**20 else size + 2**20
+    header = max(sds_header(wanted), 3)
+    return usable(sim, header + wanted + 1) - header - 1
+
+
+def reply_list(sim: Sim, out: int, buffer: int) -> int:
+    block = usable(sim, REPLY_BUFFER + BLOCK_HEADER)
+    blocks = -(-max(out - buffer, 0) // (block - BLOCK_HEADER))
+    return blocks * (block + usable(sim, LIST_NODE))
+
+
+def client(sim: Sim, conn: Conn) -> int:
+    query = 0 if sim.cost[dp.SHARED_QB] or conn.alloc == 0 else usable(sim, max(sds_header(conn.alloc), 3) + conn.alloc + 1)
+    return sim.cost[dp.CLIENT_BYTES] + usable(sim, conn.reply_buffer) + query + reply_list(sim, conn.out, conn.reply_buffer)
+
+
+def used_memory(sim: Sim) -> int:
+    """From scratch."""
+    total = sim.cost[dp.STARTUP_BYTES]
+    for data in sim.datasets:
+        for key in range(data.base, data.base + data.n):
+            if sim.kv[key] == dp.NODATA:
+                continue
+            total += data.keymem
+            if data.string:
+                total += string(sim, data, sim.kv[key], sim.grown[key] if data.grows else 0)
+            else:
+                total += aggregate(sim, data, sim.ke[key])
+            if data.volatile and sim.kx[key] > 0:
+                total += sim.cost[dp.ENTRY_BYTES]
+    for table in sim.tables:
+        total += sum(usable(sim, 8 << bits) for bits in (table.bits, table.next) if bits is not None)
+    return total + sum(client(sim, conn) for conn in sim.rows if conn is not None and conn.accepted)
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def add(sim: Sim, table: Table) -> None:
+    """dict.c:dictAddRaw."""
+    if table.bits is None:
+        table.bits = 2
+    elif table.next is None and table.used >= 2**table.bits:
+        is_crowded = 1000 * table.used // 2**table.bits > 1618
+        if is_crowded or not over_maxmemory(sim, 16 << table.bits):
+            begin(sim, table, table.bits + 1)
+    table.used += 1
+
+
+def over_maxmemory(sim: Sim, more: int) -> bool:
+    """server.c:overMaxmemoryAfterAlloc."""
+    return sim.cost[dp.MAXMEMORY] < int(NEVER) and used_memory(sim) + more > sim.cost[dp.MAXMEMORY]
+
+
+def remove(sim: Sim, table: Table) -> None:
+    table.used -= 1
+    if sim.cost[dp.SHRINK_ON_DELETE]:
+        shrink(sim, table)
+
+
+def shrink(sim: Sim, table: Table) -> None:
+    """server.c:tryResizeHashTables; from 7.4 a fill of exactly one eighth is sparse already."""
+    if table.next is not None or table.bits is None or table.bits <= 2:
+        return
+    fill, limit = 1000 * table.used, sim.cost[dp.FILL_PERMILLE] * 2**table.bits
+    if fill < limit or (sim.cost[dp.SHRINK_ON_DELETE] and fill == limit):
+        begin(sim, table, max(2, (table.used - 1).bit_length() if table.used > 1 else 0))
+
+
+def begin(sim: Sim, table: Table, bits: int) -> None:
+    assert table.bits is not None
+    sim.dict_ns += (8 << bits) * sim.cost[dp.EXPAND_PS] // 1000
+    table.next, table.left, table.step, table.batch = bits, 0, 0, 0
+    if table.used == 0:
+        return
+    empty = 1.0 - table.used / 2**table.bits / 1024.0
+    for _ in range(10):
+        empty = empty * empty
+    ten_empty = 1.0
+    for _ in range(10):
+        ten_empty *= empty
+    table.left = 1000 * 2**table.bits
+    table.step = int(1000.0 * (1.0 - ten_empty) / (1.0 - empty))
+    table.batch = min(int(1000.0 / (1.0 - empty)), 11000)
+
+
+def move(sim: Sim, table: Table, count: int, each: int) -> int:
+    """`count` buckets with something in them, or what is left of them: ns."""
+    assert table.bits is not None
+    count = 0 if each == 0 else min(count, -(-table.left // each))
+    ns = count * sim.curves[sim.cost[dp.REHASH_CURVE]][table.bits]
+    table.left -= count * each
+    if table.left <= 0:
+        table.bits, table.next = table.next, None
+    return int(ns)
+
+
+def dict_work(sim: Sim, steps: int) -> int:
+    """What a command pays: new tables, and a step of each rehash for each of its look-ups."""
+    ns, sim.dict_ns = sim.dict_ns, 0
+    for table in sim.tables:
+        if table.next is not None and steps > 0:
+            ns += move(sim, table, steps, table.step)
+    return ns
+
+
+def databases_cron(sim: Sim, rehash: bool) -> None:
+    """server.c:databasesCron."""
+    for table in sim.tables:
+        shrink(sim, table)
+    start = sim.now
+    busy = [table for table in sim.tables if table.next is not None]
+    while rehash and busy and busy[0].next is not None:
+        sim.charge(dp.CRON, move(sim, busy[0], 100, busy[0].batch))
+        if sim.cost[dp.REHASH_US]:
+            is_over = sim.now - start >= MS_NS
+        else:
+            is_over = sim.now // MS_NS - start // MS_NS >= 2
+        if is_over:
+            break
+    sim.charge(dp.CRON, dict_work(sim, 0))
+    if sim.now - start >= sim.cost[dp.STALL_NS]:
+        sim.stall(dp.CRON, start, dp.NONE, dp.NONE)
+
+
+def resize_reply_buffer(sim: Sim, conn: Conn) -> None:
+    """server.c:clientsCronResizeOutputBuffer."""
+    if sim.cost[dp.FIXED_RBUF] or conn.out > conn.reply_buffer:
+        return
+    size, wanted = conn.reply_buffer, 0
+    if size // 2 >= REPLY_BUFFER_MIN and conn.peak < size // 2:
+        wanted = max(REPLY_BUFFER_MIN, conn.peak + 1)
+    elif size < REPLY_BUFFER and conn.peak == size:
+        wanted = min(REPLY_BUFFER, 2 * size)
+    if sim.now - conn.peak_since > PEAK_RESET_NS:
+        conn.peak, conn.peak_since = conn.out, sim.now
+    if wanted:
+        conn.reply_buffer = usable(sim, wanted)
