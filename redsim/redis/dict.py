@@ -1,0 +1,123 @@
+"""A hash, set or sorted set's hash table: how many slots it has, also while it moves from one table to the next.
+
+Mirrors dict.c:_dictExpandIfNeeded, dictExpand, dictRehash, dictResize and dictShrinkIfNeeded (6.2.16 to 7.4.1, Valkey 8.0.1): powers
+of two from 4 on, doubled by the insertion that finds as many elements as slots; then every insertion, look-up and deletion moves
+one bucket that is not empty, and until the last one has moved both tables are there.
+
+    add: step if rehashing -> grow if used == slots -> into the newer table
+
+Differs: buckets are drawn by SipHash under a random seed, so how many are empty is luck; here they are as many as expected, and the
+step that ends a rehash is the expected one (standard deviation 0.31 sqrt(slots) steps at load 1). Not modelled: a fork
+child's presence, which postpones growth, and the ten empty buckets after which a step gives up (under 1 in 20,000 at load 1).
+"""
+
+from dataclasses import dataclass
+
+from redsim.redis.config import Rules
+
+__all__ = ["Dict", "table_slots"]
+
+DICT_HT_INITIAL_SIZE = 4  # dict.h
+POINTER_BYTES = 8
+ENTRY_BYTES = 24  # sizeof(dictEntry): key, value, next
+ENTRY_NO_VALUE_BYTES = 16  # sets of 7.2 on: key, next
+
+
+def table_slots(count: int) -> int:
+    """_dictNextExp: the power of two for `count` elements."""
+    return max(DICT_HT_INITIAL_SIZE, 1 << (count - 1).bit_length()) if count > 0 else DICT_HT_INITIAL_SIZE
+
+
+def occupied_buckets(slots: int, count: float) -> float:
+    """Buckets that are not empty, on average, with `count` keys in `slots` buckets."""
+    return slots * (1.0 - (1.0 - 1.0 / slots) ** count) if slots else 0.0
+
+
+@dataclass(slots=True)
+class Dict:
+    """The tables: `slots[0]`, and while a rehash runs `slots[1]` (else 0). `used` counts the elements of both."""
+
+    rules: Rules
+    slots: list[int]
+    used: int = 0
+    _left: float = 0.0  # elements still in the old table
+    _buckets: float = 0.0  # buckets of the old table that hold them
+
+    @classmethod
+    def empty(cls, rules: Rules, expand_to: int | None = None) -> "Dict":
+        """dictCreate, and dictExpand(expand_to) where the type presizes it."""
+        return cls(rules, [0 if expand_to is None else table_slots(expand_to), 0])
+
+    @property
+    def is_rehashing(self) -> bool:
+        return self.slots[1] > 0
+
+    @property
+    def slots_count(self) -> int:
+        """dictSlots, dictBuckets."""
+        return sum(self.slots)
+
+    def step(self, steps: int = 1) -> None:
+        """_dictRehashStep: one bucket each."""
+        if not self.is_rehashing:
+            return
+        if self._buckets <= steps + 0.5:
+            self.slots, self._left, self._buckets = [self.slots[1], 0], 0.0, 0.0
+            return
+        self._left -= self._left * steps / self._buckets
+        self._buckets -= steps
+
+    def add(self, *, lookups: int = 0) -> None:
+        """dictFind `lookups` times, then dictAdd, of an element that is not there."""
+        self.step(lookups)
+        self.step()
+        if not self.is_rehashing and self.used >= self.slots[0]:
+            self._move_to(table_slots(self.used + 1))
+        self.used += 1
+
+    def add_many(self, count: int, *, lookups: int = 0) -> None:
+        """`count` times add()."""
+        while count > 0:
+            if not self.is_rehashing and self.used < self.slots[0]:
+                free = min(count, self.slots[0] - self.used)
+                self.used += free
+                count -= free
+            else:
+                self.add(lookups=lookups)
+                count -= 1
+
+    def expand(self, count: int) -> None:
+        """dictExpand: a table for `count`, at once if this one is empty; refused while rehashing or where it would not fit."""
+        wanted = table_slots(count)
+        too_small = wanted <= self.slots[0] if self.rules.has_kvstore else wanted == self.slots[0]
+        if not self.is_rehashing and self.used <= count and not too_small:
+            self._move_to(wanted)
+
+    def delete(self, *, may_shrink: bool = True) -> None:
+        """dictDelete of an element that is there; 7.4 and Valkey 8.0 look by themselves whether to shrink, unless paused."""
+        self.step()
+        if self.is_rehashing and self.used:
+            gone = self._left / self.used
+            self._buckets -= self._buckets / self._left * gone if self._left else 0.0
+            self._left -= gone
+        self.used -= 1
+        if may_shrink and self.rules.has_kvstore:
+            self.shrink_if_needed()
+
+    def shrink_if_needed(self) -> None:
+        """htNeedsResize and dictResize: under 10 %, from 7.4 on at 12.5 % or under, to the power of two that still holds all."""
+        slots = self.slots[0]
+        if self.is_rehashing or slots <= DICT_HT_INITIAL_SIZE:
+            return
+        is_sparse = self.used * 8 <= slots if self.rules.has_kvstore else self.used * 100 // slots < 10
+        wanted = table_slots(self.used)
+        if is_sparse and wanted < slots:
+            self._move_to(wanted)
+
+    def _move_to(self, slots: int) -> None:
+        """_dictExpand, _dictResize: a first table, or a second one to move to."""
+        if not self.slots[0] or (not self.used and self.rules.has_kvstore):
+            self.slots[0] = slots
+            return
+        self._left, self._buckets = float(self.used), occupied_buckets(self.slots[0], self.used)
+        self.slots[1] = slots
