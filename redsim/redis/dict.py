@@ -1,13 +1,13 @@
 """A hash, set or sorted set's hash table: how many slots it has, also while it moves from one table to the next.
 
-Mirrors dict.c:_dictExpandIfNeeded, dictExpand, dictRehash, dictResize and dictShrinkIfNeeded (6.2.16 to 7.4.1, Valkey 8.0.1): powers
-of two from 4 on, doubled by the insertion that finds as many elements as slots; then every insertion, look-up and deletion moves
-one bucket that is not empty, and until the last one has moved both tables are there.
+Mirrors dict.c:_dictExpandIfNeeded, dictExpand, dictRehash, dictResize and dictShrinkIfNeeded (6.2.16 to 7.4.1, Valkey 8.0.1):
+powers of two from 4 on, doubled by the insertion that finds as many elements as slots; then every insertion, look-up and
+deletion moves one bucket that is not empty, and until the last one has moved both tables are there.
 
     add: step if rehashing -> grow if used == slots -> into the newer table
 
-Differs: buckets are drawn by SipHash under a random seed, so how many are empty is luck; here they are as many as expected, and the
-step that ends a rehash is the expected one (standard deviation 0.31 sqrt(slots) steps at load 1). Not modelled: a fork
+Differs: buckets are drawn by SipHash under a random seed, so how many are empty is luck; here they are as many as expected, and
+the step that ends a rehash is the expected one (standard deviation 0.31 sqrt(slots) steps at load 1). Not modelled: a fork
 child's presence, which postpones growth, and the ten empty buckets after which a step gives up (under 1 in 20,000 at load 1).
 """
 

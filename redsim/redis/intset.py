@@ -1,7 +1,7 @@
 """Sets of integers: sorted, all as wide as the widest one ever put in.
 
-Mirrors intset.c:intsetAdd, intsetRemove, intsetUpgradeAndAdd (6.2 to 7.4, Valkey 8.0): an 8-byte header, then 2, 4 or 8 bytes each;
-the block is reallocated to fit at every change, and never becomes narrower again.
+Mirrors intset.c:intsetAdd, intsetRemove, intsetUpgradeAndAdd (6.2 to 7.4, Valkey 8.0): an 8-byte header, then 2, 4 or 8 bytes
+each; the block is reallocated to fit at every change, and never becomes narrower again.
 Not modelled: nothing.
 """
 

@@ -1,7 +1,7 @@
 """A dynamic string as Redis allocates it: header, text, NUL, and the room greedy growth leaves behind.
 
-Mirrors sds.c:sdsnewlen, _sdsMakeRoomFor, sdsResize and sdsgrowzero (6.2.16 to 7.4) and sds.h's five headers; Valkey 8.0 goes to the
-next header a few bytes earlier, so that a header can always count its whole block (sdsReqType, adjustTypeIfNeeded).
+Mirrors sds.c:sdsnewlen, _sdsMakeRoomFor, sdsResize and sdsgrowzero (6.2.16 to 7.4) and sds.h's five headers; Valkey 8.0 goes to
+the next header a few bytes earlier, so that a header can always count its whole block (sdsReqType, adjustTypeIfNeeded).
 Not modelled: sdshdr64 (strings of 4 GiB and more have its size here, but nothing else is made of them).
 """
 

@@ -39,8 +39,8 @@ def hdel(obj: RedisObject, fields: list[bytes], rules: Rules) -> RedisObject | N
         if obj.encoding == "hashtable":
             table: HashTable = obj.value
             del table.elements[field]
-            table.dict.delete()
-            table.dict.shrink_if_needed()
+            table.table.delete()
+            table.table.shrink_if_needed()
         else:
             obj.value.delete_range(2 * obj.value.entries[::2].index(field), 2)
     left = obj.value.elements if obj.encoding == "hashtable" else obj.value.entries
@@ -51,7 +51,7 @@ def _try_conversion(obj: RedisObject, pairs: Pairs, rules: Rules) -> None:
     """hashTypeTryConversion."""
     if rules.since("7.2") and len(pairs) > rules.hash_max_entries:
         _convert(obj, rules)
-        obj.value.dict.expand(len(pairs))
+        obj.value.table.expand(len(pairs))
     elif any(max(len(field), len(value)) > rules.hash_max_value_bytes for field, value in pairs):
         _convert(obj, rules)
 
@@ -70,9 +70,9 @@ def _set(obj: RedisObject, field: bytes, value: bytes, rules: Rules) -> None:
     if obj.encoding == "hashtable":
         table: HashTable = obj.value
         if field in table.elements:
-            table.dict.step()
+            table.table.step()
         else:
-            table.dict.add(lookups=0 if rules.since("7.4") else 1)
+            table.table.add(lookups=0 if rules.since("7.4") else 1)
         table.elements[field] = value
         return
     fields = obj.value.entries[::2]

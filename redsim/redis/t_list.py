@@ -1,8 +1,8 @@
 """Lists: a listpack while small (7.2 on), else a quicklist.
 
-Mirrors t_list.c:pushGenericCommand, listTypeTryConversionRaw, popGenericCommand (6.2.16 to 7.4.1, Valkey 8.0.1): before 7.2 always a
-quicklist; then a push that might exceed list-max-listpack-size converts first, and a pop converts back once one node of half the
-limit remains.
+Mirrors t_list.c:pushGenericCommand, listTypeTryConversionRaw, popGenericCommand (6.2.16 to 7.4.1, Valkey 8.0.1): before 7.2
+always a quicklist; then a push that might exceed list-max-listpack-size converts first, and a pop converts back once one node
+of half the limit remains.
 Not modelled: LINSERT, LSET, LREM and LTRIM from the tail.
 """
 

@@ -1,7 +1,7 @@
 """Sets: integers in an intset, a few short members in a listpack (7.2 on), else a hash table without values.
 
-Mirrors t_set.c:saddCommand, setTypeCreate, setTypeMaybeConvert, setTypeAddAux, setTypeRemoveAux, setTypeConvertAndExpand (6.2.16 to
-7.4.1, Valkey 8.0.1). Conversions go one way.
+Mirrors t_set.c:saddCommand, setTypeCreate, setTypeMaybeConvert, setTypeAddAux, setTypeRemoveAux, setTypeConvertAndExpand
+(6.2.16 to 7.4.1, Valkey 8.0.1). Conversions go one way.
 Not modelled: SPOP and the results of SUNIONSTORE and its kin.
 """
 
@@ -37,8 +37,8 @@ def srem(obj: RedisObject, members: list[bytes]) -> RedisObject | None:
     for member in members:
         if obj.encoding == "hashtable":
             del obj.value.elements[member]
-            obj.value.dict.delete()
-            obj.value.dict.shrink_if_needed()
+            obj.value.table.delete()
+            obj.value.table.shrink_if_needed()
         elif obj.encoding == "intset":
             obj.value.remove(int(member))
         else:
@@ -74,10 +74,10 @@ def _add(obj: RedisObject, member: bytes, rules: Rules) -> None:
     """setTypeAddAux."""
     if obj.encoding == "hashtable":
         if member in obj.value.elements:
-            obj.value.dict.step()
+            obj.value.table.step()
         else:
             obj.value.elements[member] = None
-            obj.value.dict.add()
+            obj.value.table.add()
     elif obj.encoding == "listpack":
         _add_to_listpack(obj, member, rules)
     elif (value := integer_of(member)) is not None:

@@ -1,7 +1,7 @@
 """Sorted sets: member and score side by side in a listpack (6.2: ziplist) while small, then a skiplist and a hash table for good.
 
-Mirrors t_zset.c:zaddGenericCommand, zsetTypeCreate, zsetAdd, zzlInsert, zsetConvertAndExpand, zremrangeGenericCommand, zslRandomLevel
-and util.c:d2string (6.2.16 to 7.4.1, Valkey 8.0.1). The member over zset-max-listpack-entries or -value converts before it is added.
+Mirrors t_zset.c:zaddGenericCommand, zsetTypeCreate, zsetAdd, zzlInsert, zsetConvertAndExpand, zremrangeGenericCommand and
+util.c:d2string (6.2.16 to 7.4.1, Valkey 8.0.1). The member over zset-max-listpack-entries or -value converts before it is added.
 Differs: from 7.2 on scores are written by fpconv_dtoa; here by Python's shortest form, which has the same digits. Not modelled:
 ZADD's options, which add nothing else; results of ZUNIONSTORE and its kin.
 """
@@ -13,19 +13,11 @@ from redsim.redis.dict import Dict
 from redsim.redis.object import RedisObject, SkipList
 from redsim.redis.t_hash import small_block
 
-__all__ = ["NODE_LEVELS_MAX", "level_share", "ranked", "score_text", "zadd", "zremrangebyrank"]
+__all__ = ["ranked", "score_text", "zadd", "zremrangebyrank"]
 
-NODE_LEVELS_MAX = 32  # server.h: ZSKIPLIST_MAXLEVEL
-_LEVEL_P = 0.25  # server.h: ZSKIPLIST_P
 _WHOLE_BELOW = 1 << 52  # util.c:d2string prints whole numbers within this as integers
 
 Scored = list[tuple[bytes, float]]
-
-
-def level_share(level: int) -> float:
-    """zslRandomLevel: the share of nodes that get `level` levels."""
-    here = _LEVEL_P ** (level - 1)
-    return here if level == NODE_LEVELS_MAX else here * (1 - _LEVEL_P)
 
 
 def score_text(score: float, rules: Rules) -> bytes:
@@ -63,8 +55,8 @@ def zremrangebyrank(obj: RedisObject, first: int, count: int) -> RedisObject | N
     gone = value.ranked()[first : first + count]
     for member, _ in gone:
         del value.scores[member]
-        value.dict.delete(may_shrink=False)
-    value.dict.shrink_if_needed()
+        value.table.delete(may_shrink=False)
+    value.table.shrink_if_needed()
     return obj if value.scores else None
 
 
@@ -89,9 +81,9 @@ def _add(obj: RedisObject, member: bytes, score: float, rules: Rules) -> None:
         return
     value: SkipList = obj.value
     if member in value.scores:
-        value.dict.step()
+        value.table.step()
     else:
-        value.dict.add(lookups=1)
+        value.table.add(lookups=1)
     value.scores[member] = score
 
 

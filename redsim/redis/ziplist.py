@@ -2,7 +2,8 @@
 
 Mirrors ziplist.c:zipTryEncoding, zipStoreEntryEncoding, __ziplistInsert and __ziplistDelete (6.2.16):
 
-    total bytes, 4 | offset of the last entry, 4 | entries, 2 | entry: length of the one before, 1 or 5 | encoding | data | ... | 0xFF
+    total bytes, 4 | offset of the last entry, 4 | entries, 2 | entry ... | 0xFF
+    entry: bytes of the one before, 1 or 5 | encoding | data
 
 The field for the length before an entry takes 5 bytes once that is 254 or more; a deletion narrows only the field behind it.
 Not modelled: inserting so short an entry that its neighbour would need more room while the block shrinks.
