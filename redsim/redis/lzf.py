@@ -22,6 +22,7 @@ _MAX_OFF = 1 << 13
 _MAX_REF = (1 << 8) + (1 << 3)
 _UNROLLED = 16  # comparisons that do not look at the length left, when there is room for all of them
 _SLACK = _MAX_LIT + 8  # a run being written may reach past the limit before that is noticed
+_SCRATCH = np.zeros(_TABLE_SIZE, dtype=np.int64)  # empty between two calls
 
 
 def lzf_compress(data: bytes, limit_bytes: int) -> bytes:
@@ -29,7 +30,9 @@ def lzf_compress(data: bytes, limit_bytes: int) -> bytes:
     if not data or limit_bytes <= 0:
         return b""
     out = np.empty(limit_bytes + _SLACK, dtype=np.uint8)
-    size = _compress(np.frombuffer(data, dtype=np.uint8), out, limit_bytes, np.zeros(_TABLE_SIZE, dtype=np.int64))
+    source = np.frombuffer(data, dtype=np.uint8)
+    size = _compress(source, out, limit_bytes, _SCRATCH)
+    _clear(source, _SCRATCH)
     return out[:size].tobytes()
 
 
@@ -116,6 +119,13 @@ def _compress(data: Bytes, out: Bytes, limit: int, table: npt.NDArray[np.int64])
     if op + 3 > limit:
         return 0
     return _finish(data, out, ip, op, lit)
+
+
+@njit(cache=True)
+def _clear(data: Bytes, table: npt.NDArray[np.int64]) -> None:
+    """Empty every place that compressing `data` may have filled: for short strings less work than all of them."""
+    for ip in range(data.size - 2):
+        table[_slot((_at(data, ip) << 16) | (_at(data, ip + 1) << 8) | _at(data, ip + 2))] = 0
 
 
 @njit(cache=True)

@@ -7,18 +7,68 @@ Differs: strings are compressed one by one from an empty table; see lzf.py.
 Not modelled: modules.
 """
 
+from collections.abc import Iterable
+
 from redsim.redis.listpack import integer_of
 from redsim.redis.lzf import lzf_compress
+from redsim.redis.object import HashTable, RedisObject
+from redsim.redis.quicklist import Quicklist
 from redsim.redis.t_stream import Group, Stream, StreamId, key_of
 
-__all__ = ["integer_length", "len_length", "stream_length", "string_length"]
+__all__ = ["len_length", "serialized_length", "stream_length", "string_length"]
 
 _INTEGER_TEXT_BYTES_MAX = 11
 _LZF_BYTES_ABOVE = 20
 _LZF_SAVES_BYTES = 4
 _ID_BYTES = 16
 _TIME_BYTES = 8
+_DOUBLE_BYTES = 8
+_NODE_COUNT_BYTES = 1
+_CONTAINER_BYTES = 1  # quicklist.h: plain or packed
 _UNSIGNED = 1 << 64
+
+
+def serialized_length(obj: RedisObject, version: str, *, rdbcompression: bool = True) -> int:
+    """rdbSavedObjectLen of a value as `version` saves it, bytes.
+
+    Exact but for hash tables and skiplists whose strings are longer than 20 bytes, which a real server compresses in the order of
+    its buckets; there it is what an empty LZF table gives.
+    """
+    if obj.encoding == "int":
+        return _integer_length(obj.value)
+    if obj.encoding == "stream":
+        return stream_length(obj.value, version, rdbcompression=rdbcompression)
+
+    def strings(texts: Iterable[bytes]) -> int:
+        return sum(string_length(text, rdbcompression=rdbcompression) for text in texts)
+
+    if obj.encoding in ("embstr", "raw"):
+        return strings([obj.value.text])
+    if obj.encoding == "hashtable":
+        table: HashTable = obj.value
+        return (
+            len_length(len(table.elements))
+            + strings(table.elements)
+            + strings(v for v in table.elements.values() if v is not None)
+        )
+    if obj.encoding == "skiplist":
+        return len_length(len(obj.value.scores)) + strings(obj.value.scores) + _DOUBLE_BYTES * len(obj.value.scores)
+    if obj.encoding == "quicklist":
+        return _quicklist_length(obj.value, version, rdbcompression)
+    is_list = obj.type == "list"  # 7.2 on: saved as a quicklist of one node
+    return (_NODE_COUNT_BYTES + _CONTAINER_BYTES if is_list else 0) + strings([obj.value.encode()])
+
+
+def _quicklist_length(value: Quicklist, version: str, rdbcompression: bool) -> int:
+    """RDB_TYPE_LIST_QUICKLIST of 6.2; _2 since then, where each node says whether it is plain. Compressed nodes stay so."""
+    total = len_length(len(value.nodes)) + (0 if version == "6.2" else _CONTAINER_BYTES * len(value.nodes))
+    for at, node in enumerate(value.nodes):
+        packed = node.compressed() if value.is_compressed(at) else b""
+        if packed:
+            total += _lzf_length(len(packed), node.size_bytes)
+        else:
+            total += string_length(node.data(), rdbcompression=rdbcompression)
+    return total
 
 
 def len_length(value: int) -> int:
@@ -31,7 +81,7 @@ def len_length(value: int) -> int:
     return 5 if value < 1 << 32 else 9
 
 
-def integer_length(value: int) -> int:
+def _integer_length(value: int) -> int:
     """rdbSaveLongLongAsStringObject."""
     for width, length in ((8, 2), (16, 3), (32, 5)):
         if -(1 << width - 1) <= value < 1 << width - 1:
@@ -44,12 +94,17 @@ def string_length(data: bytes, *, rdbcompression: bool = True) -> int:
     """rdbSaveRawString."""
     value = integer_of(data) if len(data) <= _INTEGER_TEXT_BYTES_MAX else None
     if value is not None and -(1 << 31) <= value < 1 << 31:
-        return integer_length(value)
+        return _integer_length(value)
     if rdbcompression and len(data) > _LZF_BYTES_ABOVE:
         compressed_bytes = len(lzf_compress(data, len(data) - _LZF_SAVES_BYTES))
         if compressed_bytes:
-            return 1 + len_length(compressed_bytes) + len_length(len(data)) + compressed_bytes
+            return _lzf_length(compressed_bytes, len(data))
     return len_length(len(data)) + len(data)
+
+
+def _lzf_length(compressed_bytes: int, size_bytes: int) -> int:
+    """rdbSaveLzfBlob."""
+    return 1 + len_length(compressed_bytes) + len_length(size_bytes) + compressed_bytes
 
 
 def _id_length(stream_id: StreamId) -> int:

@@ -32,8 +32,8 @@ ZERO: StreamId = (0, 0)
 _PREALLOCATED_BYTES = 4096  # t_stream.c: STREAM_LISTPACK_MAX_PRE_ALLOCATE
 _NODE_BYTES_MAX = 1 << 30  # t_stream.c: STREAM_LISTPACK_MAX_SIZE
 _ELEMENTS_BEFORE = 4  # live, deleted, number of fields; and the 0 behind the fields
-_DELETED = 1  # t_stream.c: STREAM_ITEM_FLAG_DELETED
-_SAMEFIELDS = 2
+STREAM_ITEM_FLAG_DELETED = 1
+STREAM_ITEM_FLAG_SAMEFIELDS = 2
 _APPROX_NODES = 100  # XADD and XTRIM with ~ and no LIMIT look at so many nodes' worth of entries
 UNKNOWN = -1  # stream.h: SCG_INVALID_ENTRIES_READ
 
@@ -58,7 +58,7 @@ class Entry:
 
     @property
     def is_deleted(self) -> bool:
-        return bool(self.data[0] & _DELETED)
+        return bool(self.data[0] & STREAM_ITEM_FLAG_DELETED)
 
 
 @dataclass(slots=True)
@@ -95,7 +95,11 @@ class Node:
     def append(self, entry_id: StreamId, pairs: Sequence[Pair]) -> None:
         """The entry behind the others."""
         is_same = self.fields == tuple(name for name, _ in pairs)
-        parts: list[bytes | int] = [_SAMEFIELDS if is_same else 0, entry_id[0] - self.id[0], entry_id[1] - self.id[1]]
+        parts: list[bytes | int] = [
+            STREAM_ITEM_FLAG_SAMEFIELDS if is_same else 0,
+            entry_id[0] - self.id[0],
+            entry_id[1] - self.id[1],
+        ]
         parts += [value for _, value in pairs] if is_same else [len(pairs), *(part for pair in pairs for part in pair)]
         data = b"".join(map(listpack.encode, [*parts, len(parts)]))
         self.take(Entry(entry_id, bytearray(data), len(parts) + 1))
@@ -109,7 +113,7 @@ class Node:
 
     def delete(self, entry: Entry) -> None:
         """Flag the entry, which keeps its place, and count it; a counter that becomes shorter makes the block just fit."""
-        entry.data[0] |= _DELETED
+        entry.data[0] |= STREAM_ITEM_FLAG_DELETED
         self.live_count -= 1
         if _counter_bytes(self.live_count) < _counter_bytes(self.live_count + 1):
             self.requested_bytes = self.size_bytes

@@ -9,12 +9,12 @@ The field for the length before an entry takes 5 bytes once that is 254 or more;
 Not modelled: inserting so short an entry that its neighbour would need more room while the block shrinks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from redsim.redis.listpack import integer_of
 
-__all__ = ["Ziplist"]
+__all__ = ["Ziplist", "read"]
 
 EMPTY_BYTES = 4 + 4 + 2 + 1  # ZIPLIST_HEADER_SIZE and ZIP_END
 _BIG_PREVIOUS_BYTES = 254  # ZIP_BIG_PREVLEN
@@ -103,3 +103,35 @@ class Ziplist:
     def _set_field(self, at: int, width: int) -> None:
         self.size_bytes += width - self._fields[at]
         self._fields[at] = width
+
+
+def read(data: bytes) -> Iterator[tuple[bytes | int, int]]:
+    """Each element and the offset it ends at; ValueError where `data` is no ziplist."""
+    if len(data) < EMPTY_BYTES or int.from_bytes(data[:4], "little") != len(data) or data[-1] != 0xFF:
+        raise ValueError("is no ziplist")
+    at, end = EMPTY_BYTES - 1, len(data) - 1
+    while at < end:
+        body_at = at + (5 if data[at] >= _BIG_PREVIOUS_BYTES else 1)
+        if body_at >= end:
+            raise ValueError("is a ziplist whose last element has no end")
+        element, size = _decode(data, body_at)
+        at = body_at + size
+        if at > end:
+            raise ValueError("is a ziplist whose last element has no end")
+        yield element, at
+
+
+def _decode(data: bytes, at: int) -> tuple[bytes | int, int]:
+    """(element, bytes of its encoding and data) at `at`."""
+    tag = data[at]
+    if tag < 0xC0:
+        width = (1, 2, 5)[tag >> 6]
+        length = int.from_bytes(data[at + 1 : at + 5], "big") if width == 5 else int.from_bytes(data[at : at + width], "big")
+        length &= 0xFFFFFFFF if width == 5 else (1 << 8 * width - 2) - 1
+        return data[at + width : at + width + length], width + length
+    for known, width in _WIDTHS:
+        if tag == known:
+            return int.from_bytes(data[at + 1 : at + 1 + width], "little", signed=True), 1 + width
+    if 0xF1 <= tag <= 0xFD:
+        return tag - 0xF1, 1
+    raise ValueError(f"is a ziplist with an element of the unknown kind {tag:#x}")
