@@ -17,12 +17,14 @@ HEADER_BYTES = 6  # listpack.c: LP_HDR_SIZE; 0xFF at the end comes on top
 EMPTY_BYTES = HEADER_BYTES + 1
 _EOF = 0xFF
 _UNKNOWN_COUNT = 0xFFFF
+_MINUS = ord("-")
+_ONE_BYTE = [bytes([value]) for value in range(128)]
 _BY_WIDTH = {0xF1: 2, 0xF2: 3, 0xF3: 4, 0xF4: 8}  # listpack.c: LP_ENCODING_16BIT_INT and its larger kin
 
 
 def integer_of(text: bytes) -> int | None:
     """The integer that `text` is the one way to write, if it has 64 bits at most (util.c:string2ll); else None."""
-    if not 0 < len(text) <= 20 or not text.removeprefix(b"-").isdigit():
+    if not 0 < len(text) <= 20 or not (text.isdigit() or (text[0] == _MINUS and text[1:].isdigit())):
         return None
     value = int(text)
     return value if b"%d" % value == text and -(1 << 63) <= value < 1 << 63 else None
@@ -36,12 +38,12 @@ def encode(element: bytes | int) -> bytes:
     else:
         assert isinstance(element, bytes)
         data = _string_header(len(element)) + element
-    return data + _backward_length(len(data))
+    return data + (_ONE_BYTE[len(data)] if len(data) <= 127 else _backward_length(len(data)))
 
 
 def _integer(value: int) -> bytes:
     if 0 <= value < 128:
-        return bytes([value])
+        return _ONE_BYTE[value]
     if -4096 <= value < 4096:
         return (0xC000 | value & 0x1FFF).to_bytes(2, "big")
     tag, width = next((tag, width) for tag, width in _BY_WIDTH.items() if -(1 << 8 * width - 1) <= value < 1 << 8 * width - 1)
@@ -50,7 +52,7 @@ def _integer(value: int) -> bytes:
 
 def _string_header(length: int) -> bytes:
     if length < 64:
-        return bytes([0x80 | length])
+        return bytes((0x80 | length,))
     if length < 4096:
         return (0xE000 | length).to_bytes(2, "big")
     return b"\xf0" + length.to_bytes(4, "little")

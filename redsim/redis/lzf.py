@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["lzf_compress", "lzf_decompress"]
+__all__ = ["lzf_compress", "lzf_decompress", "lzf_length"]
 
 Bytes = npt.NDArray[np.uint8]
+Table = npt.NDArray[np.int64]
 
 _TABLE_SIZE = 1 << 16  # lzfP.h: HLOG 16
 _MAX_LIT = 32  # lzf_c.c: literals behind one control byte
@@ -22,30 +23,30 @@ _MAX_OFF = 1 << 13
 _MAX_REF = (1 << 8) + (1 << 3)
 _UNROLLED = 16  # comparisons that do not look at the length left, when there is room for all of them
 _SLACK = _MAX_LIT + 8  # a run being written may reach past the limit before that is noticed
-_SCRATCH = np.zeros(_TABLE_SIZE, dtype=np.int64)  # empty between two calls
+_SCRATCH = np.zeros(_TABLE_SIZE, dtype=np.int64)  # empty before and after every call: clearing it whole would cost more
 
 
 def lzf_compress(data: bytes, limit_bytes: int) -> bytes:
     """The compressed bytes, or b"" when they would not fit in `limit_bytes`."""
-    if not data or limit_bytes <= 0:
-        return b""
-    out = np.empty(limit_bytes + _SLACK, dtype=np.uint8)
-    source = np.frombuffer(data, dtype=np.uint8)
-    size = _compress(source, out, limit_bytes, _SCRATCH)
-    _clear(source, _SCRATCH)
-    return out[:size].tobytes()
+    out = np.empty(max(limit_bytes, 0) + _SLACK, dtype=np.uint8)
+    return out[: _compress(data, out, limit_bytes, _SCRATCH)].tobytes()
+
+
+def lzf_length(data: bytes, limit_bytes: int) -> int:
+    """How many bytes `lzf_compress` would return."""
+    return _compress(data, np.empty(max(limit_bytes, 0) + _SLACK, dtype=np.uint8), limit_bytes, _SCRATCH)
 
 
 def lzf_decompress(data: bytes, size_bytes: int) -> bytes:
     """The `size_bytes` that `data` stands for; ValueError when it does not stand for just so many."""
     out = np.empty(size_bytes, dtype=np.uint8)
-    if _decompress(np.frombuffer(data, dtype=np.uint8), out) != size_bytes:
+    if _decompress(data, out) != size_bytes:
         raise ValueError(f"is no LZF of {size_bytes} bytes")
     return out.tobytes()
 
 
 @njit(cache=True)
-def _at(data: Bytes, i: int) -> int:
+def _at(data: bytes, i: int) -> int:
     """A byte as a signed integer: with unsigned ones numba would go over to floats."""
     return np.int64(data[i])  # type: ignore[return-value]
 
@@ -56,10 +57,10 @@ def _slot(three: int) -> int:
 
 
 @njit(cache=True)
-def _match_length(data: Bytes, ref: int, ip: int) -> int:
+def _match_length(data: bytes, ref: int, ip: int) -> int:
     """Bytes in common at `ref` and `ip`, where three are known to be; the last bytes of the input are never looked at."""
     length = 2
-    longest = min(data.size - ip - length, _MAX_REF)
+    longest = min(len(data) - ip - length, _MAX_REF)
     if longest > _UNROLLED:
         for _ in range(_UNROLLED):
             length += 1
@@ -72,9 +73,20 @@ def _match_length(data: Bytes, ref: int, ip: int) -> int:
 
 
 @njit(cache=True)
-def _compress(data: Bytes, out: Bytes, limit: int, table: npt.NDArray[np.int64]) -> int:
-    """Bytes written to `out`, 0 if more than `limit`. `ip` reads, `op` writes; `lit` literals are open behind a control byte."""
-    end = data.size
+def _compress(data: bytes, out: Bytes, limit: int, table: Table) -> int:
+    """Bytes written to `out`, 0 if more than `limit`; the table is left empty, as it came."""
+    if len(data) == 0 or limit <= 0:
+        return 0
+    size = _compress_into(data, out, limit, table)
+    for ip in range(len(data) - 2):
+        table[_slot((_at(data, ip) << 16) | (_at(data, ip + 1) << 8) | _at(data, ip + 2))] = 0
+    return size
+
+
+@njit(cache=True)
+def _compress_into(data: bytes, out: Bytes, limit: int, table: Table) -> int:
+    """lzf_c.c:lzf_compress. `ip` reads, `op` writes; `lit` literals are open behind a control byte."""
+    end = len(data)
     ip, op, lit = 0, 1, 0
     three = (_at(data, 0) << 8) | _at(data, 1) if end > 1 else 0
     while ip < end - 2:
@@ -122,16 +134,9 @@ def _compress(data: Bytes, out: Bytes, limit: int, table: npt.NDArray[np.int64])
 
 
 @njit(cache=True)
-def _clear(data: Bytes, table: npt.NDArray[np.int64]) -> None:
-    """Empty every place that compressing `data` may have filled: for short strings less work than all of them."""
-    for ip in range(data.size - 2):
-        table[_slot((_at(data, ip) << 16) | (_at(data, ip + 1) << 8) | _at(data, ip + 2))] = 0
-
-
-@njit(cache=True)
-def _finish(data: Bytes, out: Bytes, ip: int, op: int, lit: int) -> int:
+def _finish(data: bytes, out: Bytes, ip: int, op: int, lit: int) -> int:
     """The last bytes of the input as literals; returns the size of all."""
-    while ip < data.size:
+    while ip < len(data):
         out[op] = data[ip]
         lit, op, ip = lit + 1, op + 1, ip + 1
         if lit == _MAX_LIT:
@@ -142,24 +147,24 @@ def _finish(data: Bytes, out: Bytes, ip: int, op: int, lit: int) -> int:
 
 
 @njit(cache=True)
-def _decompress(data: Bytes, out: Bytes) -> int:
+def _decompress(data: bytes, out: Bytes) -> int:
     """Bytes written to `out`; -1 where the input ends early, refers to before the start, or does not fit."""
     ip, op = 0, 0
-    while ip < data.size:
+    while ip < len(data):
         control = _at(data, ip)
         ip += 1
         if control < _MAX_LIT:
             length, ref = control + 1, -1
-            if ip + length > data.size:
+            if ip + length > len(data):
                 return -1
         else:
             length = control >> 5
             if length == 7:
-                if ip >= data.size:
+                if ip >= len(data):
                     return -1
                 length += _at(data, ip)
                 ip += 1
-            if ip >= data.size:
+            if ip >= len(data):
                 return -1
             ref = op - ((control & 0x1F) << 8) - _at(data, ip) - 1
             ip, length = ip + 1, length + 2

@@ -10,7 +10,7 @@ Not modelled: modules.
 from collections.abc import Iterable
 
 from redsim.redis.listpack import integer_of
-from redsim.redis.lzf import lzf_compress
+from redsim.redis.lzf import lzf_length
 from redsim.redis.object import HashTable, RedisObject
 from redsim.redis.quicklist import Quicklist
 from redsim.redis.t_stream import Group, Stream, StreamId, key_of
@@ -96,7 +96,7 @@ def string_length(data: bytes, *, rdbcompression: bool = True) -> int:
     if value is not None and -(1 << 31) <= value < 1 << 31:
         return _integer_length(value)
     if rdbcompression and len(data) > _LZF_BYTES_ABOVE:
-        compressed_bytes = len(lzf_compress(data, len(data) - _LZF_SAVES_BYTES))
+        compressed_bytes = lzf_length(data, len(data) - _LZF_SAVES_BYTES)
         if compressed_bytes:
             return _lzf_length(compressed_bytes, len(data))
     return len_length(len(data)) + len(data)
