@@ -3,6 +3,7 @@
 No test here asserts a time: figures of a real server are only asked to be there, whole, and not negative.
 """
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redsim.lab import calibrate, cost_curves, costs, fit, probe_server, probes, rig, solve
+from redsim.lab import calibrate, cost_curves, costs, fit, fit_points, probe_server, probes, rig, solve
 from redsim.lab.profile_out import profile_data, write_profile
 from redsim.redis.commands import COMMANDS
 from redsim.scenario.errors import ScenarioError
-from redsim.scenario.profile import HostProfile, load_profile
+from redsim.scenario.profile import Curve, HostProfile, load_profile
 
 MACHINE = {"cpu": "a processor", "cores": 3, "memory_bytes": 1 << 30, "redis": "7.0.15", "date": "2026-01-01"}
 POINTS = tuple(replace(point, simulated_ms=80 if point.share is None else 200, keys=2000) for point in fit.POINTS)
@@ -154,6 +155,25 @@ def test_look_ups_and_first_commands_are_read_off_commandstats(tmp_path):
     assert first == pytest.approx(400, rel=0.03)
     begun = fit.with_values(base, {"first_ns": first, "cold_ns": 1.0})
     assert solve.lookup_factor(begun, rows) == pytest.approx(1.7, rel=0.03)
+
+
+def test_what_more_connections_cost_is_read_off_closed_loops(tmp_path):
+    """solve.py: the server's share shows in its CPU, the client's in the throughput of a loop whose client is the limit."""
+    base = load_profile("default", tmp_path)
+    point = fit.CROWD_POINTS[1]
+    truth = {"connections": 3000, "client_connections": 9000}
+    curves = {name: Curve(((50, 0), (1000, ns)), True, "derived") for name, ns in truth.items()}
+    found = fit.simulate(fit.twin(point, 0.0), replace(base, curves={**base.curves, **curves}))
+    more = solve.crowding_ns(base, 50, point, found["cpu_us_per_command"], found["per_s"])
+    assert more == pytest.approx(tuple(truth.values()), abs=10 * found["cpu_us_per_command"] * 2)  # 2 % of a command
+
+
+def test_the_loads_of_the_fit_touch_most_of_the_keys_that_the_model_draws_from():
+    """A loop of few templates finds them in the CPU's caches: 4,000 of 100,000 keys made look-ups cost half."""
+    for point in fit.POINTS:
+        stock = fit_points.stock(point.commands, point.value_bytes, point.keys)
+        keys = {bytes(stock.blob[low:high]) for low, high in itertools.pairwise(stock.off)}
+        assert len(keys) > point.keys / 2
 
 
 def test_the_wake_up_law_is_found_in_points_that_follow_it():

@@ -121,8 +121,8 @@ def test_keys_drawn_lie_in_the_data_set(popularity):
 
 def test_merged_plans_keep_each_request_with_its_bytes_and_connection():
     """load_plan.merge: groups behind each other, requests in time order."""
-    one = open_plan([("GET", "a"), ("SET", "a", "x")], rate_per_s=1000, seconds=0.1, connections=3, seed=1)
-    two = open_plan([("PING",), ("SET", "b", "y")], rate_per_s=1000, seconds=0.1, connections=2, seed=2)
+    one = open_plan(pool([("GET", "a"), ("SET", "a", "x")]), rate_per_s=1000, seconds=0.1, connections=3, seed=1)
+    two = open_plan(pool([("PING",), ("SET", "b", "y")]), rate_per_s=1000, seconds=0.1, connections=2, seed=2)
     both = merge([one, two])
 
     def requests(p: LoadPlan, first_connection: int) -> list[tuple[int, bytes, int, str]]:

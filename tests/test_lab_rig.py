@@ -101,7 +101,7 @@ def test_commands_are_counted_exactly_by_info(server):
 def test_an_open_load_sends_all_it_was_told_and_flags_the_errors(server):
     """One answer for each request; INCR on text is an error each time."""
     server.redis.set("text", "x")
-    made = open_plan([("GET", "text"), ("INCR", "text")], rate_per_s=5000, seconds=0.3, connections=10, seed=1)
+    made = open_plan(pool([("GET", "text"), ("INCR", "text")]), rate_per_s=5000, seconds=0.3, connections=10, seed=1)
     before = server.sample()
     load = open_loop(server.port, made)
     assert load.answered == made.at_ns.size == (server.sample() - before).commands
@@ -111,7 +111,7 @@ def test_an_open_load_sends_all_it_was_told_and_flags_the_errors(server):
 @needs_server
 def test_latency_counts_from_the_intended_time(server):
     """A fact of waiting: who should have been served at the beginning of a 200 ms sleep waited nearly that long."""
-    made = open_plan([("PING",)], rate_per_s=1000, seconds=0.5, connections=5, seed=1, process="constant")
+    made = open_plan(pool([("PING",)]), rate_per_s=1000, seconds=0.5, connections=5, seed=1, process="constant")
     sleep = replace(
         pool([("DEBUG", "SLEEP", "0.2")]), at_ns=np.array([100 * MS]), template=np.zeros(1, dtype=np.int64),
         connection=np.zeros(1, dtype=np.int64), groups=(GroupLoad("sleep", 1, stop_ns=500 * MS),),

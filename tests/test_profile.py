@@ -1,17 +1,21 @@
 """Host profiles: a profile based on another, scaling, what is kept for later, and every fault in one sentence with its cure."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from redsim.dataplane import layout as dp
 from redsim.redis.commands import COMMANDS
 from redsim.redis.networking import _BY_NAME
 from redsim.refs import refs
 from redsim.run import engine
+from redsim.run.build import build
 from redsim.run.listing import profiles
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import DELAYS, HostProfile, load_profile, scaled, shipped_profiles
+from redsim.scenario.profile_file import OPTIONAL_CURVES
 from tests.small_worlds import profile as profile_text
 
 BASED = "name: mine\nsays: made by hand\nbased_on: default\n"
@@ -84,6 +88,33 @@ clients: {c: {node: main, arrivals: {closed: {}}, commands: {GET: 1}, keys: {dat
     rates = [engine.run(s).summary["clients"]["c"]["throughput_per_s"] for s in (slow, flat)]
     # deep_after_ns is a time, so that half as long a sleep wakes a little faster still
     assert 2.0 <= rates[1] / rates[0] <= 2.25
+
+
+def test_more_connections_cost_each_request_what_the_curves_say(tmp_path):
+    """networking.py, build.py: half of `connections` on each read, half on each write; `client_connections` likewise."""
+    curves = "{connections: {each: [[1, 0], [16, 4000]], source: guess}, client_connections: {each: [[16, 6000]], source: guess}}"
+    (tmp_path / "p.yaml").write_text(f"name: p\nsays: more connections cost more\nbased_on: default\ncurves: {curves}\n")
+    one, crowded = load_profile("default", tmp_path), load_profile("p.yaml", tmp_path)
+    assert [crowded.crowding_ns("connections", n) for n in (1, 4, 16, 500)] == [0, 2000, 4000, 4000]
+    few = replace(one, curves={name: curve for name, curve in one.curves.items() if name not in OPTIONAL_CURVES})
+    assert few.crowding_ns("connections", 10_000) == 0
+    before, after = calls_ns(few), calls_ns(crowded)
+    assert [b - a for a, b in zip(before, after, strict=True)] == [2000, 2000, 3000, 3000]
+
+
+def calls_ns(profile: HostProfile) -> list[int]:
+    """What a read and a write cost the server, a send and a receive its client, with 10 and 6 connections in two groups."""
+    scenario = Scenario.from_text("""\
+question: how much?
+duration: 10ms
+hosts: {box: {profile: default}}
+nodes: {main: {host: box}}
+clients:
+  a: {node: main, connections: 10, arrivals: {closed: {}}, commands: {PING: 1}, station: {kind: loop}}
+  b: {node: main, connections: 6, arrivals: {closed: {}}, commands: {PING: 1}, station: {kind: loop}}
+""")
+    world = build(replace(scenario, profiles={"box": profile})).world
+    return [int(ns) for ns in (*world.cost[[dp.READ_NS, dp.WRITE_NS]], *world.thread[0, [dp.T_SEND, dp.T_RECV]])]
 
 
 def test_scaling_by_one_changes_nothing_and_by_nonsense_is_refused():

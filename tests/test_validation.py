@@ -69,11 +69,12 @@ def test_beyond_the_bar_and_agreeing_is_a_miss():
     assert "+30.0 %" in row.evidence
 
 
-def test_a_spread_wider_than_the_bar_is_never_a_pass():
-    """Issue 3: inconclusive with the evidence. Middle error 0 %, but the repeats differ by 30 %."""
+def test_real_runs_that_differ_by_more_than_the_bar_are_never_a_pass():
+    """Issue 3: inconclusive with the evidence. Middle error 0 %, but |a - b| / b of two runs is 36 % at the median."""
     row = grade("c", "p50_us", repeats([100, 130, 70], [100, 100, 100]))
     assert row.verdict == "inconclusive"
-    assert "±30 %" in row.evidence
+    assert row.evidence == "two real runs differ by 36 %, the bar is 10 %"
+    assert row.noise_pct == pytest.approx((30 + 100 * 3 / 7) / 2, abs=0.01)
 
 
 def test_a_wide_spread_does_not_hide_a_miss_of_every_repeat():
@@ -114,6 +115,7 @@ def test_drift_common_to_measurement_and_prediction_is_no_spread():
     row = grade("c", "p50_us", repeats([100, 200, 101], [103, 206, 104]))
     assert row.verdict == "pass"
     assert row.measured_spread < 1
+    assert row.noise_pct < 1
 
 
 def test_exact_quantities_are_equal_or_missed():

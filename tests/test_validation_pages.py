@@ -30,7 +30,19 @@ def made_up() -> dict[str, Any]:
             error = (7 * i + 13 * j) % 60 - 30
             verdict = ("pass", "miss", "inconclusive")[(i + j) % 3]
             rows.append(
-                Row(case.name, quantity, (i % 20) / 20, 100.0, 3.0, 100.0 + error, error, case.file.fitted, verdict, case.kind)
+                Row(
+                    case.name,
+                    quantity,
+                    (i % 20) / 20,
+                    100.0,
+                    3.0,
+                    100.0 + error,
+                    error,
+                    case.file.fitted,
+                    verdict,
+                    case.kind,
+                    noise_pct=4.0,
+                )
             )
     frame = accuracy.frame(rows)
     frame["cause"] = "made up <for the page>"
@@ -87,6 +99,14 @@ def test_a_page_without_any_row_says_so():
     data |= {"published": data["published"].iloc[:0]}
     assert "Nothing was predicted" in page(data)
     assert "Nothing has been validated yet" in distrust_page(data)
+
+
+def test_the_noise_floor_stands_beside_each_median_error():
+    """Each real run taken as the prediction of another of the same case: no model can be expected to come nearer."""
+    data = made_up()
+    for table in (data["by_quantity"], data["by_utilisation"], pd.DataFrame(data["regions"])):
+        assert (table["noise_pct"] == 4.0).all()
+    assert "two real runs" in page(data)
 
 
 def test_cases_csv_has_exactly_the_columns_the_issue_names(tmp_path: Path):

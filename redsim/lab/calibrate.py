@@ -1,7 +1,7 @@
 """`redsim calibrate`: measure this machine and a real Redis on it, and write a host profile.
 
-    host -> sockets -> wake -> hiccups | commands -> keys -> database -> server -> disk | points -> benchmark -> fit -> profile
-    probes of the machine              | probes of redis-server                         | small loads, solved with redsim
+    host -> sockets -> wake -> hiccups | commands -> keys -> walk -> database -> server -> disk | points -> benchmark -> fits
+    probes of the machine              | probes of redis-server                                 | small loads, solved with redsim
 
 Each step leaves a JSON object; finished ones are kept beside the profile until it is written, so that Ctrl-C loses one step at
 most and the next call goes on. A server of somebody else's (`--url`) is asked for its commands only, on keys of ours that are
@@ -20,9 +20,10 @@ from typing import Any
 
 from redsim.lab import cost_curves, costs, fit_points, probe_server, probes, rig
 from redsim.lab.calm import calmest
-from redsim.lab.fit import BENCHMARK_POINTS, POINTS, as_rows
+from redsim.lab.fit import BENCHMARK_POINTS, CROWD_POINTS, POINTS, as_rows
 from redsim.lab.profile_out import machine_facts, profile_data, write_profile
-from redsim.lab.solve import found_so_far, solve, solve_benchmark
+from redsim.lab.solve import found_so_far, solve, solve_benchmark, solve_crowd
+from redsim.lab.yardstick import OPEN_PER_S, Yardstick, middle
 from redsim.rng import generator
 from redsim.run.progress import share_bar
 from redsim.scenario.errors import ScenarioError
@@ -49,10 +50,11 @@ class Size:
     fsyncs: int
     point_s: float
     point_repeats: int
+    walks: int
 
 
-QUICK = Size(4000, 3, 100_000, 100, 1.0, 0.5, (64, 192), 100, 0.3, 3)
-FULL = Size(16_000, 5, 1_000_000, 400, 15.0, 2.0, (128, 512, 1024), 1000, 0.8, 5)
+QUICK = Size(4000, 3, 100_000, 100, 1.0, 0.5, (64, 192), 100, 0.3, 3, 3)
+FULL = Size(16_000, 5, 1_000_000, 400, 15.0, 2.0, (128, 512, 1024), 1000, 0.8, 5, 10)
 THEIRS_SMALLER = 10  # times: the big keys on a server that is not ours
 
 
@@ -143,6 +145,17 @@ def _database(lab: Lab, share: Share) -> dict[str, Any]:
         return cost_curves.database(bench, lab.const_ns(), generator(SEED, "lab", "lookup"), share)
 
 
+def _walk(lab: Lab, share: Share) -> dict[str, Any]:
+    """What the validation's yardstick reads while the curves are taken, so that both know how fast memory was then."""
+    with Yardstick(OPEN_PER_S) as yardstick:
+        yardstick.read()
+        readings = []
+        for i in range(lab.size.walks):
+            readings.append(yardstick.read())
+            share((i + 1) / lab.size.walks)
+    return {"walk_us": middle(readings).walk_us}
+
+
 def _server(lab: Lab, share: Share) -> dict[str, Any]:
     lab.server.redis.flushall()
     out = calmest(lambda: probe_server.connections(lab.server, lab.size.repeats))[0]
@@ -158,7 +171,8 @@ def _disk(lab: Lab, share: Share) -> dict[str, Any]:
 
 def _points(lab: Lab, share: Share) -> dict[str, Any]:
     seconds, repeats = lab.size.point_s, lab.size.point_repeats
-    return {"rows": as_rows(fit_points.measure(lab.server, POINTS, seconds=seconds, repeats=repeats, progress=share))}
+    points = (*POINTS, *fit_points.within_limits(CROWD_POINTS))
+    return {"rows": as_rows(fit_points.measure(lab.server, points, seconds=seconds, repeats=repeats, progress=share))}
 
 
 def _benchmark(lab: Lab, share: Share) -> dict[str, Any]:
@@ -168,6 +182,10 @@ def _benchmark(lab: Lab, share: Share) -> dict[str, Any]:
 
 def _fit(lab: Lab, share: Share) -> dict[str, Any]:
     return solve(lab.done, share)
+
+
+def _fit_crowd(lab: Lab, share: Share) -> dict[str, Any]:
+    return solve_crowd(lab.done, share)
 
 
 def _fit_benchmark(lab: Lab, share: Share) -> dict[str, Any]:
@@ -191,13 +209,15 @@ STEPS: dict[str, Step] = {
     "hiccups": Step("when the host takes the CPU away", (1, 15), _hiccups),
     "commands": Step("each command, small and hot", (5, 28), _commands, of_theirs=True),
     "keys": Step("big keys", (9, 90), _keys, of_theirs=True),
+    "walk": Step("the validation's yardstick", (3, 8), _walk),
     "database": Step("big databases", (4, 45), _database),
     "server": Step("connections and serverCron", (3.5, 9), _server),
     "disk": Step("fork, RDB and fsync", (5, 30), _disk),
-    "points": Step("points of the fit", (12, 50), _points),
+    "points": Step("points of the fit", (40, 100), _points),
     "benchmark": Step("redis-benchmark", (18, 40), _benchmark),
     "fit": Step("solving for the loop's costs", (15, 20), _fit),
     "fit_benchmark": Step("solving for redis-benchmark's costs", (3, 4), _fit_benchmark),
+    "fit_crowd": Step("solving for what more connections cost", (10, 10), _fit_crowd),
 }
 
 

@@ -90,6 +90,7 @@ BENCHMARK_POINTS = (
     Point("redis-benchmark 50", 50, station="redis-benchmark", commands=("GET",), quantities=("per_s", "p50_us")),
     Point("redis-benchmark 50 x 16", 50, 16, None, ("GET",), station="redis-benchmark", quantities=("per_s",), simulated_ms=80),
 )
+CROWD_POINTS = tuple(Point(f"{n} connections", n) for n in (200, 1000, 3000, 9000))
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------

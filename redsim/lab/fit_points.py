@@ -6,8 +6,10 @@ first request to the one after the last answer.
 Differs: the load generator spins on its own core. Not modelled: points on a server that is not ours.
 """
 
+import resource
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -20,9 +22,12 @@ from redsim.lab.rig import RealServer, Sample
 from redsim.rng import generator
 from redsim.units import S
 
-TEMPLATES = 4000  # different requests; a closed loop sends them in turn
+TEMPLATES = 100_000  # different requests; a closed loop sends them in turn, so they must touch more keys than a cache holds
+STOCK_BYTES = 25_000_000  # of values
 KEY = "key:%012d"  # 16 bytes, and what redis-benchmark calls its keys
 BATCH = 1000
+FILES_SPARE = 200  # for everything else
+LONGER_S = 0.0003  # for each connection
 
 
 def fill(server: RealServer, keys: int, value_bytes: int) -> None:
@@ -33,19 +38,33 @@ def fill(server: RealServer, keys: int, value_bytes: int) -> None:
         server.redis.mset({KEY % i: value for i in range(low, min(low + BATCH, keys))})
 
 
-def commands(point: Point, seed: int) -> list[list[str | bytes]]:
-    """Requests of the point: its commands evenly, keys uniform."""
-    rng = generator(seed, "lab", "fit", point.name)
-    value = b"w" * point.value_bytes
-    count = min(TEMPLATES, 200_000_000 // max(point.value_bytes, 1) // 8)
-    which, keys = rng.integers(0, len(point.commands), count), rng.integers(0, point.keys, count)
-    drawn = [(point.commands[c], KEY % k) for c, k in zip(which, keys, strict=True)]
+@cache
+def stock(commands: tuple[str, ...], value_bytes: int, keys: int) -> LoadPlan:
+    """Requests for a load of these commands evenly, keys uniform: templates only."""
+    return pool(_requests(commands, value_bytes, keys))
+
+
+def _requests(commands: tuple[str, ...], value_bytes: int, keys: int) -> list[list[str | bytes]]:
+    rng = generator(1, "lab", "fit", *commands)
+    value = b"w" * value_bytes
+    count = min(TEMPLATES, STOCK_BYTES // max(value_bytes, 1))
+    which, key = rng.integers(0, len(commands), count), rng.integers(0, keys, count)
+    drawn = [(commands[c], KEY % k) for c, k in zip(which, key, strict=True)]
     return [[name, key, value] if name == "SET" else [name, key] for name, key in drawn]
+
+
+def within_limits(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Those that have no more connections than this process may open files."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return tuple(point for point in points if point.connections + FILES_SPARE <= limit)
 
 
 def measure(server: RealServer, points: Sequence[Point], *, seconds: float, repeats: int, seed: int = 1,
             progress: Callable[[float], None] = lambda share: None) -> list[Measured]:  # fmt: skip
-    """Each point `repeats` times, about `seconds` each; a run that others disturbed is taken again."""
+    """Each point `repeats` times, about `seconds` each; a run that others disturbed is taken again.
+
+    With many connections a run is longer: each one's first request makes its buffers, which is not what the others cost.
+    """
     found: dict[str, list[dict[str, float]]] = {point.name: [] for point in points}
     rates: dict[str, float] = {}
     capacity, filled, done = _capacity(server, points, seconds, seed), (0, 0), 0
@@ -55,7 +74,8 @@ def measure(server: RealServer, points: Sequence[Point], *, seconds: float, repe
                 fill(server, point.keys, point.value_bytes)
                 filled = (point.keys, point.value_bytes)
             rates.setdefault(point.name, round((point.share or 0.0) * capacity))
-            row, share = calmest(lambda p=point, s=seed + turn: one(server, p, rates[p.name], seconds, s))  # type: ignore[misc]
+            long = max(seconds, point.connections * LONGER_S)
+            row, share = calmest(lambda p=point, t=long, s=seed + turn: one(server, p, rates[p.name], t, s))  # type: ignore[misc]
             found[point.name].append({**row, "disturbed": share})
             done += 1
             progress(done / (repeats * len(points)))
@@ -89,7 +109,7 @@ def one(server: RealServer, point: Point, rate_per_s: float, seconds: float, see
     """cpu_us_per_command, p50_us, per_s, usec_per_call of one run of one point."""
     if point.station == "redis-benchmark":
         return _benchmark(server, point, seconds)
-    requests = commands(point, seed)
+    requests = stock(point.commands, point.value_bytes, point.keys)
     samples: list[Sample] = []
     if point.share is not None:
         plan = open_plan(requests, rate_per_s=rate_per_s, seconds=seconds, connections=point.connections, seed=seed)
@@ -100,10 +120,9 @@ def one(server: RealServer, point: Point, rate_per_s: float, seconds: float, see
     return {"p50_us": load.latency_us(0.5), "per_s": load.per_s, **_of_server(counted, load.answered, point)}
 
 
-def _closed_plan(requests: list[list[str | bytes]], point: Point, seconds: float) -> LoadPlan:
-    made = pool(requests)
+def _closed_plan(requests: LoadPlan, point: Point, seconds: float) -> LoadPlan:
     group = GroupLoad("lg", point.connections, is_closed=True, pipeline=point.pipeline, stop_ns=round(seconds * S))
-    return replace(made, groups=(group,), pools=((0, len(requests)),))
+    return replace(requests, groups=(group,))
 
 
 def _of_server(counted: Sample, answered: int, point: Point) -> dict[str, float]:

@@ -2,15 +2,18 @@
 
 A row shows the repeat whose error is the median of the repeats: a real measurement and the prediction made for it, so that
 measured, predicted and error_pct agree to the digit. Repeats are compared by the ratio of the two, which a common drift of the
-machine leaves alone. NOT modelled: a confidence interval; with three repeats half the range says as much.
+machine leaves alone. The noise of a row is how far one real run is off as a prediction of another of the same case: no model of
+the case can be expected to come nearer than that. NOT modelled: a confidence interval; three repeats give none.
 
-pass          the error is within the bar, and the repeats agree within the bar
-miss          the error is beyond the bar, and the repeats agree within the bar, or each is beyond it on the same side; for a tail
+pass          the error is within the bar, and real runs agree within the bar
+miss          the error is beyond the bar, and real runs agree within the bar, or each is beyond it on the same side; for a tail
               that must be the upper side, since what disturbs a machine only lengthens tails
-inconclusive  everything else: too few calm repeats, or a spread that hides the answer. Never `pass` on noise.
+inconclusive  everything else: too few calm repeats, or real runs that differ by more than the bar. Never `pass` on noise.
 """
 
+import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -92,6 +95,7 @@ class Row:
     verdict: str
     kind: str = field(default="", compare=False)  # the kind of load, redsim.scenario.regime
     evidence: str = field(default="", compare=False)
+    noise_pct: float = field(default=math.nan, compare=False)
 
 
 def fault_of(quantity: str) -> str:
@@ -147,14 +151,15 @@ def grade(case: str, quantity: str, repeats: Sequence[Repeat], *, fitted: bool =
     middle = ordered[(len(ordered) - 1) // 2]
     errors = [_error(r, quantity, what) for r in ordered]
     spread = spread_pct(used, quantity, what)
-    bar = what.bar(middle.utilisation)
-    verdict, evidence = verdict_of(errors, spread, bar, calm=len(calm), asked=len(repeats), is_tail=what.is_tail)
+    noise, bar = noise_pct(used, quantity, what), what.bar(middle.utilisation)
+    verdict, evidence = verdict_of(errors, noise, bar, calm=len(calm), asked=len(repeats), is_tail=what.is_tail)
     reasons = sorted({r.noise or r.late for r in told if r not in calm})
     if reasons and verdict == INCONCLUSIVE:
         evidence = "; ".join([evidence, *reasons])
     return Row(
         case, quantity, round(middle.utilisation, 4), middle.measured[quantity], round(spread, 2),
         middle.predicted[quantity], round(_error(middle, quantity, what), 2), fitted, verdict, kind, evidence,
+        round(noise, 2),
     )  # fmt: skip
 
 
@@ -165,26 +170,38 @@ def _error(repeat: Repeat, quantity: str, what: Quantity) -> float:
 
 def spread_pct(repeats: Sequence[Repeat], quantity: str, what: Quantity) -> float:
     """Half the range of the repeats in per cent of their middle, drift taken out by each repeat's own prediction."""
-    if what.is_count and what.bar_pct == 0:
-        values = [r.measured[quantity] for r in repeats]
-    else:
-        values = [r.measured[quantity] / r.predicted[quantity] for r in repeats if r.predicted.get(quantity, 0) > 0]
+    values = _at_one_speed(repeats, quantity, what)
     middle = sorted(values)[(len(values) - 1) // 2] if values else 0.0
     if middle <= 0:
         return 0.0 if values and max(values) == min(values) else 100.0
     return 100 * (max(values) - min(values)) / 2 / middle
 
 
+def _at_one_speed(repeats: Sequence[Repeat], quantity: str, what: Quantity) -> list[float]:
+    """What was measured, in units of what the model says at the speed that the machine had then; exact counts as they are."""
+    if what.is_count and what.bar_pct == 0:
+        return [r.measured[quantity] for r in repeats]
+    return [r.measured[quantity] / r.predicted[quantity] for r in repeats if r.predicted.get(quantity, 0) > 0]
+
+
+def noise_pct(repeats: Sequence[Repeat], quantity: str, what: Quantity) -> float:
+    """How far two real runs differ: the median of |a - b| / b over every two of them, per cent, drift taken out as in
+    spread_pct(); nan of fewer than two."""
+    values = _at_one_speed(repeats, quantity, what)
+    apart = [100 * (abs(a - b) / b if b else abs(a)) for a, b in itertools.permutations(values, 2)]
+    return statistics.median(apart) if apart else math.nan
+
+
 def verdict_of(
-    errors: Sequence[float], spread: float, bar: float, *, calm: int, asked: int, is_tail: bool = False
+    errors: Sequence[float], noise: float, bar: float, *, calm: int, asked: int, is_tail: bool = False
 ) -> tuple[str, str]:
     """(verdict, evidence) of the errors of the repeats in rising order; see the module's note for the rule."""
     middle = errors[(len(errors) - 1) // 2]
     far = abs(middle) > bar
     if calm < CALM_MIN:
         return INCONCLUSIVE, f"{calm} of {asked} repeats were calm, {CALM_MIN} are needed"
-    if far and (spread <= bar or min(errors) > bar or (max(errors) < -bar and not is_tail)):
+    if far and (noise <= bar or min(errors) > bar or (max(errors) < -bar and not is_tail)):
         return MISS, f"off by {middle:+.1f} %, the bar is {bar:g} %"
-    if not far and spread <= bar:
+    if not far and noise <= bar:
         return PASS, ""
-    return INCONCLUSIVE, f"the repeats differ by ±{spread:.0f} %, the bar is {bar:g} %"
+    return INCONCLUSIVE, f"two real runs differ by {noise:.0f} %, the bar is {bar:g} %"

@@ -94,11 +94,9 @@ def pool(commands: Sequence[Sequence[Word]], *, names: Sequence[str] | None = No
 
 
 def open_plan(
-    commands: Sequence[Sequence[Word]], *, rate_per_s: float, seconds: float, connections: int, seed: int,
-    process: str = "poisson", names: Sequence[str] | None = None,
+    stock: LoadPlan, *, rate_per_s: float, seconds: float, connections: int, seed: int, process: str = "poisson"
 ) -> LoadPlan:  # fmt: skip
-    """The commands drawn evenly, `rate_per_s` of them, Poisson (or `constant`), over connections drawn evenly."""
-    made = pool(commands, names=names)
+    """The templates of pool() drawn evenly, `rate_per_s` of them, Poisson (or `constant`), over connections drawn evenly."""
     rng = generator(seed, "lab", "open_plan")
     count = round(rate_per_s * seconds)
     if process == "poisson":
@@ -110,7 +108,7 @@ def open_plan(
     at_ns = (at * S).astype(np.int64)
     group = GroupLoad("load", connections, stop_ns=round(seconds * S))
     return replace(
-        made, at_ns=at_ns, template=rng.integers(0, len(commands), at_ns.size),
+        stock, at_ns=at_ns, template=rng.integers(0, stock.kind.size, at_ns.size),
         connection=rng.integers(0, connections, at_ns.size), groups=(group,),
     )  # fmt: skip
 

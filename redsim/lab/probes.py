@@ -269,13 +269,23 @@ def copy_on_write(size: int = 64 * MIB) -> Figures:
 
 
 def hiccups(seconds: float) -> dict[str, Any]:
-    """Gaps above 50 us of a thread that does nothing but read the clock on the server's core: every_ns, table_ns, says."""
+    """Gaps above 50 us of a thread that does nothing but read the clock on the server's core: every_ns, table_ns, says.
+
+    The load's core is as busy meanwhile, as it is under load: whatever else wants to run must take the time of one of the two.
+    """
     out = np.zeros(100_000, dtype=np.int64)
     probe_loops.gaps(1000, GAP_NS, out)
-    count = _on(cores()[0], lambda: int(probe_loops.gaps(int(seconds * S), GAP_NS, out)))
+    server_core, load_core = cores()
+    duration_ns, nothing = int(seconds * S), np.zeros(0, dtype=np.int64)
+    other = None if load_core == server_core else pinned(load_core, lambda: probe_loops.gaps(duration_ns, GAP_NS, nothing))
+    count = _on(server_core, lambda: int(probe_loops.gaps(duration_ns, GAP_NS, out)))
+    if other is not None:
+        other.join()
     found = np.sort(out[: min(count, out.size)])
     longest = found[-1] // US if count else 0
-    says = f"{count} gaps above 50 us in {seconds:g} s of spinning on the server's core, the longest {longest} us"
+    says = (
+        f"{count} gaps above 50 us in {seconds:g} s of spinning on the server's core beside the load's, the longest {longest} us"
+    )
     if count == 0:
         return {"every_ns": int(seconds * S), "table_ns": [[GAP_NS, 1.0]], "says": f"{says}; the rate is an upper bound"}
     parts = [part for part in np.split(found, [round(count * q) for q in TAIL]) if part.size]

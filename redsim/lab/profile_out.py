@@ -26,7 +26,13 @@ REF = "calibration"
 TAKEN_OVER = "taken over from the profile `default`; not measured by this method"
 UNITS = {"fsync_ns": "[quantile, ns]", "rdb_save_bytes_per_s": "bytes/s", "rdb_load_bytes_per_s": "bytes/s",
          "memcpy_bytes_per_s": "bytes/s"}  # others: ns  # fmt: skip
-VALUES = {"lookup": "GET of keys drawn from all against one hot key", "zadd": "ZADD all over a sorted set against a small one"}
+VALUES = {
+    "lookup": "GET of keys drawn from all against one hot key",
+    "zadd": "ZADD all over a sorted set against a small one",
+    "connections": "CPU of a request in a closed loop, by connections, more than with 50; half on its read, half on its write",
+    "client_connections": "time of a request in the generator's thread, by connections, more than with 50; half on each call",
+}
+SOLVED = ("connections", "client_connections")
 WAKE_SPREAD = "permille of the median echo of a thread that slept 5 us to 0.1 ms, and how often"
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*( [A-Z]+)?\Z")
 
@@ -124,6 +130,7 @@ def _curves(old: dict[str, Any], rows: dict[str, list[list[int]]]) -> dict[str, 
         mine = [[n, ns] for n, ns, _, _ in rows[name]]
         spread = [[n, low, high] for n, _, low, high in rows[name]]
         says = {"says": VALUES[name]} if name in VALUES else {}
+        says |= {"source": "derived"} if name in SOLVED else {}
         out[name] = {form: mine, **says, "spread": spread}
     return out
 

@@ -146,7 +146,11 @@ def grade_record(record: Record, cases: Sequence[Case], profile: HostProfile) ->
 
 
 def _plain(value: Any) -> Any:
-    """Floats at six significant figures: nothing is measured better."""
+    """Floats at six significant figures: nothing is measured better. What was not measured (nan) is left out."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _plain(inner) for key, inner in value.items() if not _is_nan(inner)}
     return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -2,6 +2,7 @@
 
     sockets, wake -> prior of poll, read, write, wake-ups, client        POINTS -> gauss_newton -> costs of the loop
     write() to a sleeper -> wake_peer                                    BENCHMARK_POINTS -> redis-benchmark's own costs
+                                                                         CROWD_POINTS -> what more connections cost
 
 A cost the probes see directly is doubted by a third, one that only the totals show by a factor of 1.6 or more. read() and write()
 cannot be told apart by totals: their ratio is the probes'.
@@ -18,10 +19,12 @@ from redsim.lab.costs import DEPTH
 from redsim.lab.fit import (
     BENCHMARK_POINTS,
     CAPACITY_OF,
+    CROWD_POINTS,
     POINTS,
     RISES,
     Fitted,
     Measured,
+    Point,
     Unknown,
     fit,
     from_rows,
@@ -32,9 +35,10 @@ from redsim.lab.fit import (
 )
 from redsim.lab.probes import wake_law
 from redsim.lab.profile_out import profile_data, write_profile
-from redsim.scenario.profile import HostProfile, load_profile
-from redsim.units import US
+from redsim.scenario.profile import Curve, HostProfile, load_profile
+from redsim.units import US, S
 
+Rows = list[list[int]]  # connections, ns, low, high
 Share = Callable[[float], None]
 Figures = dict[str, dict[str, Any]]
 LATER_HOST = ("syscall_ns", "random_load_ns", "memcpy_bytes_per_s", "page_fault_ns", "cow_fault_ns")
@@ -43,6 +47,7 @@ LATER_COLD = ("cold_get_ns", "cold_set_ns")
 BOOKKEEPING_NS = 300  # of our generator around each of its calls: the start of the search, not a result
 FAST = 0.7  # the search begins with a generator that is not the limit: behind that edge throughput says nothing of the server
 NETWORK_MIN_NS = 1000
+CROWD_ROUNDS = 5
 WAKE_RISE_MIN_NS = 2000.0  # a beginning for the search where the probes were too noisy to show one
 SLEEPY, BUSY, TOGETHER = "50 connections at 10 %", CAPACITY_OF, "50 connections x 16"
 DIRECT, INDIRECT, VAGUE = 0.3, 0.5, 0.8  # doubts, as logarithms
@@ -53,7 +58,7 @@ def found_so_far(done: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {"numbers": {**probed(done), **fitted(done)}, "later": later(done)}
     if "commands" in done:
         out["commands"] = done["commands"]["laws"]
-    out["curves"] = {**done.get("keys", {}), **done.get("database", {})}
+    out["curves"] = {**done.get("keys", {}), **done.get("database", {}), **done.get("fit_crowd", {})}
     factor = done.get("fit", {}).get("lookup_factor", 1.0)
     if "lookup" in out["curves"]:
         out["curves"]["lookup"] = [[n, *(round(ns * factor) for ns in row)] for n, *row in out["curves"]["lookup"]]
@@ -66,6 +71,8 @@ def found_so_far(done: dict[str, Any]) -> dict[str, Any]:
         says = "redsim against the same loads on the real server; fitted: false was only compared"
         seen = {"rates_per_s": _rates(done), "disturbed": _disturbed(done), "points": points}
         out["fit"] = {"says": says, "lookup_factor": round(factor, 3), **seen}
+        if "walk" in done:
+            out["fit"]["walk_us"] = done["walk"]["walk_us"]
     return out
 
 
@@ -272,6 +279,47 @@ def solve_benchmark(done: dict[str, Any], share: Share = lambda part: None) -> d
              "wake_peer_ns": INDIRECT}  # fmt: skip
     wanted = [Unknown(name, value_of(base, name), doubt) for name, doubt in names.items()]
     return _told(fit(base, wanted, BENCHMARK_POINTS, from_rows(done["benchmark"]["rows"]), share), wanted)
+
+
+def solve_crowd(done: dict[str, Any], share: Share = lambda part: None) -> dict[str, Rows]:
+    """The curves `connections` and `client_connections`: what a request of each of CROWD_POINTS costs the server and the load
+    generator more than one of 50 connections, by the same rounds of the step `points`; none if they were not measured."""
+    base = profile_of({step: result for step, result in done.items() if step != "fit_crowd"})
+    rows = {row.point: row for row in from_rows(done["points"]["rows"])}
+    points = [point for point in CROWD_POINTS if point.name in rows]
+    if BUSY not in rows or not points:
+        return {}
+    few = next(point for point in POINTS if point.name == BUSY)
+    found = simulate(twin(few, 0.0), base)
+    off = {quantity: found[quantity] / rows[BUSY].values[quantity] for quantity in few.quantities}  # what the fit left
+    out: dict[str, Rows] = {"connections": [[few.connections, 0, 0, 0]], "client_connections": [[few.connections, 0, 0, 0]]}
+    for i, point in enumerate(points):
+        wanted = {quantity: rows[point.name].values[quantity] * factor for quantity, factor in off.items()}
+        more = crowding_ns(base, few.connections, point, wanted["cpu_us_per_command"], wanted["per_s"])
+        wide = (rows[point.name].spreads["cpu_us_per_command"] * wanted["cpu_us_per_command"] * 1000,
+                rows[point.name].spreads["per_s"] * S / wanted["per_s"])  # fmt: skip
+        for name, ns, doubt in zip(out, more, wide, strict=True):
+            out[name].append([point.connections, round(ns), max(round(ns - doubt), 0), round(ns + doubt)])
+        share((i + 1) / len(points))
+    return out
+
+
+def crowding_ns(base: HostProfile, few: int, point: Point, cpu_us: float, per_s: float) -> tuple[float, float]:
+    """(server's, client's) ns a request more than with `few` connections, so that redsim gives `cpu_us` a command and `per_s`.
+
+    The server's shows in its CPU one to one. The client's shows in the throughput as far as the client is the limit; where it
+    is not, none is found, and none matters.
+    """
+    server = client = 0.0
+    for _ in range(CROWD_ROUNDS):
+        curves = {
+            name: Curve(((few, 0), (point.connections, round(ns))), True, "derived")
+            for name, ns in (("connections", server), ("client_connections", client))
+        }
+        found = simulate(twin(point, 0.0), replace(base, curves={**base.curves, **curves}))
+        server = max(server + 1000 * (cpu_us - found["cpu_us_per_command"]), 0.0)
+        client = max(client + S / per_s - S / found["per_s"], 0.0)
+    return server, client
 
 
 def _told(found: Fitted, wanted: list[Unknown]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from redsim.lab.predicted import DRAIN_WINDOW_NS, drained_after_us
 from redsim.lab.profile_out import default_data, machine_facts, write_profile
 from redsim.lab.record import Record, Shot, grade_record, read_record, write_record
 from redsim.lab.twin import RealRun, real_run
-from redsim.lab.yardstick import Yardstick, middle, open_rate, reference
+from redsim.lab.yardstick import Yardstick, apart_pct, middle, open_rate, reference
 from redsim.scenario.profile import HostProfile, load_profile, shipped_profiles
 from redsim.scenario.source import read_text
 from redsim.units import GIB, US, S
@@ -107,8 +107,8 @@ def told(outcome: Outcome) -> list[str]:
     lines = [f"{head['cases']} cases, {len(outcome.rows)} rows, {head['fitted_rows']} of them fitted; of the others {counts}"]
     for row in accuracy.by_quantity(outcome.rows).itertuples():
         lines.append(
-            f"  {row.quantity:20} median error {row.median_error_pct:6.1f} %, bar {row.bar_pct:g} %, "
-            f"worst {row.worst_error_pct:.1f} % ({row.worst_case})"
+            f"  {row.quantity:20} median error {row.median_error_pct:6.1f} %, bar {row.bar_pct:g} %, two real runs differ by "
+            f"{row.noise_pct:.1f} %, worst {row.worst_error_pct:.1f} % ({row.worst_case})"
         )
     return lines
 
@@ -263,11 +263,24 @@ def noise_of_run(record: Record, profile: HostProfile) -> list[str]:
         ("the server was ready and had no CPU for", [s.queued for s in shots], "{:.1%}"),
         ("CPU time taken by the machine underneath", [s.steal for s in shots], "{:.1%}"),
         ("the yardstick from before a case to after it moved by", [abs(record.moved(s)) for s in shots], "{:.1%}"),
+        (
+            "a script of constant work differed from the same one before it, on a server doing nothing else, by",
+            [m.script_apart_pct / 100 for m in record.marks],
+            "{:.1%}",
+        ),
+        (
+            "a walk through memory from the same one before it, on a server doing nothing else, by",
+            [m.walk_apart_pct / 100 for m in record.marks],
+            "{:.1%}",
+        ),
         ("CPU per command over the profile's", [d.cpu for d in drifts], "{:.2f}"),
         ("a walk through memory over the profile's", [d.memory for d in drifts], "{:.2f}"),
         ("the generator's own lateness at p99, µs", [s.late_p99_us for s in shots], "{:.1f}"),
     ):
-        column = pd.Series(values)
+        column = pd.Series(values).dropna()
+        if column.empty:
+            continue
         low, mid, high = (how.format(float(v)) for v in (column.min(), column.median(), column.max()))
-        said.append(f"{name}: median {mid}, from {low} to {high} over {len(shots)} runs")
-    return said
+        said.append(f"{name}: median {mid}, from {low} to {high}, {len(column)} times")
+    walks = apart_pct([mark.walk_us for mark in record.marks])
+    return [*said, f"the yardstick's walk moved from one reading to the next, seconds later, by {walks:.1f} % at the median"]

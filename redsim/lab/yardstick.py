@@ -4,12 +4,15 @@ It says how fast the machine is these minutes: CPU per command under two of the 
 at half of the capacity), and KEYS over 100,000 keys, which walks memory. Over what the profile was calibrated at they are the
 drift that a prediction is made for. A single reading is mostly noise (on the development machine one says nothing of the next:
 their autocorrelation is 0.1), so the drift of a case is the median of the readings AROUND on each side of it.
+Each reading also tells how far the machine is from itself: the walk, and a script of constant work, on a server that does nothing
+else, one after the other.
 Differs from a calibration: nothing is fitted, a profile as a whole becomes faster or slower.
 NOT modelled: costs that drift apart from these (a wake-up may).
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,17 +26,23 @@ LOADS = {"closed_us": (CAPACITY_OF, 0.2), "open_us": ("50 connections at 50 %", 
 AROUND = 10
 POINT = {name: next(p for p in POINTS if p.name == point) for name, (point, _) in LOADS.items()}
 WALKS = 5
+SCRIPT = "for i=1,500000 do end return 1"  # some 2 ms of CPU, no memory
 OPEN_PER_S = 50_000.0  # where the profile does not say at which rate it was fitted
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One reading: CPU µs per command under the two loads, µs of a walk over all keys, capacity in commands per second."""
+    """One reading: CPU µs per command under the two loads, µs of a walk over all keys, capacity in commands per second.
+
+    `*_apart_pct`: how far a walk, and a script of constant work, was from the one before it.
+    """
 
     closed_us: float
     open_us: float
     walk_us: float
     per_s: float
+    walk_apart_pct: float = math.nan
+    script_apart_pct: float = math.nan
 
 
 def drift(marks: Sequence[Mark], reference: Mark) -> Drift:
@@ -74,15 +83,28 @@ class Yardstick:
             name: fit_points.one(self._server, POINT[name], self._open_per_s, seconds, self._turn)
             for name, (_, seconds) in LOADS.items()
         }
-        walks = []
-        for _ in range(WALKS):
-            before = self._server.sample()
-            self._server.redis.keys("nomatch*")
-            walks.append((self._server.sample() - before).usec["KEYS"][1])
+        walks = self._times_us("KEYS", lambda: self._server.redis.keys("nomatch*"))
+        scripts = self._times_us("EVAL", lambda: self._server.redis.eval(SCRIPT, 0))
         cpu_us = {name: row["cpu_us_per_command"] for name, row in rows.items()}
         return Mark(
-            **cpu_us, walk_us=float(sorted(walks)[1]), per_s=rows["closed_us"]["per_s"]
-        )  # interruptions only lengthen a walk
+            **cpu_us, walk_us=float(sorted(walks)[1]),  # interruptions only lengthen a walk
+            per_s=rows["closed_us"]["per_s"], walk_apart_pct=apart_pct(walks), script_apart_pct=apart_pct(scripts),
+        )  # fmt: skip
+
+    def _times_us(self, name: str, call: Callable[[], object]) -> list[int]:
+        """µs inside command `name` of each of WALKS calls, one after the other."""
+        times = []
+        for _ in range(WALKS):
+            before = self._server.sample()
+            call()
+            times.append((self._server.sample() - before).usec[name][1])
+        return times
+
+
+def apart_pct(times: Sequence[float]) -> float:
+    """How far the same work is from itself, per cent: the median of |a - b| / b over neighbours; nan of fewer than two."""
+    pairs = [pair for one in itertools.pairwise(times) for pair in (one, one[::-1])]
+    return float(np.median([100 * abs(a - b) / max(b, 1e-9) for a, b in pairs])) if pairs else math.nan
 
 
 def open_rate(profile: HostProfile) -> float:
@@ -95,10 +117,11 @@ def reference(profile: HostProfile, open_per_s: float, marks: Sequence[Mark]) ->
     """What the yardstick read where the profile was made, or what the profile predicts for it where that was not kept, or was
     taken at another rate than `open_per_s`.
 
-    The walk's is the median of all `marks`: the yardstick walks again and again over what it has just walked, the profile's curve
-    was taken between others' commands, so that only what the walk changes within the record is drift.
+    The walk's is what a yardstick read while the profile's curves were taken, or else the median of all `marks`: it walks again
+    and again over what it has just walked, the curves were taken between others' commands, so it is compared with itself only.
     """
-    told = profile.fit.get("points", []) if isinstance(profile.fit, dict) else []
+    fitted = profile.fit if isinstance(profile.fit, dict) else {}
+    told = fitted.get("points", [])
     figures: dict[str, float] = {}
     for name, point in POINT.items():
         kept = {row["quantity"]: float(row["measured"]) for row in told if row["point"] == point.name}
@@ -107,4 +130,4 @@ def reference(profile: HostProfile, open_per_s: float, marks: Sequence[Mark]) ->
         figures[name] = found["cpu_us_per_command"]
         if name == "closed_us":
             figures["per_s"] = found["per_s"]
-    return Mark(**figures, walk_us=middle(marks).walk_us)
+    return Mark(**figures, walk_us=float(fitted.get("walk_us") or middle(marks).walk_us))

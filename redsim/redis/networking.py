@@ -4,7 +4,8 @@ Mirrors networking.c and server.h of 7.0: reads of 16 KiB (PROTO_IOBUF_LEN), wri
 (NET_MAX_WRITES_PER_EVENT), 1000 accepts an event (MAX_ACCEPTS_PER_CALL; 10 from 7.4), tcp-backlog, maxclients,
 busy-reply-threshold, and the fork-join I/O threads of 6.0-7.4. The loop itself is dataplane/loop.py.
 Differs: with more I/O threads than cores the lists are served by as many lanes as there are cores; a real spinning thread
-would waste more than that.
+would waste more than that. With many connections each one's socket, epoll item, client struct and query buffer fall out of the
+CPU's caches between two of its requests: the profile's curve `connections`, half of it paid by the read, half by the write.
 Not modelled: client-output-buffer-limit, client-query-buffer-limit, the 8.0 and Valkey I/O threads, TLS.
 """
 
@@ -34,11 +35,19 @@ _BY_NAME = {
 }  # fmt: skip
 
 
-def loop_costs(profile: HostProfile, conf: RedisConf, version: str, io_threads: int, cores: int) -> dp.I64:
-    """The World's cost row: profile numbers and the directives that are modelled. Shape (COST_SIZE,)."""
+def loop_costs(
+    profile: HostProfile, conf: RedisConf, version: str, io_threads: int, cores: int, connections: int
+) -> dp.I64:  # fmt: skip
+    """The World's cost row: profile numbers and the directives that are modelled. Shape (COST_SIZE,).
+
+    `connections`: clients that send requests, all groups together.
+    """
     cost = np.zeros(dp.COST_SIZE, dtype=np.int64)
     for column, name in _BY_NAME.items():
         cost[column] = profile.costs[name].value
+    crowding_ns = profile.crowding_ns("connections", connections)
+    cost[dp.READ_NS] += crowding_ns // 2
+    cost[dp.WRITE_NS] += crowding_ns - crowding_ns // 2
     cost[dp.DEEP_AFTER_NS] = max(profile.costs["deep_after_ns"].value, 1)
     cost[dp.WAKE_DIST] = dp.NONE
     cost[dp.IO_THREADS] = io_threads

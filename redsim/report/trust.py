@@ -73,4 +73,8 @@ def sentence(region: dict[str, Any]) -> str:
     text = f"{name}: off by {region['median_error_pct']:.0f} % at the median of {count} case{'' if count == 1 else 's'}"
     text += f", {abs(region['worst_error_pct']):.0f} % at worst" if count > 1 else ""
     text += f", {way} by {abs(bias):.0f} % on average" if count >= FEW and abs(bias) >= 2 else ""
-    return text + ("." if region["trusted"] else f"; do not decide on it (the bar is {region['bar_pct']:g} %).")
+    if region["trusted"]:
+        return text + "."
+    noise = region.get("noise_pct")
+    told = "" if noise is None else f"; two real runs differ by {noise:.0f} %"
+    return f"{text}; do not decide on it (the bar is {region['bar_pct']:g} %{told})."

@@ -33,8 +33,8 @@ Data = Mapping[str, Any]
 def write_validation(data: Data, folder: Path, *, trust_file: Path | None = None) -> list[Path]:
     """Write cases.csv, index.html and when-not-to-trust.html into `folder`, and `trust_file` if given; the paths written.
 
-    `data`: rows (frame of every row: the columns of cases.csv, kind, evidence, name, band, cause), by_quantity, by_utilisation
-    (frames), regions (list), misses (frame), headline (dict), fit (frame of fit points), published (frame),
+    `data`: rows (frame of every row: the columns of cases.csv, kind, evidence, noise_pct, name, band, cause), by_quantity,
+    by_utilisation (frames), regions (list), misses (frame), headline (dict), fit (frame of fit points), published (frame),
     machine (label -> text), noise (sentences), cases (frame: case, kind, says), repeat (the shell line).
     OSError if a file cannot be written.
     """
@@ -154,11 +154,16 @@ def _region_row(region: Any) -> list[str]:
 def _quantities(by_quantity: pd.DataFrame) -> Table:
     if by_quantity.empty:
         return Table("Accuracy by quantity", ["quantity"], [])
-    head = ["quantity", "bar", "kept", "rows", "median", "conclusive", "MAPE", "bias", "pass / miss / ?", "worst"]
+    head = ["quantity", "bar", "kept", "rows", "median", "two real runs", "conclusive", "MAPE", "bias", "✔ / ✖ / ?", "worst"]
     rows = []
     for r, passed in zip(facts.rows(by_quantity), by_quantity["pass"], strict=True):
         bar, kept = f"{r.bar_pct:g} %" if r.bar_pct else "equal", "yes" if r.kept else "no"
-        errors = [f"{r.median_error_pct:.1f} %", say(r.conclusive_median_error_pct, "{:.1f} %"), f"{r.mape_pct:.1f} %"]
+        errors = [
+            f"{r.median_error_pct:.1f} %",
+            say(r.noise_pct, "{:.1f} %"),
+            say(r.conclusive_median_error_pct, "{:.1f} %"),
+            f"{r.mape_pct:.1f} %",
+        ]
         verdicts, worst = f"{passed} / {r.miss} / {r.inconclusive}", f"{r.worst_error_pct:+.0f} %"
         rows.append([WORDS.get(r.quantity, r.quantity), bar, kept, str(r.rows), *errors, f"{r.bias_pct:+.1f} %", verdicts, worst])
     return Table("Accuracy by quantity, fitted cases left out", head, rows)
@@ -169,29 +174,31 @@ def _by_band(frame: pd.DataFrame) -> Table:
     rows = []
     for name, mine in [] if frame.empty else frame.groupby("quantity", sort=False):
         cells = {r.band: r for r in facts.rows(mine)}
-        said = [f"{cells[b].median_error_pct:.1f} % ({cells[b].rows})" if b in cells else "–" for b in bands]
-        worst = [f"{cells[b].worst_error_pct:+.0f} %" if b in cells else "–" for b in bands]
-        rows.append(
-            [WORDS.get(str(name), str(name)), *(f"{m}, worst {w}" if m != "–" else "–" for m, w in zip(said, worst, strict=True))]
-        )
+        rows.append([WORDS.get(str(name), str(name)), *(_band_cell(cells[b]) if b in cells else "–" for b in bands)])
     return Table("Accuracy by utilisation of the main thread", ["quantity", *bands], rows)
 
 
+def _band_cell(r: Any) -> str:
+    noise = say(r.noise_pct, "{:.1f} %")
+    return f"{r.median_error_pct:.1f} % ({r.rows}), two real runs {noise}, worst {r.worst_error_pct:+.0f} %"
+
+
 def _rows_table(case: str, rows: pd.DataFrame) -> Table:
-    head = ["quantity", "verdict", "evidence", "busy", "measured", "± spread", "predicted", "error"]
+    head = ["quantity", "verdict", "evidence", "busy", "measured", "± spread", "predicted", "error", "two real runs"]
     said = []
     for r in facts.rows(rows):
         numbers = [figure(r.measured), say(r.measured_spread, "{:.1f} %"), figure(r.predicted), say(r.error_pct, "{:+.1f} %")]
+        numbers.append(say(r.noise_pct, "{:.1f} %"))
         verdict = ("fitted, " if r.fitted else "") + MARKS[r.verdict]
         said.append([r.quantity, verdict, r.evidence, say(100 * r.utilisation, "{:.0f} %"), *numbers])
     return Table(case, head, said, words=3)
 
 
 def _misses(rows: pd.DataFrame) -> Table:
-    head = ["case", "quantity", "why", "busy", "measured", "predicted", "error"]
+    head = ["case", "quantity", "why", "busy", "measured", "predicted", "error", "two real runs"]
     said = []
     for r in facts.rows(rows[~rows["fitted"].astype(bool)]):
-        numbers = [figure(r.measured), figure(r.predicted), say(r.error_pct, "{:+.1f} %")]
+        numbers = [figure(r.measured), figure(r.predicted), say(r.error_pct, "{:+.1f} %"), say(r.noise_pct, "{:.1f} %")]
         said.append([r.case, r.quantity, r.cause or "not known", say(100 * r.utilisation, "{:.0f} %"), *numbers])
     return Table("Misses, the widest of their bar first", head, said, words=3)
 

@@ -202,7 +202,9 @@ class _Builder:
         prefix = "benchmark" if station.kind == "redis-benchmark" else "loop"
         one = np.zeros(dp.T_SIZE, dtype=np.int64)
         one[[dp.T_RHEAD, dp.T_RTAIL, dp.T_WHEAD, dp.T_WTAIL]] = dp.NONE
-        one[dp.T_SEND], one[dp.T_RECV] = client[f"{prefix}_send_ns"].value, client[f"{prefix}_recv_ns"].value
+        crowding_ns = self.profile.crowding_ns("client_connections", plan.connections // station.threads)
+        one[dp.T_SEND] = client[f"{prefix}_send_ns"].value + crowding_ns // 2
+        one[dp.T_RECV] = client[f"{prefix}_recv_ns"].value + crowding_ns - crowding_ns // 2
         one[dp.T_EACH] = client[f"{prefix}_each_ns"].value
         one[dp.T_POLL], one[dp.T_WAKE] = client["loop_poll_ns"].value, client["loop_wake_ns"].value
         one[dp.T_SEND_PS] = one[dp.T_RECV_PS] = client["bytes_ps"].value
@@ -239,6 +241,7 @@ class _Builder:
         cost = loop_costs(
             self.profile, self.scenario.confs[self.node], self.file.nodes[self.node].version,
             _io_threads(self.scenario, self.node), self.cores,
+            sum(plan.connections for plan in self.plans.plans if not plan.is_cli),
         )  # fmt: skip
         cost[dp.LOOKUP_CURVE] = lookup
         cost[dp.NEED] = int((group[:, dp.G_BATCH] * group[:, dp.G_PIPE]).max()) + 2

@@ -63,10 +63,8 @@ class Curves:
 
 
 def curve_row(curve: Curve) -> list[int]:
-    """Values at 2**0 .. 2**41: the cost per element (or the value itself) linear in log n between the points, flat outside."""
-    log_n = [np.log2(n) for n, _ in curve.points]
-    each = [ns if curve.is_each else ns / n for n, ns in curve.points]
-    values = np.interp(np.arange(CURVE_POINTS), log_n, each)
+    """Values at 2**0 .. 2**41."""
+    values = [curve.at(2.0**i) for i in range(CURVE_POINTS)]
     return [int(v if curve.is_each else v * 2.0**i) for i, v in enumerate(values)]
 
 

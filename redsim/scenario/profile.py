@@ -16,9 +16,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from redsim.records import Param
 from redsim.scenario.errors import ScenarioError, did_you_mean
-from redsim.scenario.profile_file import CurveFile, Later, Law, Number, ProfileFile, check_names, read_shape
+from redsim.scenario.profile_file import OPTIONAL_CURVES, CurveFile, Later, Law, Number, ProfileFile, check_names, read_shape
 from redsim.scenario.source import parse_source, read_text
 
 Points = tuple[tuple[int, int], ...]
@@ -34,6 +36,11 @@ class Curve:
     points: Points
     is_each: bool
     source: str
+
+    def at(self, n: float) -> float:
+        """ns per element, or the value itself, at `n` elements: linear in log n between the points, flat outside."""
+        each = [ns if self.is_each else ns / count for count, ns in self.points]
+        return float(np.interp(np.log2(n), [np.log2(count) for count, _ in self.points], each))
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,11 @@ class HostProfile:
     later: dict[str, Later] = field(default_factory=dict)  # for mechanisms to come, as written
     machine: dict[str, Any] = field(default_factory=dict)  # what was measured, as written
     fit: Any = None  # the points it was fitted on and their residuals, as written
+
+    def crowding_ns(self, name: str, connections: int) -> int:
+        """What a request costs more for sharing the CPU's caches with `connections` connections, by the optional curve `name`:
+        `connections` of a server, `client_connections` of a client's thread. 0 without the curve."""
+        return round(self.curves[name].at(max(connections, 1))) if name in self.curves else 0
 
     def guesses(self) -> list[tuple[str, int, str]]:
         """(name, value, says) of every number that is a guess, there or in the profile it is based on."""
@@ -143,7 +155,7 @@ def _default_names() -> dict[str, set[str]]:
     text = (files("redsim.scenario") / "profiles" / "default.yaml").read_text(encoding="utf-8")
     file = read_shape(parse_source(text, "default.yaml"))
     return {"costs": set(file.costs), "client": set(file.client), "commands": set(file.commands.named),
-            "curves": set(file.curves.named)}  # fmt: skip
+            "curves": set(file.curves.named) | OPTIONAL_CURVES}  # fmt: skip
 
 
 def _parse(text: str, where: str, folder: Path, above: tuple[str, ...]) -> HostProfile:

@@ -24,6 +24,7 @@ from redsim.scenario.source import Keys, Source, dotted, show
 
 ProvenanceWord = Literal["measured", "derived", "published", "redis", "guess"]
 Point = Annotated[tuple[PositiveInt, NonNegativeInt], Field(strict=False)]
+OPTIONAL_CURVES = {"connections", "client_connections"}  # not measured on every host: without one more connections cost nothing
 _HEADER = ("source", "ref", "says")
 _EXPECTED = {
     "model_type": "write a mapping, e.g. {value: 700, source: measured, says: how}",
@@ -215,7 +216,7 @@ def check_names(file: ProfileFile, whole: dict[str, set[str]], source: Source) -
                 f"{source.where(part, name)}: {dotted((part, name))} is not a number redsim knows"
                 f"{did_you_mean(name, whole[part])}; the shipped profile `default` has them all"
             )
-        missing = sorted(whole[part] - names)
+        missing = sorted(whole[part] - names - OPTIONAL_CURVES)
         if missing and file.based_on is None:
             raise ScenarioError(_missing(source, (part, missing[0]), len(missing) - 1))
     for name in ("cores", "memory_bytes", "loopback_rtt_ns", "hiccups"):
