@@ -141,13 +141,13 @@ def _element_sizes(value: HashTable, rules: Rules) -> list[float]:
         entry = ENTRY_NO_VALUE_BYTES * (1 - occupied / max(1, value.table.used))
     if is_set:
         return [entry + usable_bytes(len(member), rules) for member in value.elements]
-    field_size = _hfield_bytes if rules.since("7.4") else usable_bytes
+    field_size = hfield_bytes if rules.since("7.4") else usable_bytes
     return [
         entry + field_size(len(field), rules) + usable_bytes(len(text or b""), rules) for field, text in value.elements.items()
     ]
 
 
-def _hfield_bytes(length: int, rules: Rules) -> int:
+def hfield_bytes(length: int, rules: Rules) -> int:
     """mstr.c:mstrNew (7.4): an sds whose header has no room for growth."""
     header = 1 if length < 1 << 5 else 3 if length < 1 << 16 else 9
     return rules.allocator.usable(header + length + 1)
