@@ -74,5 +74,6 @@ def say_bytes(count: int) -> str:
     """Bytes for people, in binary units."""
     for scale, unit in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if count >= scale:
-            return f"{count / scale:.3g} {unit}"
+            value = count / scale
+            return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.3g} {unit}"
     return f"{count} B"

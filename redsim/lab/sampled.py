@@ -13,7 +13,7 @@ import numpy as np
 
 from redsim.lab.observed import Shape
 from redsim.lab.popularity import fit_lfu
-from redsim.lab.traffic import table
+from redsim.workload.tables import table_of
 
 KEY_OVERHEAD_BYTES = 100  # guess: dictEntry, robj, the container's header, what the allocator rounds up
 FIELD_BYTES = 6  # of a hash field or a score, as the simulator's HSET and ZADD send it
@@ -83,9 +83,9 @@ def shapes_of(sampled: Sampled, keys: int) -> list[Shape]:
         seen = len(one.key_bytes)
         whole = sampled.count >= keys
         shape = Shape(kind, seen if whole else max(1, round(keys * seen / sampled.count)), seen)
-        shape.key_bytes = table(np.array(one.key_bytes))
-        shape.value_bytes = table(np.array(one.values)) if one.values else []
-        shape.elements = table(np.array(one.lengths)) if kind != "string" and one.lengths else []
+        shape.key_bytes = table_of(np.array(one.key_bytes))
+        shape.value_bytes = table_of(np.array(one.values)) if one.values else []
+        shape.elements = table_of(np.array(one.lengths)) if kind != "string" and one.lengths else []
         shape.with_ttl = len(one.ttl_ms)
         shape.ttl_ms = int(np.median(one.ttl_ms)) if one.ttl_ms else None
         shape.biggest = max(one.lengths, default=None)

@@ -5,7 +5,6 @@ Not modelled: popularity that drifts, keys that only some clients use. No key an
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from redsim.lab.observed import Traffic
 from redsim.lab.popularity import fit
@@ -13,8 +12,7 @@ from redsim.redis.commands import COMMANDS, Command
 from redsim.run.kinds import SAME_AS
 from redsim.scenario.monitor import MonitorCapture
 from redsim.units import S
-
-TABLE_ROWS = 12
+from redsim.workload.tables import table_of
 
 
 def known(name: str) -> Command | None:
@@ -26,19 +24,6 @@ def one_type(name: str) -> str:
     """The key type a command works on, "" if several, none, or the command is unknown."""
     command = known(name)
     return command.types[0] if command is not None and len(command.types) == 1 else ""
-
-
-def table(values: npt.NDArray[np.int64], rows: int = TABLE_ROWS) -> list[tuple[int, int]]:
-    """(value, count) pairs, values rising: all of them, or the means of `rows` groups of equal count and the greatest."""
-    distinct, counts = np.unique(np.asarray(values, dtype=np.int64), return_counts=True)
-    if distinct.size <= rows:
-        return [(int(v), int(c)) for v, c in zip(distinct, counts, strict=True)]
-    ordered = np.sort(values)
-    merged: dict[int, int] = {}
-    for group in [*np.array_split(ordered[:-1], rows - 1), ordered[-1:]]:
-        middle = round(float(group.mean()))
-        merged[middle] = merged.get(middle, 0) + int(group.size)
-    return sorted(merged.items())
 
 
 def traffic_of(capture: MonitorCapture, keys_of: dict[str, int] | None) -> Traffic:
@@ -61,5 +46,5 @@ def traffic_of(capture: MonitorCapture, keys_of: dict[str, int] | None) -> Traff
             out.uses[name] = round(many)
         written = capture.value_bytes[mine]
         if (written >= 0).any():
-            out.written[name] = table(written[written >= 0].astype(np.int64))
+            out.written[name] = table_of(written[written >= 0].astype(np.int64))
     return out

@@ -33,8 +33,8 @@ _MODULE_TYPES = (6, 7)  # RDB_TYPE_MODULE_PRE_GA, RDB_TYPE_MODULE_2
 @dataclass(slots=True)
 class RdbKey:
     """One key. `value` by type: bytes; a list of bytes (list, set), of (field, value) or (member, score); a t_stream.Stream; None
-    of a module. `encoding` is the saved one; `blocks_bytes` are the sizes of its listpacks, ziplists or intset, `saved_bytes` is
-    what the value takes in the file."""
+    of a module. `encoding` is the saved one; `blocks_bytes` are the sizes of its listpack or listpacks, ziplist or intset (none
+    of a list of ziplists); `saved_bytes` is what the value takes in the file."""
 
     db: int
     key: bytes
@@ -57,6 +57,12 @@ class RdbFile:
     data: bytes | mmap.mmap = field(repr=False)
     aux: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)  # what was passed over, and how often
+
+    @property
+    def written_ms(self) -> int:
+        """When it was written; 0 if it does not say."""
+        text = self.aux.get("ctime", "0")
+        return 1000 * int(text) if text.isdigit() else 0
 
     def read_keys(self, progress: Callable[[float], None] = lambda _share: None) -> Iterator[RdbKey]:
         """Every key in the file's order; ScenarioError, one sentence, where the file is cut short or damaged."""

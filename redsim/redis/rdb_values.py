@@ -243,7 +243,7 @@ def _quicklist(encoding: str) -> Callable[[Reader], Value]:
                 elements, size_bytes = _packed(reader, encoding)
                 values += elements
                 blocks.append(size_bytes)
-        return "list", "quicklist", values, blocks
+        return "list", "quicklist", values, blocks if encoding == "listpack" else []
 
     return read
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from redsim.dataplane import layout as dp
 from redsim.redis.commands import COMMANDS, Command
 from redsim.run.kinds import SAME_AS, Kind, KindMaker, check_type, find_command
+from redsim.run.rdb_datasets import datasets_of
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.load import Scenario
 from redsim.scenario.monitor import MonitorCapture
@@ -53,7 +54,7 @@ class Plans:
 
 def make_plans(scenario: Scenario, maker: KindMaker) -> Plans:
     """Every group of the scenario; ScenarioError for a command that does not exist or does not fit its keys."""
-    plans = Plans(datasets=dict(scenario.file.datasets))
+    plans = Plans(datasets=datasets_of(scenario))
     for name, group in scenario.file.clients.items():
         if name in scenario.traces:
             plans.plans.append(_trace_plan(scenario, plans, name, group, maker))

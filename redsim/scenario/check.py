@@ -111,7 +111,7 @@ def group_dataset_exists(file: ScenarioFile) -> Iterator[Fault]:
 def popularity_has_keys(file: ScenarioFile) -> Iterator[Fault]:
     for name, group in file.clients.items():
         dataset = file.datasets.get(group.keys.dataset) if group.keys else None
-        if dataset is not None and dataset.keys == 0:
+        if dataset is not None and dataset.keys == 0 and dataset.rdb is None:
             path = ("clients", name, "keys", "dataset")
             yield (
                 path,

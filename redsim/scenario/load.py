@@ -94,6 +94,7 @@ def _build(name: str, path: Path | None, text: str, label: str, base: Path, over
     except ValidationError as error:
         raise explain(error, source.data, where) from None
     check(file, where)
+    file = _beside(file, base)
     return Scenario(
         name=name,
         path=path,
@@ -116,6 +117,12 @@ def _where(source: Source, overrides: Sequence[Override]) -> Callable[..., str]:
         return source.where(*keys)
 
     return where
+
+
+def _beside(file: ScenarioFile, base: Path) -> ScenarioFile:
+    """RDB files are looked for beside the scenario; they are read when the run is built."""
+    found = {name: data.model_copy(update={"rdb": str(base / data.rdb)}) for name, data in file.datasets.items() if data.rdb}
+    return file.model_copy(update={"datasets": file.datasets | found}) if found else file
 
 
 def _conf(source: Source, file: ScenarioFile, name: str, base: Path, overrides: Sequence[Override]) -> RedisConf:

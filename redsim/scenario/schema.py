@@ -161,6 +161,19 @@ class Dataset(Model):
     elements: Size = Size(constant=1)  # per key, for list, hash, set, zset
     present: float = Field(default=1.0, ge=0, le=1)  # fraction of the keys that exist at the start
     ttl: Ttl | None = None  # of the keys that exist at the start, counted from there
+    rdb: str | None = None  # an RDB file whose keys beginning with `prefix` give what is not said above
+    prefix: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_of_the_file(cls, value: Any) -> Any:
+        return {"keys": 0, **value} if isinstance(value, dict) and "rdb" in value else value  # 0: as many as in the file
+
+    @model_validator(mode="after")
+    def _prefix_of_a_file(self) -> "Dataset":
+        if self.prefix and self.rdb is None:
+            raise ValueError("prefix chooses keys of an RDB file; add rdb: dump.rdb, or remove prefix")
+        return self
 
 
 # ---- load --------------------------------------------------------------------------------------------------

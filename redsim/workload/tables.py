@@ -12,6 +12,7 @@ from redsim.rng import generator, stream
 from redsim.scenario.schema import Size
 
 Ints = npt.NDArray[np.int64]
+TABLE_ROWS = 12
 _CELLS = 1024
 
 
@@ -122,3 +123,16 @@ def mean(size: Size) -> int:
     cells = (words[:_CELLS] + words[1 : _CELLS + 1]) / 2
     tail = ((words[_CELLS + 1 : -1] + words[_CELLS + 2 :]) / 2).mean()
     return round((cells[:-1].sum() + tail) / _CELLS)
+
+
+def table_of(values: Ints, rows: int = TABLE_ROWS) -> list[tuple[int, int]]:
+    """(value, count) pairs, values rising: all of them, or the means of `rows` groups of equal count and the greatest."""
+    distinct, counts = np.unique(np.asarray(values, dtype=np.int64), return_counts=True)
+    if distinct.size <= rows:
+        return [(int(v), int(c)) for v, c in zip(distinct, counts, strict=True)]
+    ordered = np.sort(values)
+    merged: dict[int, int] = {}
+    for group in [*np.array_split(ordered[:-1], rows - 1), ordered[-1:]]:
+        middle = round(float(group.mean()))
+        merged[middle] = merged.get(middle, 0) + int(group.size)
+    return sorted(merged.items())
