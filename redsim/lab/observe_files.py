@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from redsim.lab.element_size import value_bytes_of
 from redsim.lab.observe_conf import conf_of_text, is_conf
 from redsim.lab.observed import Command, Observation, Progress, Shape, Window, about_server, flat, whole, window_of
-from redsim.lab.sampled import FIELD_BYTES, KEY_OVERHEAD_BYTES, OVERHEAD_BYTES
+from redsim.lab.sampled import ELEMENTS_GUESS, KEY_OVERHEAD_BYTES
 from redsim.lab.traffic import traffic_of
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.info import CommandStat, InfoCapture, parse_info_file
@@ -21,6 +22,7 @@ from redsim.units import S
 
 HEAD_BYTES = 256 * 1024  # what a file's kind is told from
 TEXT_BYTES_MAX = 16 * 1024 * 1024
+ELEMENT_BYTES_GUESS = 16  # what an element of a small aggregate takes
 ACCEPTED = "INFO all, redis.conf, SLOWLOG GET, redis-cli --bigkeys or --memkeys, or a MONITOR capture"
 
 SAID = {
@@ -208,8 +210,12 @@ def shapes_of_reports(texts: list[str]) -> list[Shape]:
     for kind, shape in found.items():
         shape.key_bytes = [(key_bytes, shape.keys)] if key_bytes else []
         if kind in memory and not shape.value_bytes:
+            said = "--bigkeys and --memkeys: averages over all keys, and the biggest"
+            if not shape.elements and kind != "string":
+                guess = min(max((memory[kind] - key_bytes - KEY_OVERHEAD_BYTES) // ELEMENT_BYTES_GUESS, 1), ELEMENTS_GUESS)
+                shape.elements = [(guess, shape.keys)]
+                said = "--memkeys: averages over all keys; how many elements is a guess, --bigkeys would tell"
             elements = sum(n * count for n, count in shape.elements) / shape.keys if shape.elements else 1
-            left = (memory[kind] - key_bytes - KEY_OVERHEAD_BYTES) / max(elements, 1) - OVERHEAD_BYTES["listpack"]
-            shape.value_bytes = [(max(1, round(left) - (FIELD_BYTES if kind in ("hash", "zset") else 0)), shape.keys)]
-            shape.said = "--bigkeys and --memkeys: averages over all keys, and the biggest"
+            shape.value_bytes = [(value_bytes_of(kind, key_bytes, round(elements), memory[kind]), shape.keys)]
+            shape.said = said
     return sorted(found.values(), key=lambda shape: -shape.keys)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from redsim.dataplane import layout as dp
 from redsim.lab.observed import Command, Observation, Shape, Window
+from redsim.lab.sampled import ELEMENTS_GUESS
 from redsim.lab.traffic import known, one_type
 from redsim.redis.commands import ALL
 from redsim.redis.commands import Command as Model
@@ -23,7 +24,6 @@ OTHER = "other"
 PIPELINE_SEEN_MIN = 1.5  # guess: commands a read below it are chance meetings in the socket, not pipelines
 SIZES_DIFFER = 0.25  # guess: network bytes a write must tell of a mean this far from the data set's to be taken instead
 WRITES_MIN, STRINGS_MIN = 0.02, 0.8  # guesses: shares of the calls from which network bytes tell the size of a write
-ELEMENTS_GUESS = 10
 VALUE_BYTES_GUESS = 100
 TTL_GUESS_MS = 3_600_000
 COMMANDS_MIN = 2_000  # guess: what a run should serve at least
@@ -137,7 +137,7 @@ def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
     lines += conf if seen.conf else [f'    conf: ""  # {source}: nothing']
     lines.append("datasets:")
     for shape in shapes:
-        lines += _dataset(shape)
+        lines += dataset_lines(shape)
     lines.append("clients:" if parts else "clients: {}  # no data command was called in the window")
     for part in parts:
         lines += _group(part, seen, {shape.type: shape for shape in shapes}, fitted, rate)
@@ -238,7 +238,8 @@ def _size(table: list[tuple[int, int]]) -> str:
     return "{table: [" + ", ".join(f"[{value}, {weight}]" for value, weight in table) + "]}"
 
 
-def _dataset(shape: Shape) -> list[str]:
+def dataset_lines(shape: Shape) -> list[str]:
+    """The data set of a shape, as YAML under `datasets:`."""
     said = _line(shape.said)
     if shape.biggest is not None:
         said += f"; biggest seen {say_bytes(shape.biggest) if shape.type == 'string' else f'{shape.biggest:,} elements'}"

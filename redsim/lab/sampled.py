@@ -13,10 +13,11 @@ import numpy as np
 
 from redsim.lab.observed import Shape
 from redsim.lab.popularity import fit_lfu
+from redsim.run.rdb_datasets import FIELD_BYTES
 from redsim.workload.tables import table_of
 
 KEY_OVERHEAD_BYTES = 100  # guess: dictEntry, robj, the container's header, what the allocator rounds up
-FIELD_BYTES = 6  # of a hash field or a score, as the simulator's HSET and ZADD send it
+ELEMENTS_GUESS = 10  # guess: of an aggregate whose elements nobody counted
 OVERHEAD_BYTES = {  # guesses: bytes of one element's bookkeeping, by encoding; a pair (hash, zset) has two entries
     "listpack": 3, "ziplist": 3, "quicklist": 3, "linkedlist": 40, "intset": 0, "hashtable": 48, "skiplist": 90,
 }  # fmt: skip

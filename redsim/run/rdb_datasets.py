@@ -24,7 +24,7 @@ from redsim.scenario.schema import Dataset, Size, Ttl
 from redsim.units import DAY, MS
 from redsim.workload.tables import table_of
 
-__all__ = ["MODELLED", "datasets_of", "shape_of"]
+__all__ = ["FIELD_BYTES", "MODELLED", "datasets_of", "shape_of"]
 
 FIELD_BYTES = 6  # of a hash field, as the simulator's HSET sends it
 MODELLED = ("string", "list", "hash", "set", "zset")
