@@ -9,7 +9,7 @@ Not modelled: what a server has beside its data set but for its start; modules' 
 
 import heapq
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from redsim.host.memory import used_bytes
 from redsim.redis.config import Rules
 from redsim.redis.dict import ENTRY_BYTES
 from redsim.redis.memory_overhead import entry_blocks, keyspace_tables, startup_bytes
-from redsim.redis.object import memory_usage
+from redsim.redis.object import ALL, key_bytes, object_size
 from redsim.redis.rdb_load import element_count, loaded
 from redsim.redis.rdb_read import RdbFile, RdbKey, read_rdb
 from redsim.redis.value_blocks import value_blocks
@@ -72,7 +72,8 @@ class Part:
     def add_sizes(self, key: RdbKey, elements: int) -> None:
         self.key_bytes[len(key.key)] += 1
         self.element_counts[elements] += 1
-        self.value_bytes.update(_element_bytes(key))
+        for length in _element_bytes(key):
+            self.value_bytes[length] += 1
 
 
 def _element_bytes(key: RdbKey) -> list[int]:
@@ -92,14 +93,16 @@ class RdbReport:
 
     file: RdbFile
     rules: Rules
-    types: dict[str, Part] = field(default_factory=dict)
-    encodings: dict[tuple[str, str], Part] = field(default_factory=dict)
-    patterns: dict[tuple[str, str], Part] = field(default_factory=dict)
+    types: dict[str, Part] = field(default_factory=lambda: defaultdict(Part))
+    encodings: dict[tuple[str, str], Part] = field(default_factory=lambda: defaultdict(Part))
+    patterns: dict[tuple[str, str], Part] = field(default_factory=lambda: defaultdict(Part))
     dbs: Counter[int] = field(default_factory=Counter)
     volatile: Counter[int] = field(default_factory=Counter)  # keys with a TTL, by db
     biggest: list[tuple[int, bytes, str, str, int]] = field(default_factory=list)
     allocated_bytes: int = 0  # keys, dictEntries and values
     known: set[str] = field(default_factory=set)  # patterns
+    _keys_seen: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _strings_seen: dict[tuple[str, int] | None, tuple[str, int, int]] = field(default_factory=dict)
 
     @property
     def keys(self) -> int:
@@ -107,20 +110,15 @@ class RdbReport:
 
     def add(self, key: RdbKey) -> None:
         """One more key."""
-        elements, memory_bytes, encoding = element_count(key), 0, key.encoding
-        if key.value is not None:
-            obj = loaded(key, self.rules)
-            memory_bytes, encoding = memory_usage(key.key, obj, self.rules, samples=0), obj.encoding
-            value_bytes = round(sum(size * count for size, count in value_blocks(obj, self.rules).items()))  # counts may be means
-            self.allocated_bytes += value_bytes + used_bytes(entry_blocks(len(key.key), self.rules))
-        pattern = self._pattern(key.key)
-        for part in (
-            self.types.setdefault(key.type, Part()),
-            self.encodings.setdefault((encoding, key.type), Part()),
-            self.patterns.setdefault((pattern, key.type), Part()),
-        ):
-            part.add(key, elements, memory_bytes, self.file.written_ms)
-        self.patterns[pattern, key.type].add_sizes(key, elements)
+        elements, written_ms = element_count(key), self.file.written_ms
+        key_bytes, key_allocated_bytes = self._key_sizes(len(key.key))
+        encoding, value_bytes, value_allocated_bytes = self._value_sizes(key)
+        memory_bytes = key_bytes + value_bytes
+        self.allocated_bytes += key_allocated_bytes + value_allocated_bytes
+        pattern = self.patterns[self._pattern(key.key), key.type]
+        for part in (self.types[key.type], self.encodings[encoding, key.type], pattern):
+            part.add(key, elements, memory_bytes, written_ms)
+        pattern.add_sizes(key, elements)
         self.dbs[key.db] += 1
         self.volatile[key.db] += key.expires_ms is not None
         entry = (memory_bytes, key.key, key.type, encoding, elements)
@@ -128,6 +126,26 @@ class RdbReport:
             heapq.heappush(self.biggest, entry)
         else:
             heapq.heappushpop(self.biggest, entry)
+
+    def _key_sizes(self, length: int) -> tuple[int, int]:
+        """(what MEMORY USAGE counts, what is allocated) of a key's name and dictEntry."""
+        if length not in self._keys_seen:
+            self._keys_seen[length] = key_bytes(length, self.rules), used_bytes(entry_blocks(length, self.rules))
+        return self._keys_seen[length]
+
+    def _value_sizes(self, key: RdbKey) -> tuple[str, int, int]:
+        """(encoding, what MEMORY USAGE counts, what is allocated) of a value; strings of one length are all the same."""
+        if key.value is None:
+            return key.encoding, 0, 0
+        kind = (key.encoding, len(key.value)) if key.type == "string" else None
+        if kind in self._strings_seen:
+            return self._strings_seen[kind]
+        obj = loaded(key, self.rules)
+        allocated_bytes = round(sum(size * count for size, count in value_blocks(obj, self.rules).items()))  # counts may be means
+        sizes = obj.encoding, object_size(obj, self.rules, ALL), allocated_bytes
+        if kind is not None:
+            self._strings_seen[kind] = sizes
+        return sizes
 
     def _pattern(self, key: bytes) -> str:
         pattern = pattern_of(key)
