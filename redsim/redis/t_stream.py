@@ -344,11 +344,12 @@ def _name_bytes(name: bytes) -> int:
 def memory_usage(stream: Stream, allocator: Allocator, version: str = "7.0", *, samples: int = 0) -> int:
     """object.c:objectComputeSize: what MEMORY USAGE counts for the value, bytes; `samples` nodes are looked at, all for 0.
 
-    An estimate on purpose: trees are charged 244 bytes a node where 16 would be nearer, names and 24-byte blocks exactly.
+    An estimate on purpose: trees are charged 244 bytes a node where 16 would be nearer, names and 24-byte blocks exactly. 6.2 up
+    to 6.2.9 at least counted the bytes in a node instead of its block; here as in 6.2.14.
     """
     stream_bytes, group_bytes, consumer_bytes = _struct_bytes(version)
     total_bytes = _ROBJ_BYTES + stream_bytes + _estimated_bytes(_rax_of(node.id for node in stream.nodes))
-    sizes = [node.size_bytes if version == "6.2" else allocator.usable(node.requested_bytes) for node in stream.nodes]
+    sizes = [allocator.usable(node.requested_bytes) for node in stream.nodes]
     looked_at = sizes[: samples or None]
     if len(looked_at) == len(sizes):
         total_bytes += sum(sizes)
