@@ -23,7 +23,7 @@ __all__ = [
     "merge", "slab_bytes", "times", "touched_bytes", "used_bytes",
 ]  # fmt: skip
 
-Blocks = Mapping[int, int]  # usable bytes of a block -> how many of them
+Blocks = Mapping[int, float]  # usable bytes of a block -> how many of them; a mean need not be whole
 
 PAGE_BYTES = 4 * KIB
 SMALL_MAX_BYTES = 14 * KIB  # jemalloc SC_SMALL_MAXCLASS with 4 KiB pages
@@ -36,19 +36,19 @@ _LIBC_HEADER_BYTES = 8
 
 def used_bytes(blocks: Blocks) -> int:
     """What the blocks add to used_memory."""
-    return sum(size * count for size, count in blocks.items())
+    return round(sum(size * count for size, count in blocks.items()))
 
 
-def merge(*parts: Blocks) -> dict[int, int]:
+def merge(*parts: Blocks) -> dict[int, float]:
     """One census of several."""
-    total: dict[int, int] = {}
+    total: dict[int, float] = {}
     for part in parts:
         for size, count in part.items():
             total[size] = total.get(size, 0) + count
     return total
 
 
-def times(blocks: Mapping[int, float], count: int) -> dict[int, int]:
+def times(blocks: Blocks, count: int) -> dict[int, float]:
     """The census of `count` such things; a mean becomes a whole number of blocks."""
     return {size: round(each * count) for size, each in blocks.items()} if count else {}
 
@@ -67,7 +67,7 @@ def slab_bytes(size_bytes: int) -> int:
     return slab
 
 
-def _slabs(size_bytes: int, count: int) -> int:
+def _slabs(size_bytes: int, count: float) -> int:
     regions = max(slab_bytes(size_bytes) // size_bytes, 1)
     return ceil(count / regions)
 
@@ -75,7 +75,7 @@ def _slabs(size_bytes: int, count: int) -> int:
 def active_bytes(blocks: Blocks, allocator: Allocator) -> int:
     """Bytes of pages with at least one live block, of blocks that were allocated in order and none of them freed."""
     if allocator.name == "libc":
-        return sum((size + _LIBC_HEADER_BYTES) * count for size, count in blocks.items())
+        return round(sum((size + _LIBC_HEADER_BYTES) * count for size, count in blocks.items()))
     return sum(_slabs(size, count) * slab_bytes(size) for size, count in blocks.items())
 
 

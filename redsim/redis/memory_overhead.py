@@ -11,6 +11,7 @@ Differs: start-up varies by some hundred bytes with the length of paths and argu
 keys of a slot, modules, ACL rules, functions; Redis 8.0's key objects of one allocation come with 8.2.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redsim.host.memory import Blocks, merge, times, used_bytes
@@ -67,7 +68,7 @@ class DatasetMemory:
     ttls: Blocks
 
     @property
-    def blocks(self) -> dict[int, int]:
+    def blocks(self) -> dict[int, float]:
         """All of it: usable size to count."""
         return merge(self.entries, self.values, self.tables, self.ttls)
 
@@ -100,18 +101,18 @@ def command_histogram_bytes(rules: Rules) -> int:
     return rules.allocator.usable(_HISTOGRAM_COUNTS_BYTES) + rules.allocator.usable(_HISTOGRAM_BYTES)
 
 
-def keyspace_tables(keys: int, rules: Rules, *, is_rehashing: bool = False) -> dict[int, int]:
+def keyspace_tables(keys: int, rules: Rules, *, is_rehashing: bool = False) -> dict[int, float]:
     """Blocks of a dict's bucket arrays: one, or while it grows also the one of half the size that is being emptied."""
     if keys == 0:
         return {}
     slots = table_slots(keys)
-    new = {rules.allocator.usable(POINTER_BYTES * slots): 1}
+    new: dict[int, float] = {rules.allocator.usable(POINTER_BYTES * slots): 1}
     if not is_rehashing or slots == table_slots(1):
         return new
     return merge(new, {rules.allocator.usable(POINTER_BYTES * slots // 2): 1})
 
 
-def entry_blocks(key_length: int, rules: Rules) -> dict[int, int]:
+def entry_blocks(key_length: int, rules: Rules) -> dict[int, float]:
     """Blocks of one key in the main dict: its dictEntry and its string, in Valkey 8.0 one block for both."""
     if rules.is_valkey:
         return {key_bytes(key_length, rules): 1}
@@ -133,7 +134,7 @@ def numbered_keys(prefix_bytes: int, count: int) -> dict[int, int]:
 
 
 def dataset_memory(
-    key_lengths: Blocks, value: Blocks, rules: Rules, *, expires: int = 0, is_rehashing: bool = False
+    key_lengths: Mapping[int, int], value: Blocks, rules: Rules, *, expires: int = 0, is_rehashing: bool = False
 ) -> DatasetMemory:
     """A database of keys of {length: how many}, each with the blocks of `value`, `expires` of them with a TTL.
 

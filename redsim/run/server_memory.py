@@ -1,0 +1,150 @@
+"""The server's memory while it runs, as Redis would report it: used_memory, its overhead, and the pages behind the keys.
+
+Mirrors what server.c:cronUpdateMemoryStats samples for INFO; the laws are redis/memory_overhead.py, redis/zmalloc.py and
+host/memory.py, the running total is dataplane/memory.py.
+
+    data now against data at their peak -> slabs still in use -> allocator_active -> resident -> RSS
+
+Differs: keys and values are blocks of their mean sizes, and what is gone since the peak went at random; pages freed between two
+readings start to decay at the later one.
+Not modelled: new blocks of another size class, which cannot use the room that deletes left.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from redsim.dataplane import layout as dp
+from redsim.host.memory import Blocks, active_after_random_deletes, dirty_bytes, merge, touched_bytes, used_bytes
+from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, client_counted_bytes, output_list_bytes
+from redsim.redis.config import Rules
+from redsim.redis.dict import POINTER_BYTES
+from redsim.redis.memory_report import DbMemory, ServerMemory
+from redsim.redis.sds import sds_bytes
+from redsim.redis.zmalloc import Pages, pages
+from redsim.units import MIB
+
+__all__ = ["MemoryGauge"]
+
+_FREED_EXTENT_BYTES = MIB  # slabs come free one by one: none of them is an oversize extent
+_DICTS = (dp.MAIN, dp.EXPIRES)
+
+
+@dataclass(slots=True)
+class MemoryGauge:
+    """Reads a World now and then; in between it remembers the data's peak and the pages that came free.
+
+    state    rules        version, allocator and conf of the node
+             data_peak    bytes of keys and values at their most
+             active       bytes of their pages, and of the tables, at the last reading
+             freed        (when in ns, bytes of pages) of those that have not all been returned
+    """
+
+    rules: Rules
+    data_peak: int = 0
+    active: int = 0
+    freed: list[tuple[int, int]] = field(default_factory=list)
+
+    def read(self, w: dp.World) -> ServerMemory:
+        """The server's memory at this moment of the run; INFO memory, MEMORY STATS and the doctor are made from it."""
+        used, peak = int(w.st[dp.USED]), int(w.st[dp.USED_PEAK])
+        clients, counted = self._clients(w)
+        tables = self._tables(w)
+        data = used - int(w.cost[dp.STARTUP_BYTES]) - clients - used_bytes(tables)
+        assert data >= 0, "keys and values take some of used_memory, not less than none"
+        rest = used - data
+        self.data_peak = max(self.data_peak, data, peak - rest if data else 0)
+        return ServerMemory(
+            used=used,
+            peak=peak,
+            startup=int(w.cost[dp.STARTUP_BYTES]),
+            dbs=_databases(w),
+            pages=self._pages(w, data, tables),
+            rules=self.rules,
+            clients_normal=counted,
+            normal_clients=int(w.st[dp.CLIENTS]),
+            maxmemory=self.rules.limit("maxmemory"),
+            maxmemory_policy=str(self.rules.conf.get("maxmemory-policy")),
+        )
+
+    def _pages(self, w: dp.World, data: int, tables: Blocks) -> Pages:
+        allocator, table_bytes, now = self.rules.allocator, used_bytes(tables), int(w.st[dp.NOW])
+        blocks = _mean_blocks(w, data, self.rules)
+        share = data / self.data_peak if self.data_peak else 1.0
+        at_peak = {size: count / share for size, count in blocks.items()} if share else {}
+        active = active_after_random_deletes(at_peak, 1 - share, allocator) + table_bytes
+        if active < self.active:
+            self.freed.append((now, self.active - active))
+        self.active = active
+        left = [(at, dirty_bytes(_FREED_EXTENT_BYTES, now - at, allocator) / _FREED_EXTENT_BYTES) for at, _ in self.freed]
+        dirty = round(sum(size * part for (_, size), (_, part) in zip(self.freed, left, strict=True)))
+        self.freed = [entry for entry, (_, part) in zip(self.freed, left, strict=True) if part]
+        return pages(
+            int(w.st[dp.USED]),
+            merge(blocks, tables),
+            self.rules,
+            peak_blocks=merge(at_peak, tables),
+            blocks_active_bytes=active,
+            dirty=dirty,
+            untouched=_untouched_bytes(w),
+        )
+
+    def _clients(self, w: dp.World) -> tuple[int, int]:
+        """(bytes of used_memory, bytes that mem_clients_normal counts) of all accepted connections."""
+        rows = w.conn[(w.conn[:, dp.C_LIVE] != 0) & (w.conn[:, dp.C_FLAGS] & dp.F_ACCEPTED != 0)]
+        sizes, counts = np.unique(rows[:, dp.C_ALLOC], return_counts=True)
+        usable = self.rules.allocator.usable
+        query = 0
+        if not w.cost[dp.SHARED_QB]:
+            query = sum(usable(sds_bytes(int(n), self.rules)) * int(c) for n, c in zip(sizes, counts, strict=True) if n)
+        over = rows[:, dp.C_OUT] - rows[:, dp.C_RBUF]
+        lists = sum(output_list_bytes(int(n), self.rules) for n in over[over > 0])
+        buffers = int(rows[:, dp.C_RBUF].sum()) + query + lists
+        fixed = client_counted_bytes(ClientBuffers(reply_bytes=0), self.rules)
+        if w.cost[dp.FIXED_RBUF]:
+            fixed -= PROTO_REPLY_CHUNK_BYTES  # 6.2: the reply buffer is in the struct
+        return len(rows) * int(w.cost[dp.CLIENT_BYTES]) + buffers, len(rows) * fixed + buffers
+
+    def _tables(self, w: dp.World) -> dict[int, float]:
+        return merge(*({self.rules.allocator.usable(POINTER_BYTES * slots): 1} for h in _DICTS for slots in _slots(w, h)))
+
+
+def _slots(w: dp.World, h: int) -> list[int]:
+    """Buckets of each table of a dict."""
+    return [1 << int(w.dicts[h, column]) for column in (dp.H_BITS, dp.H_NEXT) if w.dicts[h, column] != dp.NONE]
+
+
+def _databases(w: dp.World) -> dict[int, DbMemory]:
+    keys, expires = (int(w.dicts[h, dp.H_USED]) for h in _DICTS)
+    if keys == 0:
+        return {}
+    moving = [h for h in _DICTS if w.dicts[h, dp.H_NEXT] != dp.NONE]
+    old_bytes = sum(POINTER_BYTES << int(w.dicts[h, dp.H_BITS]) for h in moving)
+    return {0: DbMemory(keys, expires, sum(_slots(w, dp.MAIN)), sum(_slots(w, dp.EXPIRES)), len(moving), old_bytes)}
+
+
+def _mean_blocks(w: dp.World, data: int, rules: Rules) -> dict[int, float]:
+    """Keys, dictEntries and values of `data` bytes as blocks of their mean sizes' classes; counts that add up to `data`."""
+    live, entry = w.dataset[:, dp.D_LIVE], int(w.cost[dp.ENTRY_BYTES])
+    keys, expires = int(live.sum()), int(w.dataset[:, dp.D_EXPIRES].sum())
+    if keys == 0:
+        return {}
+    key_bytes = int((live * w.dataset[:, dp.D_KEYMEM]).sum()) - keys * entry
+    parts = ((keys + expires, (keys + expires) * entry), (keys, key_bytes), (keys, data - (keys + expires) * entry - key_bytes))
+    blocks: dict[int, float] = {}
+    for count, total in parts:
+        if total > 0:
+            size = rules.allocator.usable(round(total / count))
+            blocks[size] = blocks.get(size, 0) + total / size
+    return blocks
+
+
+def _untouched_bytes(w: dp.World) -> int:
+    """Pages of new tables that no bucket was moved to yet: a rehash goes from the first bucket on, an upper and a lower half."""
+    untouched = 0
+    for h in _DICTS:
+        if w.dicts[h, dp.H_NEXT] != dp.NONE:
+            size = POINTER_BYTES << int(w.dicts[h, dp.H_NEXT])
+            moved = 1 - int(w.dicts[h, dp.H_LEFT]) / (1000 << int(w.dicts[h, dp.H_BITS]))
+            untouched += size - touched_bytes(size, round(size * moved), 0)
+    return untouched
