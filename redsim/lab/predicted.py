@@ -16,6 +16,7 @@ from redsim.lab.fit import spinning
 from redsim.redis.server import Server
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
+from redsim.run.server_memory import MemoryGauge
 from redsim.run.stats import slowlog_rows
 from redsim.run.summary import summary
 from redsim.scenario.load import Scenario
@@ -70,7 +71,7 @@ def predict(scenario: Scenario, group: str, profile: HostProfile) -> Side:
     env.run()
     check_conservation(built, server.world)
     slow = slowlog_rows(built, server.world)
-    told = summary(scenario, built, server, "", slow, 1.0)
+    told = summary(scenario, built, server, MemoryGauge.of(scenario, built.node), "", slow, 1.0)
     figures = figures_of(told["clients"][group], told["nodes"][built.node])
     figures |= _stalls(built, server.world, group)
     return Side(figures, tuple(str(row["args"][0]).upper() for row in reversed(slow)))

@@ -75,7 +75,7 @@ class ClientBuffers:
     """What a connection holds at one moment, bytes as requested from the allocator or as `usable` of it (both give the same).
 
     state    query_bytes    query buffer, header and all; 0: the empty one it starts with, or none
-             reply_bytes    static reply buffer (not of 6.2, whose struct holds it)
+             reply_bytes    static reply buffer; ignored of 6.2, whose struct holds it
              output_bytes   reply list: blocks with their headers and nodes
     """
 
@@ -122,7 +122,7 @@ def connection_bytes(buffers: ClientBuffers, rules: Rules) -> int:
         + usable(LIST_NODE_BYTES)
         + _RAX_BYTES
         + (usable(buffers.query_bytes) if buffers.query_bytes else 0)
-        + (usable(buffers.reply_bytes) if buffers.reply_bytes else 0)
+        + (usable(buffers.reply_bytes) if buffers.reply_bytes and not layout.has_reply_in_struct else 0)
         + buffers.output_bytes
     )
 
@@ -131,7 +131,7 @@ def client_counted_bytes(buffers: ClientBuffers, rules: Rules) -> int:
     """Bytes of it that mem_clients_normal and CLIENT LIST's tot-mem count: struct and buffers, not the bookkeeping."""
     layout, usable = _layout(rules), rules.allocator.usable
     query_bytes = usable(buffers.query_bytes or _EMPTY_SDS_BYTES) if buffers.query_bytes or layout.empty_sds else 0
-    reply_bytes = usable(buffers.reply_bytes) if buffers.reply_bytes else 0
+    reply_bytes = usable(buffers.reply_bytes) if buffers.reply_bytes and not layout.has_reply_in_struct else 0
     return usable(layout.struct_bytes) + query_bytes + reply_bytes + buffers.output_bytes
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redsim.redis.config import Rules
+from redsim.redis.dict import POINTER_BYTES
 from redsim.redis.memory_overhead import keyspace_overhead_bytes, replication_buffer_split
 from redsim.redis.zmalloc import Pages
 from redsim.units import KIB, MIB
@@ -121,6 +122,11 @@ class ServerMemory:
     def keys(self) -> int:
         """Keys of all databases."""
         return sum(db.keys for db in self.dbs.values())
+
+    @property
+    def tables(self) -> int:
+        """Bytes of the bucket arrays of all dicts of the databases, both while one is rehashed."""
+        return sum(POINTER_BYTES * (db.buckets + db.expires_buckets) for db in self.dbs.values())
 
     @property
     def net_bytes(self) -> int:
@@ -270,7 +276,7 @@ def memory_stats(m: ServerMemory) -> dict[str, int | str | dict[str, int]]:
         del stats["cluster.links"], stats["functions.caches"]
     stats |= {f"db.{number}": _stats_of_db(db, m.rules) for number, db in sorted(m.dbs.items())}
     if m.rules.has_kvstore:
-        stats["overhead.db.hashtable.lut"] = sum(8 * (db.buckets + db.expires_buckets) for db in m.dbs.values())
+        stats["overhead.db.hashtable.lut"] = m.tables
         stats["overhead.db.hashtable.rehashing"] = sum(db.rehashing_bytes for db in m.dbs.values())
     stats["overhead.total"] = m.overhead
     if m.rules.has_kvstore:

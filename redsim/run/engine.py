@@ -22,6 +22,7 @@ from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
 from redsim.run.groups import say_plan
 from redsim.run.result import Result
+from redsim.run.server_memory import MemoryGauge
 from redsim.run.summary import summary
 from redsim.scenario.load import Scenario
 from redsim.units import S, say_ns
@@ -29,6 +30,8 @@ from redsim.units import S, say_ns
 Progress = Callable[[int, int], None]  # simulated ns, commands so far
 MEMORY_COLUMNS = [
     "time_s", "node", "keys", "connected_clients", "query_buffers_bytes", "output_buffers_bytes", "dict_table_bytes",
+    "used_memory_bytes", "used_memory_rss_bytes", "used_memory_overhead_bytes", "used_memory_dataset_bytes",
+    "clients_normal_bytes", "allocator_active_bytes", "maxmemory_bytes",
 ]  # fmt: skip
 EXPIRY_SAYS = "active expiry: a key past its time goes when it is next touched, not before"
 STANDING_LIMITS = [
@@ -49,7 +52,8 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     server = Server(env, built.world, scenario.confs[built.node], scenario.profiles[built.host])
     memory: list[tuple[Any, ...]] = []
     env.process(server.main())
-    env.process(_sample(env, server, built.node, memory))
+    gauge = MemoryGauge.of(scenario, built.node)
+    env.process(_sample(env, server, built.node, gauge, memory))
     if progress is not None:
         server.on_step.append(lambda now: progress(now, int(server.world.st[dp.COMMANDS])))
     partial = False
@@ -59,20 +63,24 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
         partial = True
     w = server.world
     check_conservation(built, w)
-    return _result(scenario, built, server, memory, partial, time.perf_counter() - started)
+    return _result(scenario, built, server, gauge, memory, partial, time.perf_counter() - started)
 
 
-def _sample(env: simpy.Environment, server: Server, node: str, rows: list[tuple[Any, ...]]) -> Generator[simpy.Event, Any, None]:
+def _sample(
+    env: simpy.Environment, server: Server, node: str, gauge: MemoryGauge, rows: list[tuple[Any, ...]]
+) -> Generator[simpy.Event, Any, None]:
     """A row of memory.csv at each window's end."""
     window, end = int(server.world.st[dp.WINDOW]), int(server.world.st[dp.END])
     while env.now + window <= end:
         yield env.timeout(window)
         w = server.world
         query, output = buffers(w)
-        keys = w.dataset[:, dp.D_LIVE]
-        live = int(keys.sum())
-        table = 8 * dp.power_of_two(live) if live > 4 else 32
-        rows.append((env.now / S, node, live, int(w.st[dp.CLIENTS]), int(query), int(output), table))
+        live = int(w.dataset[:, dp.D_LIVE].sum())
+        m = gauge.read(w)
+        rows.append((
+            env.now / S, node, live, int(w.st[dp.CLIENTS]), int(query), int(output), m.tables, m.used, m.pages.rss_bytes,
+            m.overhead, m.dataset, m.clients_normal, m.pages.active_bytes, m.maxmemory,
+        ))  # fmt: skip
 
 
 def digest(built: Built, w: dp.World) -> str:
@@ -89,7 +97,13 @@ def digest(built: Built, w: dp.World) -> str:
 
 
 def _result(
-    scenario: Scenario, built: Built, server: Server, memory: list[tuple[Any, ...]], partial: bool, wall_s: float
+    scenario: Scenario,
+    built: Built,
+    server: Server,
+    gauge: MemoryGauge,
+    memory: list[tuple[Any, ...]],
+    partial: bool,
+    wall_s: float,
 ) -> Result:
     w = server.world
     stalls = stats.stalls_frame(built, w)
@@ -97,7 +111,7 @@ def _result(
     directives = _directives(scenario)
     return Result(
         scenario=scenario,
-        summary=summary(scenario, built, server, digest(built, w), slowlog, wall_s),
+        summary=summary(scenario, built, server, gauge, digest(built, w), slowlog, wall_s),
         latency=stats.latency_frame(built, w),
         memory=pd.DataFrame(memory, columns=MEMORY_COLUMNS),
         stalls=stalls,

@@ -12,13 +12,14 @@ from redsim.dataplane.dict import bits_for
 from redsim.dataplane.events import NEVER
 from redsim.dataplane.memory import DENSE, DENSE_BITS, OCTAVES, recount
 from redsim.host.malloc import Allocator
+from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, connection_bytes
+from redsim.redis.config import Rules
+from redsim.redis.memory_overhead import startup_bytes
 from redsim.scenario.redis_conf import RedisConf
 from redsim.scenario.schema import Dataset, Size
 from redsim.workload.tables import Tables, quantile_at
 
 DICT_ENTRY_BYTES = 24  # dict.c: key, value, next
-STARTUP_BYTES = 876_304  # used_memory_startup of Debian's 7.0.15 [lab-dataset-memory]; other builds differ by some 10 kB
-CLIENT_BYTES = 1_233  # beside its buffers: 17,617 bytes a fresh connection less its 16,384 byte reply buffer [lab-misc]
 QUANTILES = 256
 OLD_TABLES = ("6.2", "7.0", "7.2")  # dict.c before 7.4: shrinks below 10 % and by serverCron only
 
@@ -26,7 +27,9 @@ OLD_TABLES = ("6.2", "7.0", "7.2")  # dict.c before 7.4: shrinks below 10 % and 
 def memory_costs(cost: dp.I64, conf: RedisConf, version: str, allocator: Allocator, tables: Tables) -> None:
     """Fill the columns of the World's cost row that memory.py and rehash.py read."""
     cost[dp.MAXMEMORY] = NEVER
-    cost[dp.STARTUP_BYTES], cost[dp.CLIENT_BYTES] = STARTUP_BYTES, CLIENT_BYTES
+    rules = Rules(conf, allocator)
+    cost[dp.STARTUP_BYTES] = startup_bytes(rules).value
+    cost[dp.CLIENT_BYTES] = connection_bytes(ClientBuffers(), rules) - PROTO_REPLY_CHUNK_BYTES  # its buffers are counted apart
     cost[dp.USABLE] = tables.add(allocator.table())
     cost[dp.LIBC] = int(allocator.name == "libc")
     cost[dp.ENTRY_BYTES] = allocator.usable(DICT_ENTRY_BYTES)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from redsim.dataplane import layout as dp
+from redsim.host.malloc import ALLOCATORS
 from redsim.host.memory import Blocks, active_after_random_deletes, dirty_bytes, merge, touched_bytes, used_bytes
 from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, client_counted_bytes, output_list_bytes
 from redsim.redis.config import Rules
@@ -22,6 +23,7 @@ from redsim.redis.dict import POINTER_BYTES
 from redsim.redis.memory_report import DbMemory, ServerMemory
 from redsim.redis.sds import sds_bytes
 from redsim.redis.zmalloc import Pages, pages
+from redsim.scenario.load import Scenario
 from redsim.units import MIB
 
 __all__ = ["MemoryGauge"]
@@ -37,6 +39,8 @@ class MemoryGauge:
     state    rules        version, allocator and conf of the node
              data_peak    bytes of keys and values at their most
              active       bytes of their pages, and of the tables, at the last reading
+             used_peak    the largest used_memory read so far, or the server's own
+             rss_peak     the largest RSS read so far
              freed        (when in ns, bytes of pages) of those that have not all been returned
     """
 
@@ -44,10 +48,18 @@ class MemoryGauge:
     data_peak: int = 0
     active: int = 0
     freed: list[tuple[int, int]] = field(default_factory=list)
+    used_peak: int = 0
+    rss_peak: int = 0
+
+    @classmethod
+    def of(cls, scenario: Scenario, node: str) -> "MemoryGauge":
+        """The gauge of a node of the scenario, before its run."""
+        return cls(Rules(scenario.confs[node], ALLOCATORS[scenario.file.nodes[node].allocator]))
 
     def read(self, w: dp.World) -> ServerMemory:
         """The server's memory at this moment of the run; INFO memory, MEMORY STATS and the doctor are made from it."""
-        used, peak = int(w.st[dp.USED]), int(w.st[dp.USED_PEAK])
+        used = int(w.st[dp.USED])
+        self.used_peak = peak = max(self.used_peak, int(w.st[dp.USED_PEAK]), used)  # INFO looks, as the cron does
         clients, counted = self._clients(w)
         tables = self._tables(w)
         data = used - int(w.cost[dp.STARTUP_BYTES]) - clients - used_bytes(tables)
@@ -79,7 +91,7 @@ class MemoryGauge:
         left = [(at, dirty_bytes(_FREED_EXTENT_BYTES, now - at, allocator) / _FREED_EXTENT_BYTES) for at, _ in self.freed]
         dirty = round(sum(size * part for (_, size), (_, part) in zip(self.freed, left, strict=True)))
         self.freed = [entry for entry, (_, part) in zip(self.freed, left, strict=True) if part]
-        return pages(
+        figures = pages(
             int(w.st[dp.USED]),
             merge(blocks, tables),
             self.rules,
@@ -88,6 +100,8 @@ class MemoryGauge:
             dirty=dirty,
             untouched=_untouched_bytes(w),
         )
+        self.rss_peak = max(self.rss_peak, figures.rss_bytes)
+        return figures
 
     def _clients(self, w: dp.World) -> tuple[int, int]:
         """(bytes of used_memory, bytes that mem_clients_normal counts) of all accepted connections."""

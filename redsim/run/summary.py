@@ -4,9 +4,12 @@ from typing import Any
 
 import redsim
 from redsim.dataplane import layout as dp
+from redsim.redis.memory_doctor import memory_doctor
+from redsim.redis.memory_report import info_memory
 from redsim.redis.server import Server
 from redsim.run import stats
 from redsim.run.build import Built
+from redsim.run.server_memory import MemoryGauge
 from redsim.scenario.load import Scenario
 from redsim.units import S
 
@@ -14,7 +17,13 @@ SCHEMA = 1
 
 
 def summary(
-    scenario: Scenario, built: Built, server: Server, digest: str, slowlog: list[dict[str, Any]], wall_s: float
+    scenario: Scenario,
+    built: Built,
+    server: Server,
+    gauge: MemoryGauge,
+    digest: str,
+    slowlog: list[dict[str, Any]],
+    wall_s: float,
 ) -> dict[str, Any]:
     """The numbers of one run; ints, floats, strings and lists of them only."""
     w = server.world
@@ -32,7 +41,7 @@ def summary(
         "commands_per_wall_s": round(commands / wall_s) if wall_s > 0 else 0,
         "host": {"cores": built.cores, "profile": scenario.profiles[built.host].name},
         "clients": {plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans)},
-        "nodes": {built.node: _node(scenario, built, server, slowlog)},
+        "nodes": {built.node: _node(built, server, gauge, slowlog)},
         "replicas": {},
         "failovers": [],
         "findings": [],
@@ -72,8 +81,9 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
     return out
 
 
-def _node(scenario: Scenario, built: Built, server: Server, slowlog: list[dict[str, Any]]) -> dict[str, Any]:
+def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[str, Any]]) -> dict[str, Any]:
     w, st = server.world, server.world.st
+    memory = gauge.read(w)
     elapsed = max(int(st[dp.NOW]), 1)
     busy = int(w.held.sum())
     slept = int(w.kind[w.kind[:, dp.K_OP] == dp.OP_SLEEP, dp.K_USEC_NS].sum())
@@ -108,11 +118,12 @@ def _node(scenario: Scenario, built: Built, server: Server, slowlog: list[dict[s
             "threaded_reads": int(st[dp.TREADS]),
             "threaded_writes": int(st[dp.TWRITES]),
         },
-        "used_memory_bytes": None,
-        "used_memory_rss_bytes": None,
+        "used_memory_bytes": {"final": memory.used, "peak": memory.peak},
+        "used_memory_rss_bytes": {"final": memory.pages.rss_bytes, "peak": gauge.rss_peak},
+        "memory_doctor": [{"code": found.code, "advice": found.advice} for found in memory_doctor(memory)],
         "stalls": stats.stall_totals(built, w),
         "slowlog": [{k: row[k] for k in ("id", "time_s", "duration_us", "args")} for row in slowlog],
-        "info": _info(built, server),
+        "info": {**_info(built, server), "memory": info_memory(memory)},
     }
 
 
