@@ -79,7 +79,7 @@ class DatasetMemory:
 
 
 def startup_bytes(rules: Rules) -> Param:
-    """used_memory_startup of a build and where the figure comes from; a build nobody measured gets its nearest neighbour's.
+    """used_memory_startup of a build and its source [lab-dataset-memory]; a build nobody measured gets its neighbour's.
 
     The event loop's arrays are part of it: 52 bytes for each descriptor that maxclients asks for.
     """
