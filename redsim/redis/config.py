@@ -56,6 +56,11 @@ class Rules:
         return 40 if self.since("7.0") else 32
 
     @cached_property
+    def usable_by_length(self) -> dict[int, int]:
+        """What sds.usable_bytes has answered so far: a data set has few lengths and many strings."""
+        return {}
+
+    @cached_property
     def hash_max_entries(self) -> int:
         return self.limit("hash-max-listpack-entries")
 

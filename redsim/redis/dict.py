@@ -6,9 +6,9 @@ deletion moves one bucket that is not empty, and until the last one has moved bo
 
     add: step if rehashing -> grow if used == slots -> into the newer table
 
-Differs: buckets are drawn by SipHash under a random seed, so how many are empty is luck; here they are as many as expected, and
-the step that ends a rehash is the expected one (standard deviation 0.31 sqrt(slots) steps at load 1). Not modelled: a fork
-child's presence, which postpones growth, and the ten empty buckets after which a step gives up (under 1 in 20,000 at load 1).
+Differs: buckets are drawn by SipHash under a random seed, so how many are empty is luck; here every step goes as far as the mean
+step, and a rehash ends when less than half an element is left (at load 1 the true end scatters by 0.31 sqrt(slots) steps).
+Not modelled: a fork child's presence, which postpones growth; 7.4's preference for the bucket it just looked into.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from redsim.redis.config import Rules
 __all__ = ["Dict", "table_slots"]
 
 DICT_HT_INITIAL_SIZE = 4  # dict.h
+EMPTY_VISITS_MAX = 10  # dictRehash: ten times the buckets asked for
 POINTER_BYTES = 8
 ENTRY_BYTES = 24  # sizeof(dictEntry): key, value, next
 ENTRY_NO_VALUE_BYTES = 16  # sets of 7.2 on: key, next
@@ -41,7 +42,7 @@ class Dict:
     slots: list[int]
     used: int = 0
     _left: float = 0.0  # elements still in the old table
-    _buckets: float = 0.0  # buckets of the old table that hold them
+    _index: float = 0.0  # its first bucket that may hold some (rehashidx)
 
     @classmethod
     def empty(cls, rules: Rules, expand_to: int | None = None) -> "Dict":
@@ -57,20 +58,22 @@ class Dict:
         """dictSlots, dictBuckets."""
         return sum(self.slots)
 
-    def step(self, steps: int = 1) -> None:
-        """_dictRehashStep: one bucket each."""
+    def step(self) -> None:
+        """_dictRehashStep: on to the next bucket that is not empty, or past ten empty ones; what it holds moves."""
         if not self.is_rehashing:
             return
-        if self._buckets <= steps + 0.5:
-            self.slots, self._left, self._buckets = [self.slots[1], 0], 0.0, 0.0
-            return
-        self._left -= self._left * steps / self._buckets
-        self._buckets -= steps
+        rest = self.slots[0] - self._index
+        empty = (1.0 - 1.0 / rest) ** self._left if rest > 1.0 else 0.0
+        visited = (1.0 - empty**EMPTY_VISITS_MAX) / (1.0 - empty)
+        self._left -= self._left * visited / rest
+        self._index += visited
+        if self._left < 0.5:
+            self.slots, self._left, self._index = [self.slots[1], 0], 0.0, 0.0
 
     def add(self, *, lookups: int = 0) -> None:
         """dictFind `lookups` times, then dictAdd, of an element that is not there."""
-        self.step(lookups)
-        self.step()
+        for _ in range(lookups + 1):
+            self.step()
         if not self.is_rehashing and self.used >= self.slots[0]:
             self._move_to(table_slots(self.used + 1))
         self.used += 1
@@ -96,10 +99,7 @@ class Dict:
     def delete(self, *, may_shrink: bool = True) -> None:
         """dictDelete of an element that is there; 7.4 and Valkey 8.0 look by themselves whether to shrink, unless paused."""
         self.step()
-        if self.is_rehashing and self.used:
-            gone = self._left / self.used
-            self._buckets -= self._buckets / self._left * gone if self._left else 0.0
-            self._left -= gone
+        self._left -= self._left / self.used
         self.used -= 1
         if may_shrink and self.rules.has_kvstore:
             self.shrink_if_needed()
@@ -119,5 +119,5 @@ class Dict:
         if not self.slots[0] or (not self.used and self.rules.has_kvstore):
             self.slots[0] = slots
             return
-        self._left, self._buckets = float(self.used), occupied_buckets(self.slots[0], self.used)
+        self._left, self._index = float(self.used), 0.0
         self.slots[1] = slots

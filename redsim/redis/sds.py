@@ -36,7 +36,10 @@ def usable_bytes(text_bytes: int, rules: Rules) -> int:
     >>> usable_bytes(16, rules("7.0")), usable_bytes(32, rules("7.0"))
     (24, 40)
     """
-    return rules.allocator.usable(sds_bytes(text_bytes, rules))
+    known = rules.usable_by_length
+    if text_bytes not in known:
+        known[text_bytes] = rules.allocator.usable(sds_bytes(text_bytes, rules))
+    return known[text_bytes]
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from redsim.redis.listpack import Listpack
 from redsim.redis.object import HashTable, RedisObject
 from redsim.redis.ziplist import Ziplist
 
-__all__ = ["hdel", "hset"]
+__all__ = ["fields_of", "hdel", "hset", "small_block"]
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -20,6 +20,11 @@ Pairs = list[tuple[bytes, bytes]]
 def small_block(rules: Rules) -> Listpack | Ziplist:
     """An empty block of this version's small encoding."""
     return Listpack() if rules.since("7.0") else Ziplist()
+
+
+def fields_of(obj: RedisObject) -> list[bytes]:
+    """HKEYS, in the order of arrival."""
+    return list(obj.value.elements) if obj.encoding == "hashtable" else obj.value.entries[::2]
 
 
 def hset(obj: RedisObject | None, pairs: Pairs, rules: Rules) -> RedisObject:
