@@ -1,12 +1,12 @@
 """Records of keys, each with the steps that built it, sized as the server that ran them would: `redsim size --records`.
 
 The form is that of tests/recorded/memory_usage.json.gz: `{"meta": {...}, "data": {"keys": [...]}}`, each key with `key`, `type`
-and `build` (a list of [command, arguments]); directives in `data.config`, `meta.config` or a key's own `config`. Contents are made
-as the recording did: text i of n bytes is `m` and i in base 36, padded with `_`; element i of {"min": a, "max": b, "seed": s} has
-a + lcg(s, i) mod (b - a + 1) bytes; a string set by length is text k of key `k<k>____`; what is appended is all `x`. What was
-measured (`ht`, `mem`, ...) is not read.
-Differs: `chunk` is taken as 16 elements a command, a guess; it matters from 7.2 on, where a list's conversion looks at the command.
-Not modelled: other commands than those of the recording; they are refused by name.
+and `build` (a list of [command, arguments]); directives in `data.config`, `meta.config` or a key's own `config`. Contents are
+made as the recording did: text i of n bytes is `m` and i in base 36, padded with `_`; element i of {"min": a, "max": b, "seed":
+s} has a + lcg(s, i) mod (b - a + 1) bytes; a string set by length is text k of key `k<k>____`; what is appended is all `x`.
+What was measured (`ht`, `mem`, ...) is not read.
+Differs: `chunk` is taken as 16 elements a command, a guess; it matters from 7.2 on, where a list's conversion looks at the
+command. Not modelled: other commands than those of the recording; they are refused by name.
 """
 
 import json
@@ -18,10 +18,13 @@ from typing import Any
 from redsim.redis import t_hash, t_list, t_set, t_string, t_zset
 from redsim.redis.config import Rules, rules
 from redsim.redis.object import RedisObject
-from redsim.redis.t_stream import Stream
+from redsim.redis.t_stream import Stream, StreamId
 from redsim.scenario.errors import ScenarioError, did_you_mean
 
-__all__ = ["allocator_of", "build", "read_records", "rules_of", "text_of_length"]
+__all__ = [
+    "allocator_of", "build", "chunked", "elements", "field_value_pairs", "read_records", "rules_of", "rules_of_key",
+    "scored_members", "stream_entries", "text_of_length", "version_of", "written",
+]  # fmt: skip
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CHUNK = 16
@@ -58,7 +61,8 @@ def _texts(spec: Mapping[str, int], count: int) -> list[bytes]:
     return [text_of_length(i, low + _lcg(spec["seed"], i) % span) for i in range(count)]
 
 
-def _elements(arguments: Arguments) -> list[bytes]:
+def elements(arguments: Arguments) -> list[bytes]:
+    """The elements of one step of a list, set or sorted set."""
     count = arguments["n"]
     if "ints_from" in arguments:
         first, step = arguments["ints_from"], arguments.get("step", 1)
@@ -66,39 +70,55 @@ def _elements(arguments: Arguments) -> list[bytes]:
     return _texts(arguments["elem"], count)
 
 
-def _commands(things: list[Any], mode: str) -> Iterator[list[Any]]:
+def chunked(things: list[Any], mode: str) -> Iterator[list[Any]]:
     """The arguments of each command: all at once, one by one, or in chunks."""
     size = {"one": 1, "bulk": max(1, len(things)), "chunk": _CHUNK}[mode]
     return (things[at : at + size] for at in range(0, len(things), size))
 
 
+def field_value_pairs(arguments: Arguments) -> list[tuple[bytes, bytes]]:
+    """The pairs of an HSET step."""
+    fields = _texts(arguments["field"], arguments["n"])
+    if "value_ints" not in arguments:
+        return list(zip(fields, _texts(arguments["value"], arguments["n"]), strict=True))
+    number_of = _VALUES[arguments["value_ints"]]
+    return [(field, b"%d" % number_of(j)) for j, field in enumerate(fields)]
+
+
+def scored_members(arguments: Arguments) -> list[tuple[bytes, float]]:
+    """The (member, score) of a ZADD step."""
+    score = _SCORES[arguments["score"]]
+    return [(member, score(j)) for j, member in enumerate(elements(arguments))]
+
+
+def stream_entries(arguments: Arguments) -> Iterator[tuple[StreamId, list[tuple[bytes, bytes]]]]:
+    """The (ID, pairs) of an XADD step."""
+    for j in range(arguments["n"]):
+        suffix = "" if arguments["field_names"] == "f<f>" else f"_{j % _STREAM_NAMES}"
+        value = text_of_length(j, arguments["value_len"])
+        yield (_STREAM_START_MS + _STREAM_STEP_MS * j, 0), [(f"f{f}{suffix}".encode(), value) for f in range(arguments["fields"])]
+
+
+def written(command: str, arguments: Arguments) -> bytes:
+    """What a string step writes: its value; or a text of that length, after a SET (SETEX) the key's own, else `x`."""
+    if "value" in arguments:
+        return str(arguments["value"]).encode()
+    if command in ("SET", "SETEX"):
+        return text_of_length(arguments["number"], arguments["len"])[: arguments["len"]]
+    return b"x" * int(arguments["len"])
+
+
 # ---- the steps ---------------------------------------------------------------------------------------------------------------
 
 
-def _written(arguments: Arguments) -> bytes:
-    return str(arguments["value"]).encode() if "value" in arguments else b"x" * arguments["len"]
-
-
-def _set(_obj: RedisObject | None, arguments: Arguments, rules: Rules) -> RedisObject:
-    text = (
-        _written(arguments) if "value" in arguments else text_of_length(arguments["number"], arguments["len"])[: arguments["len"]]
-    )
-    return t_string.set_command(text, rules)
-
-
 def _push(obj: RedisObject | None, arguments: Arguments, rules: Rules, *, at_head: bool) -> RedisObject | None:
-    for elements in _commands(_elements(arguments), arguments["mode"]):
-        obj = t_list.push(obj, elements, rules, at_head=at_head)
+    for some in chunked(elements(arguments), arguments["mode"]):
+        obj = t_list.push(obj, some, rules, at_head=at_head)
     return obj
 
 
 def _hset(obj: RedisObject | None, arguments: Arguments, rules: Rules) -> RedisObject | None:
-    fields = _texts(arguments["field"], arguments["n"])
-    if "value_ints" in arguments:
-        values = [b"%d" % _VALUES[arguments["value_ints"]](j) for j in range(arguments["n"])]
-    else:
-        values = _texts(arguments["value"], arguments["n"])
-    for pairs in _commands(list(zip(fields, values, strict=True)), arguments["mode"]):
+    for pairs in chunked(field_value_pairs(arguments), arguments["mode"]):
         obj = t_hash.hset(obj, pairs, rules)
     return obj
 
@@ -109,27 +129,22 @@ def _hdel(obj: RedisObject, arguments: Arguments, rules: Rules) -> RedisObject |
 
 def _sadd(obj: RedisObject | None, arguments: Arguments, rules: Rules) -> RedisObject | None:
     if "value" in arguments:
-        return t_set.sadd(obj, [_written(arguments)], rules)
-    for members in _commands(_elements(arguments), arguments["mode"]):
+        return t_set.sadd(obj, [written("SADD", arguments)], rules)
+    for members in chunked(elements(arguments), arguments["mode"]):
         obj = t_set.sadd(obj, members, rules)
     return obj
 
 
 def _zadd(obj: RedisObject | None, arguments: Arguments, rules: Rules) -> RedisObject | None:
-    score = _SCORES[arguments["score"]]
-    pairs = [(member, score(j)) for j, member in enumerate(_elements(arguments))]
-    for some in _commands(pairs, arguments["mode"]):
+    for some in chunked(scored_members(arguments), arguments["mode"]):
         obj = t_zset.zadd(obj, some, rules)
     return obj
 
 
 def _xadd(obj: RedisObject | None, arguments: Arguments, rules: Rules) -> RedisObject:
     stream = obj.value if obj else Stream(rules.limit("stream-node-max-bytes"), rules.limit("stream-node-max-entries"))
-    for j in range(arguments["n"]):
-        suffix = "" if arguments["field_names"] == "f<f>" else f"_{j % _STREAM_NAMES}"
-        value = text_of_length(j, arguments["value_len"])
-        pairs = [(f"f{f}{suffix}".encode(), value) for f in range(arguments["fields"])]
-        stream.xadd((_STREAM_START_MS + _STREAM_STEP_MS * j, 0), pairs)
+    for entry_id, pairs in stream_entries(arguments):
+        stream.xadd(entry_id, pairs)
     return RedisObject("stream", "stream", stream)
 
 
@@ -147,10 +162,10 @@ def _xtrim(obj: RedisObject, arguments: Arguments, _rules: Rules) -> RedisObject
 
 
 _STEPS: dict[str, Step] = {
-    "SET": _set,
-    "SETEX": _set,
-    "APPEND": lambda obj, a, rules: t_string.append_command(obj, _written(a), rules),
-    "SETRANGE": lambda obj, a, rules: t_string.setrange(obj, a["offset"], _written(a), rules),
+    "SET": lambda _obj, a, rules: t_string.set_command(written("SET", a), rules),
+    "SETEX": lambda _obj, a, rules: t_string.set_command(written("SETEX", a), rules),
+    "APPEND": lambda obj, a, rules: t_string.append_command(obj, written("APPEND", a), rules),
+    "SETRANGE": lambda obj, a, rules: t_string.setrange(obj, a["offset"], written("SETRANGE", a), rules),
     "SETBIT": lambda obj, a, rules: t_string.setbit(obj, a["bit"], rules),
     "INCRBY": lambda obj, a, _rules: t_string.incrby(obj, int(a["value"])),
     "INCRBYFLOAT": lambda obj, a, rules: t_string.incrbyfloat(obj, str(a["value"]).encode(), rules),
