@@ -3,6 +3,7 @@
 scenario = redsim.load("scenarios/learn/keys-stall.yaml")
 result = redsim.run(scenario, seed=2)
 result.summary["clients"]["api"]["latency_us"], result.stalls, result.figure("latency")
+    redsim.memory_usage({"name": "Ada"}, key="user:1"), redsim.object_encoding([1, 2, 3], version="7.2")
 """
 
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 from redsim import run as _run_first  # noqa: F401  a later import of the package would take the place of run() below
 
 __version__ = "0.1.0"
-__all__ = ["Result", "Scenario", "ScenarioError", "load", "run"]
+__all__ = ["Result", "Scenario", "ScenarioError", "load", "memory_usage", "object_encoding", "run"]
 
 _PLACES = {
     "Result": "redsim.run.result", "Scenario": "redsim.scenario.load", "ScenarioError": "redsim.scenario.errors",
-    "load": "redsim.scenario.load",
+    "load": "redsim.scenario.load", "memory_usage": "redsim.run.size", "object_encoding": "redsim.run.size",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The command line, nothing else: run, lint, list; and with a real Redis: calibrate, observe, validate.
+"""The command line, nothing else: run, lint, list, size; and with a real Redis: calibrate, observe, validate.
 
 Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 stopped by Ctrl-C (a valid report marked partial is left behind).
 """
@@ -111,6 +111,32 @@ def list_(
         _die(ScenarioError(f"list {what!r}: redsim lists {', '.join(LISTINGS)}"))
     try:
         for line in LISTINGS[what](folder):
+            typer.echo(line)
+    except ScenarioError as error:
+        _die(error)
+
+
+@app.command()
+def size(
+    what: Annotated[str | None, typer.Argument(help="string, list, hash, set or zset: one key by its lengths.")] = None,
+    elements: Annotated[int, typer.Option(min=1, help="Of a list, hash, set or zset.")] = 1,
+    key_bytes: Annotated[int, typer.Option(min=0, help="Length of the key.")] = 16,
+    field_bytes: Annotated[int, typer.Option(min=0, help="Length of a hash's fields.")] = 8,
+    value_bytes: Annotated[int, typer.Option(min=0, help="Length of the value, or of each element.")] = 100,
+    version: Annotated[str | None, typer.Option(help="Redis version; default 7.0, or what the records say.")] = None,
+    allocator: Annotated[str | None, typer.Option(help="jemalloc (Redis' own), jemalloc-debian (the system's) or libc.")] = None,
+    conf: Annotated[list[str] | None, typer.Option(help="A directive, e.g. hash-max-listpack-entries=128.")] = None,
+    records: Annotated[Path | None, typer.Option(help="Keys with the steps that built them (JSON), instead of one key.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the sizes of the records are written.")] = None,
+) -> None:
+    """Tell how much memory a key takes, as MEMORY USAGE and OBJECT ENCODING would."""
+    from redsim.run import size as sizes
+
+    try:
+        for line in sizes.told(
+            sizes.KeyShape(what or "", elements, key_bytes, field_bytes, value_bytes),
+            sizes.Build(version, allocator, conf or []), records, out,
+        ):  # fmt: skip
             typer.echo(line)
     except ScenarioError as error:
         _die(error)

@@ -227,8 +227,8 @@ def read_records(path: Path) -> dict[str, Any]:
         raise ScenarioError(f"{path}: cannot be read ({error})") from None
     except (ValueError, KeyError, TypeError):
         raise ScenarioError(f"{path}: is no JSON of records; it needs data.keys[]") from None
-    if not isinstance(keys, list) or not all(isinstance(record, dict) and "build" in record for record in keys):
-        raise ScenarioError(f"{path}: data.keys is no list of records with a build")
+    if not isinstance(keys, list) or not all(isinstance(record, dict) and {"key", "build"} <= set(record) for record in keys):
+        raise ScenarioError(f"{path}: data.keys is no list of records with a key and a build")
     return dict(file)
 
 
@@ -246,9 +246,11 @@ def version_of(file: Mapping[str, Any]) -> str:
     return found[1] if found else "7.0"
 
 
-def rules_of(file: Mapping[str, Any], version: str | None = None, allocator: str | None = None) -> Rules:
+def rules_of(
+    file: Mapping[str, Any], version: str | None = None, allocator: str | None = None, conf: Mapping[str, str] | None = None
+) -> Rules:
     """The recording's rules: its version, allocator and directives, unless told otherwise."""
-    config = {**file.get("meta", {}).get("config", {}), **file["data"].get("config", {})}
+    config = {**file.get("meta", {}).get("config", {}), **file["data"].get("config", {}), **(conf or {})}
     return rules(version or version_of(file), allocator or allocator_of(file), config)
 
 
