@@ -118,7 +118,9 @@ def list_(
 
 @app.command()
 def size(
-    what: Annotated[str | None, typer.Argument(help="string, list, hash, set or zset: one key by its lengths.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="string, list, hash, set, zset: one key by its lengths; or a scenario (YAML).")
+    ] = None,
     elements: Annotated[int, typer.Option(min=1, help="Of a list, hash, set or zset.")] = 1,
     key_bytes: Annotated[int, typer.Option(min=0, help="Length of the key.")] = 16,
     field_bytes: Annotated[int, typer.Option(min=0, help="Length of a hash's fields.")] = 8,
@@ -131,12 +133,16 @@ def size(
 ) -> None:
     """Tell how much memory a key takes, as MEMORY USAGE and OBJECT ENCODING would."""
     from redsim.run import size as sizes
+    from redsim.run.size_scenario import scenario_lines
+    from redsim.scenario.load import load
 
     try:
-        for line in sizes.told(
-            sizes.KeyShape(what or "", elements, key_bytes, field_bytes, value_bytes),
-            sizes.Build(version, allocator, conf or []), records, out,
-        ):  # fmt: skip
+        if what is not None and what.endswith((".yaml", ".yml")):
+            lines = scenario_lines(load(Path(what), []))
+        else:
+            shape = sizes.KeyShape(what or "", elements, key_bytes, field_bytes, value_bytes)
+            lines = sizes.told(shape, sizes.Build(version, allocator, conf or []), records, out)
+        for line in lines:
             typer.echo(line)
     except ScenarioError as error:
         _die(error)

@@ -202,6 +202,14 @@ def test_a_ziplist_counts_its_bytes_and_not_its_block() -> None:
     assert redsim.memory_usage({"field": "value"}, key="k", version="6.2") == 8 + 24 + 16 + 10 + 2 * (1 + 1 + 5) + 1
 
 
+def test_a_value_of_the_query_buffers_size_keeps_the_room_of_its_line_end() -> None:
+    """networking.c:processMultibulkBuffer: 65,530 bytes are asked for with 2 more, which needs the next size class (own recording).
+    6.2 makes room greedily and gives it back, but keeps the larger header."""
+    beside = 8 + 24 + 16
+    assert redsim.memory_usage("x" * 65_530, key="k") == beside + 81_920
+    assert [redsim.memory_usage("x" * 65_527, key="k", version=v) - beside for v in ("6.2", "7.0")] == [81_920, 65_536]
+
+
 def test_a_72_list_goes_back_to_a_listpack_at_half_the_limit() -> None:
     """t_list.c:listTypeTryConvertQuicklist (7.2), list-max-listpack-size 4: the fifth element converts, two left convert back."""
     ruled = rules("7.2", conf={"list-max-listpack-size": 4})
@@ -287,6 +295,14 @@ def test_records_that_cannot_be_read_are_bad_input(tmp_path: Path, text: str, sa
     assert done.exit_code == 2
     assert says in done.output
     assert done.output.count("\n") == 1
+
+
+def test_redsim_size_tells_of_a_scenarios_data_sets() -> None:
+    """A million strings of 100 bytes: 176 each by MEMORY USAGE, and a table of 2**20 slots."""
+    scenario = Path(__file__).parent.parent / "scenarios" / "learn" / "keys-stall.yaml"
+    done = CliRunner().invoke(app, ["size", str(scenario)])
+    assert "1,000,000 keys of type string (raw), MEMORY USAGE 176 bytes a key" in done.output
+    assert f"({176 * 1_000_000 + POINTER_BYTES * 2**20:,} bytes)" in done.output
 
 
 def test_redsim_size_tells_of_one_key_by_its_lengths() -> None:

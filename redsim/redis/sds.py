@@ -96,7 +96,7 @@ def resize(sds: Sds, rules: Rules) -> None:
     if not (least < sds.header_bytes and least > _GROWING_HEADER_BYTES):
         sds.header_bytes = least
     sds.block_bytes = rules.allocator.usable(sds.header_bytes + len(sds.text) + 1)
-    sds.alloc_bytes = len(sds.text)
+    sds.alloc_bytes = sds.block_bytes - sds.header_bytes - 1 if rules.is_valkey else len(sds.text)
 
 
 def shorten_to_fit(sds: Sds, rules: Rules) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from redsim.redis.config import Rules
 from redsim.redis.listpack import integer_of
 from redsim.redis.object import RedisObject
-from redsim.redis.sds import Sds, append, grow_zero, shorten_to_fit
+from redsim.redis.sds import SDS_MAX_PREALLOC_BYTES, Sds, append, grow_zero, shorten_to_fit
 from redsim.units import KIB
 
 __all__ = ["append_command", "incrby", "incrbyfloat", "set_command", "setbit", "setrange"]
@@ -41,10 +41,16 @@ def set_command(text: bytes, rules: Rules) -> RedisObject:
     if len(text) <= OBJ_ENCODING_EMBSTR_SIZE_LIMIT:
         return _created(text, rules)
     is_query_buffer = len(text) >= PROTO_MBULK_BIG_ARG_BYTES
-    sds = Sds.of(text, rules, len(text) + _CRLF_BYTES if is_query_buffer else None)
+    sds = Sds.of(text, rules, _query_buffer_bytes(len(text), rules) if is_query_buffer else None)
     if is_query_buffer or not rules.since("7.2"):
         shorten_to_fit(sds, rules)
     return _string("raw", sds)
+
+
+def _query_buffer_bytes(length: int, rules: Rules) -> int:
+    """Room that processMultibulkBuffer makes for an argument: in 6.2 still greedily."""
+    needed = length + _CRLF_BYTES
+    return needed if rules.since("7.0") else needed + min(needed, SDS_MAX_PREALLOC_BYTES)
 
 
 def text_of(obj: RedisObject) -> bytes:

@@ -178,7 +178,7 @@ class KeyShape:
 
 
 def told(shape: KeyShape, server: Build, records: Path | None, out: Path | None) -> list[str]:
-    """What `redsim size` prints. ScenarioError where it is not clear what is asked."""
+    """What `redsim size` prints of a key or of records. ScenarioError where it is not clear what is asked."""
     if records is None and out is None and shape.type in TYPES:
         return size_lines(shape, server.rules())
     if records is not None and out is not None and not shape.type:
@@ -187,7 +187,9 @@ def told(shape: KeyShape, server: Build, records: Path | None, out: Path | None)
         raise ScenarioError("records are sized into a file and alone: redsim size --records FILE --out FILE")
     if shape.type:
         hint = did_you_mean(shape.type, TYPES)
-        raise ScenarioError(f"{shape.type}: redsim sizes one key of type {', '.join(TYPES)}, or --records{hint}")
+        raise ScenarioError(
+            f"{shape.type}: redsim sizes a key of type {', '.join(TYPES)}, a scenario (.yaml), or --records{hint}"
+        )
     raise ScenarioError("say what to size: a type such as `redsim size hash --elements 100`, or --records FILE --out FILE")
 
 
