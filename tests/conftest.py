@@ -46,9 +46,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(binary: str, redis_cli: str, folder: Path) -> RealRedis:
+def start(binary: str, redis_cli: str, folder: Path, *more: str) -> RealRedis:
     port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *more]
     with (folder / "redis-server.log").open("wb") as log:
         process = subprocess.Popen([binary, *options], stdout=log, stderr=log, cwd=folder)
     server = RealRedis(port, process, redis_cli)

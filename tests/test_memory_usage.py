@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import RealRedis
+from conftest import on_path, start
 from live_keys import draw_conf, draw_record, measured, replay
 from typer.testing import CliRunner
 
@@ -28,8 +28,9 @@ from redsim.scenario.errors import ScenarioError
 RECORDED = Path(__file__).parent / "recorded" / "memory_usage.json.gz"
 LUCKY = ("hashtable", "skiplist")  # encodings whose order or heights are random
 SPREADS_MAX = 6.0  # of some 900 draws from a bell the farthest is near 3.3 standard deviations; heights have a longer tail
+TALL_NODE_BYTES = 200  # a node of 11 levels, one in a million, in a skiplist of few
 KEYS_A_CONF = 60
-ENDED_OTHERWISE_MAX = 0.06  # of hash tables: rehashes that ended some steps before or after the mean
+ENDED_OTHERWISE_MAX = 0.25  # of some 20 tables under one conf: rehashes that ended before or after the mean; 0.03 of all
 POINTER_BYTES = 8
 
 
@@ -78,30 +79,35 @@ def test_memory_usage_of_recorded_hash_tables_misses_only_where_a_rehash_ended_b
 
 def test_recorded_skiplists_and_samples_of_hash_tables_lie_within_the_stated_spread() -> None:
     """t_zset.c:zslRandomLevel and SipHash: the recorded bytes are one draw. The mean of their distances is 0 and their size 1, in
-    standard deviations; where a record's tables show a rehash at another stage, its tables count."""
+    standard deviations. A record's tables (`ht`) leave out an empty one, so either they or the model's count, what is nearer."""
     ruled, keys = recorded()
     distances = []
     for record, obj in keys:
-        spread = {samples: spread_bytes(obj, ruled, samples) for samples in (0, 5)}
-        tables = POINTER_BYTES * (sum(record.get("ht", [])[::2]) - slots_of(obj))
+        other_tables = POINTER_BYTES * (sum(record.get("ht", [])[::2]) - slots_of(obj))
         for samples, column in ((0, "mem"), (5, "mem5")):
-            if spread[samples]:
-                model = memory_usage(record["key"].encode(), obj, ruled, samples) + tables
-                distances.append((record[column] - model) / spread[samples])
+            spread = spread_bytes(obj, ruled, samples)
+            off = record[column] - memory_usage(record["key"].encode(), obj, ruled, samples)
+            if spread:
+                distances.append(min(off, off - other_tables, key=abs) / spread)
     assert max(map(abs, distances)) < SPREADS_MAX
-    assert abs(sum(distances) / len(distances)) < 0.15
-    assert 0.85 < (sum(d * d for d in distances) / len(distances)) ** 0.5 < 1.15
+    assert abs(sum(distances) / len(distances)) < 0.1
+    assert 0.9 < (sum(d * d for d in distances) / len(distances)) ** 0.5 < 1.1
 
 
 # ---- a real server -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="class")
-def client(redis_server: RealRedis) -> "Iterator[redis.Redis[bytes]]":
-    with redis.Redis(port=redis_server.port) as connection:
+def client(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[redis.Redis[bytes]]":
+    """A fresh server that answers DEBUG OBJECT and DEBUG HTSTATS-KEY."""
+    debug = ("--enable-debug-command", "local")
+    server = start(on_path("redis-server"), on_path("redis-cli"), tmp_path_factory.mktemp("redis"), *debug)
+    with redis.Redis(port=server.port) as connection:
         if not connection.info("server")["redis_version"].startswith("7.0."):
             pytest.skip("redis-server is not 7.0")
         yield connection
+    server.process.kill()
+    server.process.wait()
 
 
 def allocator_name(client: "redis.Redis[bytes]") -> str:
@@ -112,10 +118,11 @@ def allocator_name(client: "redis.Redis[bytes]") -> str:
     return "jemalloc" if client.memory_usage("k" * 20, samples=0) == 24 + 24 + 16 else "jemalloc-debian"
 
 
-def real_slots(client: "redis.Redis[bytes]", key: str) -> int:
-    """The slots of both tables, by DEBUG HTSTATS-KEY."""
-    lines = client.execute_command("DEBUG", "HTSTATS-KEY", key).decode().splitlines()
-    return sum(int(line.split(":")[1]) for line in lines if line.strip().startswith("table size:"))
+def possible_slots(client: "redis.Redis[bytes]", key: str) -> list[int]:
+    """The slots of the real tables, by DEBUG HTSTATS-KEY; of an empty table it does not tell the size, which may be any."""
+    told = client.execute_command("DEBUG", "HTSTATS-KEY", key).decode()
+    seen = sum(int(line.split(":")[1]) for line in told.splitlines() if line.strip().startswith("table size:"))
+    return [seen + (1 << bits) for bits in range(2, 20)] if "empty dictionaries" in told else [seen]
 
 
 @pytest.mark.real
@@ -139,14 +146,16 @@ class TestAgainstARealServer:
             told = measured(client, record["key"])
             obj = build(record, ruled, number)
             assert (told["enc"], told["slen"]) == (obj.encoding, serialized_length(obj, "7.0")), (conf, record)
-            tables = real_slots(client, record["key"]) - slots_of(obj) if obj.encoding in LUCKY else 0
+            slots = [0] if obj.encoding not in LUCKY else possible_slots(client, record["key"])
+            model = {samples: memory_usage(record["key"].encode(), obj, ruled, samples) for samples in (0, 5)}
+            tables = min((n - slots_of(obj) for n in slots), key=lambda n: abs(told["mem"] - model[0] - POINTER_BYTES * n))
             if obj.encoding in LUCKY:
                 ended_otherwise[tables != 0] += 1
             for samples, column in ((0, "mem"), (5, "mem5")):
-                model = memory_usage(record["key"].encode(), obj, ruled, samples) + POINTER_BYTES * tables
-                off = abs(told[column] - model)
-                assert off <= SPREADS_MAX * spread_bytes(obj, ruled, samples), (conf, record, told, model)
-        assert ended_otherwise[True] <= 1 + ENDED_OTHERWISE_MAX * ended_otherwise.total() * 2
+                off = abs(told[column] - model[samples] - POINTER_BYTES * tables)
+                spread = spread_bytes(obj, ruled, samples)
+                assert off <= (SPREADS_MAX * spread + TALL_NODE_BYTES if spread else 0), (conf, record, told, model)
+        assert ended_otherwise[True] <= 2 + ENDED_OTHERWISE_MAX * ended_otherwise.total()
 
 
 # ---- published ---------------------------------------------------------------------------------------------------------------
@@ -203,7 +212,7 @@ def test_a_ziplist_counts_its_bytes_and_not_its_block() -> None:
 
 
 def test_a_value_of_the_query_buffers_size_keeps_the_room_of_its_line_end() -> None:
-    """networking.c:processMultibulkBuffer: 65,530 bytes are asked for with 2 more, which needs the next size class (own recording).
+    """networking.c:processMultibulkBuffer: 65,530 bytes are asked for with 2 more and need the next size class (own recording).
     6.2 makes room greedily and gives it back, but keeps the larger header."""
     beside = 8 + 24 + 16
     assert redsim.memory_usage("x" * 65_530, key="k") == beside + 81_920
@@ -211,10 +220,10 @@ def test_a_value_of_the_query_buffers_size_keeps_the_room_of_its_line_end() -> N
 
 
 def test_a_72_list_goes_back_to_a_listpack_at_half_the_limit() -> None:
-    """t_list.c:listTypeTryConvertQuicklist (7.2), list-max-listpack-size 4: the fifth element converts, two left convert back."""
+    """t_list.c:listTypeTryConvertQuicklist (7.2), list-max-listpack-size 4: the fifth converts, one left converts back."""
     ruled = rules("7.2", conf={"list-max-listpack-size": 4})
     push = ["RPUSH", {"n": 5, "mode": "one", "elem": {"min": 3, "max": 3, "seed": 1}}]
-    encodings = [build({"key": "k", "build": [push, ["LPOP", {"count": count}]]}, ruled).encoding for count in (2, 3)]
+    encodings = [build({"key": "k", "build": [push, ["LPOP", {"count": count}]]}, ruled).encoding for count in (3, 4)]
     assert encodings == ["quicklist", "listpack"]
 
 

@@ -43,7 +43,7 @@ class Dict:
     slots: list[int]
     used: int = 0
     _left: float = 0.0  # elements still in the old table
-    _old: int = 0  # elements that were there when the rehash began and still are
+    _before: int = 0  # elements that were there when the rehash began, and still are
     _index: float = 0.0  # its first bucket that may hold some (rehashidx)
 
     @classmethod
@@ -70,7 +70,7 @@ class Dict:
         self._left -= self._left * visited / rest
         self._index += visited
         if self._left < 0.5:
-            self.slots, self._left, self._old = [self.slots[1], 0], 0.0, 0
+            self.slots, self._left, self._before = [self.slots[1], 0], 0.0, 0
 
     def add(self, *, lookups: int = 0) -> None:
         """dictFind `lookups` times, then dictAdd, of an element that is not there."""
@@ -101,9 +101,9 @@ class Dict:
     def delete(self, *, may_shrink: bool = True) -> None:
         """dictDelete of an element that is there; 7.4 and Valkey 8.0 look by themselves whether to shrink, unless paused."""
         self.step()
-        if self._old:
-            self._left -= self._left / self._old
-            self._old -= 1
+        if self._before:
+            self._left -= self._left / self._before
+            self._before -= 1
         self.used -= 1
         if may_shrink and self.rules.has_kvstore:
             self.shrink_if_needed()
@@ -123,5 +123,5 @@ class Dict:
         if not self.slots[0] or (not self.used and self.rules.has_kvstore):
             self.slots[0] = slots
             return
-        self._left, self._old, self._index = float(self.used), self.used, 0.0
+        self._left, self._before, self._index = float(self.used), self.used, 0.0
         self.slots[1] = slots

@@ -62,10 +62,10 @@ def _try_conversion(obj: RedisObject, pairs: Pairs, rules: Rules) -> None:
 
 
 def _convert(obj: RedisObject, rules: Rules) -> None:
-    """hashTypeConvertListpack: into a table made for as many pairs as there are."""
+    """hashTypeConvertListpack: into a table made for as many pairs as there are, in 6.2 one that grows with them."""
     entries = obj.value.entries
     elements: dict[bytes, bytes | None] = dict(zip(entries[::2], entries[1::2], strict=True))
-    table = Dict.empty(rules, expand_to=len(elements))
+    table = Dict.empty(rules, expand_to=len(elements) if rules.since("7.0") else None)
     table.add_many(len(elements))
     obj.value, obj.encoding = HashTable(table, elements), "hashtable"
 

@@ -2,11 +2,13 @@
 
 Mirrors t_zset.c:zaddGenericCommand, zsetTypeCreate, zsetAdd, zzlInsert, zsetConvertAndExpand, zremrangeGenericCommand and
 util.c:d2string (6.2.16 to 7.4.1, Valkey 8.0.1). The member over zset-max-listpack-entries or -value converts before it is added.
-Differs: from 7.2 on scores are written by fpconv_dtoa; here by Python's shortest form, which has the same digits. Not modelled:
-ZADD's options, which add nothing else; results of ZUNIONSTORE and its kin.
+Differs: fpconv_dtoa, which writes scores from 7.2 on, needs a digit more than the fewest in one case of a thousand; here it never
+does. Not modelled: ZADD's options, which add nothing else; results of ZUNIONSTORE and its kin.
 """
 
 from bisect import bisect
+from decimal import Decimal
+from math import isinf
 
 from redsim.redis.config import Rules
 from redsim.redis.dict import Dict
@@ -15,16 +17,34 @@ from redsim.redis.t_hash import small_block
 
 __all__ = ["ranked", "score_text", "zadd", "zremrangebyrank"]
 
-_WHOLE_BELOW = 1 << 52  # util.c:d2string prints whole numbers within this as integers
+_WHOLE_BELOW = 1 << 62  # util.c:double2ll; 6.2 stops at 2**52, with the same text up to 17 digits
+_DIGITS_MAX = 18  # fpconv_dtoa.c:emit_digits
 
 Scored = list[tuple[bytes, float]]
 
 
 def score_text(score: float, rules: Rules) -> bytes:
     """A score as it stands in a listpack: whole numbers as integers, else 17 digits; from 7.2 on as few as tell it apart."""
+    if isinf(score):
+        return b"inf" if score > 0 else b"-inf"
     if abs(score) < _WHOLE_BELOW and score == int(score):
         return b"%d" % int(score)
-    return (repr(score) if rules.since("7.2") else f"{score:.17g}").encode()
+    return (_fpconv_dtoa(score) if rules.since("7.2") else f"{score:.17g}").encode()
+
+
+def _fpconv_dtoa(score: float) -> str:
+    """fpconv_dtoa.c:emit_digits: plain up to 7 places of zeros, else with an exponent of as many digits as it has."""
+    sign, numbers, exponent = Decimal(repr(score)).normalize().as_tuple()
+    assert isinstance(exponent, int), "infinities are told by name"
+    digits, minus = "".join(map(str, numbers)), "-" if sign else ""
+    scale = exponent + len(digits) - 1
+    if exponent >= 0 and abs(scale) < len(digits) + 7:
+        return minus + digits + "0" * exponent
+    if exponent < 0 and (exponent > -7 or abs(scale) < 4):
+        whole = len(digits) + exponent
+        return minus + (digits[:whole] + "." + digits[whole:] if whole > 0 else "0." + "0" * -whole + digits)
+    digits = digits[: _DIGITS_MAX - sign]
+    return f"{minus}{digits[0]}{'.' if digits[1:] else ''}{digits[1:]}e{'-' if scale < 0 else '+'}{abs(scale)}"
 
 
 def ranked(obj: RedisObject) -> Scored:

@@ -205,8 +205,8 @@ def size_lines(shape: KeyShape, ruled: Rules) -> list[str]:
     return [*lines, f"serializedlength: {serialized_length(obj, ruled.conf.version):,} bytes"]
 
 
-def _sized(record: Mapping[str, Any], position: int, common: Rules) -> dict[str, Any]:
-    ruled = rules_of_key(record, common)
+def _sized(record: Mapping[str, Any], position: int, file_rules: Rules) -> dict[str, Any]:
+    ruled = rules_of_key(record, file_rules)
     obj, key = build(record, ruled, position), str(record["key"]).encode()
     sized: dict[str, Any] = {
         "key": record["key"],
@@ -223,9 +223,9 @@ def sized_records(path: Path, server: Build | None = None) -> Iterator[dict[str,
     """{key, mem, mem5, enc, slen} of each record of the file, and where luck decides mem_spread or mem5_spread (bytes)."""
     server = server or Build()
     file = read_records(path)
-    common = rules_of(file, server.version, server.allocator, dict(map(_directive, server.conf)))
+    file_rules = rules_of(file, server.version, server.allocator, dict(map(_directive, server.conf)))
     for position, record in enumerate(file["data"]["keys"], start=1):
-        yield _sized(record, position, common)
+        yield _sized(record, position, file_rules)
 
 
 def write_sized(records: Path, out: Path, server: Build | None = None) -> str:

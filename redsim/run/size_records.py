@@ -254,9 +254,9 @@ def rules_of(
     return rules(version or version_of(file), allocator or allocator_of(file), config)
 
 
-def rules_of_key(record: Arguments, common: Rules) -> Rules:
+def rules_of_key(record: Arguments, file_rules: Rules) -> Rules:
     """The key's own `config` on top of the recording's."""
-    own = common.conf
+    own = file_rules.conf
     for directive, value in record.get("config", {}).items():
         own = own.with_override(directive, value)
-    return common if own is common.conf else Rules(own, common.allocator)
+    return file_rules if own is file_rules.conf else Rules(own, file_rules.allocator)

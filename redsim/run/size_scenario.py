@@ -48,7 +48,8 @@ def _shapes(name: str, data: Dataset, seed: int) -> list[KeyShape]:
         sample(data.value_bytes, count, seed, "size", name, "values"),
         strict=True,
     )
-    shapes, elements_left = [], SAMPLED_ELEMENTS_MAX
+    shapes: list[KeyShape] = []
+    elements_left = SAMPLED_ELEMENTS_MAX
     for elements, key_length, value_length in lengths:
         shape = KeyShape(data.type, max(1, int(elements)), int(key_length), FIELD_BYTES, int(value_length))
         elements_left -= shape.elements
