@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 stopped by Ctrl-C (a valid report marked partial is left behind).
 """
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,6 +147,55 @@ def size(
             typer.echo(line)
     except ScenarioError as error:
         _die(error)
+
+
+@app.command()
+def rehearse(
+    trace: Annotated[
+        Path, typer.Argument(help="Accesses in order: CSV (time,key[,size][,op][,ttl]), oracleGeneral, int32 keys; .gz, .xz.")
+    ],
+    maxmemory: Annotated[str | None, typer.Option(help="The limit, e.g. 100mb.")] = None,
+    capacity: Annotated[int | None, typer.Option(help="The limit in keys, instead.")] = None,
+    policy: Annotated[str, typer.Option(help="maxmemory-policy, several with commas, or all.")] = "allkeys-lru",
+    samples: Annotated[str, typer.Option(help="maxmemory-samples, several with commas.")] = "5",
+    curve: Annotated[int, typer.Option(help="Also at so many limits, from 0.5 % of what all keys take to all of it.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Repetitions of what luck decides, for an interval.")] = 1,
+    ttl: Annotated[str | None, typer.Option(help="Of every key written, e.g. 1h, where the trace has none.")] = None,
+    rate: Annotated[int | None, typer.Option(help="Accesses per second, instead of the trace's times.")] = None,
+    key_bytes: Annotated[int | None, typer.Option(help="Of every key, instead of the trace's.")] = None,
+    value_bytes: Annotated[int | None, typer.Option(help="Of every value, instead of the trace's.")] = None,
+    lfu_log_factor: Annotated[int, typer.Option(help="As in redis.conf.")] = 10,
+    lfu_decay_time: Annotated[int, typer.Option(help="As in redis.conf: minutes, 0 never.")] = 1,
+    allocator: Annotated[str, typer.Option(help="jemalloc (upstream), jemalloc-debian, libc.")] = "jemalloc",
+    form: Annotated[str, typer.Option("--format", help="auto, csv, oracleGeneral, int32.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, JSON and CSV; default reports/<trace>.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the luck in sampling.")] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no table.")] = False,
+) -> None:
+    """Replay a trace of accesses key by key: hit ratio of each eviction policy, with exact LRU and Belady's optimum as bounds."""
+    from redsim.report.rehearsal import lines, write_rehearsal
+    from redsim.run.progress import share_bar
+    from redsim.run.rehearse import cached_as_written, rehearsal
+
+    try:
+        cached = cached_as_written(
+            maxmemory=maxmemory, capacity=capacity, samples=samples, ttl=ttl, rate_per_s=rate, key_bytes=key_bytes,
+            value_bytes=value_bytes, lfu_log_factor=lfu_log_factor, lfu_decay_time=lfu_decay_time, allocator=allocator,
+        )  # fmt: skip
+        with share_bar("reading the trace", quiet=quiet) as progress:
+            done = rehearsal(
+                trace, cached, policies=policy.split(","), curve=curve, seeds=seeds, seed=seed, form=form, progress=progress
+            )
+        folder = out or Path("reports") / trace.name.split(".")[0]
+        files = write_rehearsal(done, folder, "redsim rehearse " + shlex.join(sys.argv[2:]))
+    except (ScenarioError, OSError) as error:
+        _die(error if isinstance(error, ScenarioError) else ScenarioError(f"the report cannot be written ({error}); give --out"))
+        return
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if not quiet:
+        typer.echo("\n".join([*lines(done), f"report: {files[0]}"]))
 
 
 # ---- with a real Redis -------------------------------------------------------------------------------------------------------

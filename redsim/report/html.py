@@ -6,7 +6,6 @@ twice, for a screen and for a phone; the browser picks one. NOT modelled: nothin
 sums that a table needs.
 """
 
-import base64
 import math
 import shlex
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from redsim.report.answer import answer
 from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.report.figures import GROUPS_MAX, HOW_TO_READ, PER_GROUP, figure
 from redsim.report.findings import findings
-from redsim.report.style import svg
+from redsim.report.style import svg_uri
 from redsim.report.trust import trust
 from redsim.run.result import Finding, Result
 
@@ -127,10 +126,7 @@ def _said_partial(result: Result) -> str:
 
 
 def _plot(result: Result, name: str) -> Plot:
-    wide, narrow = (
-        "data:image/svg+xml;base64," + base64.b64encode(svg(figure(result, name, narrow=phone), name).encode()).decode()
-        for phone in (False, True)
-    )
+    wide, narrow = (svg_uri(figure(result, name, narrow=phone), name) for phone in (False, True))
     alt = f"{_TITLES[name]}. {answer(result)}" if name == "stall" else f"{_TITLES[name]}. {HOW_TO_READ[name]}"
     some = name in PER_GROUP and len(facts.groups(result)) > GROUPS_MAX
     how = HOW_TO_READ[name] + (f" The {GROUPS_MAX} busiest groups are drawn." if some else "")

@@ -6,6 +6,7 @@ matplotlib only, so a report changes no global state; the SVG has no date and se
 gives the same bytes. NOT modelled: a dark theme; figures are drawn on white.
 """
 
+import base64
 import io
 import math
 from collections.abc import Sequence
@@ -143,3 +144,8 @@ def svg(drawn: Figure, name: str) -> str:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": ["DejaVu Sans"]}):
         drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, dpi=130)
     return out.getvalue().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, Arial, Helvetica, sans-serif")
+
+
+def svg_uri(drawn: Figure, name: str) -> str:
+    """The SVG as a data URI, for an <img> of a page that needs no other file."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(drawn, name).encode()).decode()

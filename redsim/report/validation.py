@@ -4,7 +4,6 @@ Mirrors nothing in Redis. Reads plain data that `redsim validate` hands over (`w
 table is generated from it, none is written by hand. NOT modelled: nothing is graded here.
 """
 
-import base64
 import itertools
 import json
 import math
@@ -20,7 +19,7 @@ from matplotlib.figure import Figure
 from redsim.report import facts
 from redsim.report.files import plain, replace_file
 from redsim.report.html import Plot, Table, template_environment
-from redsim.report.style import svg
+from redsim.report.style import svg_uri
 from redsim.report.trust import WORDS, sentence
 from redsim.report.validation_figures import HOW_TO_READ, against, utilisation
 from redsim.scenario.regime import BANDS, KINDS
@@ -259,13 +258,11 @@ def _plots(data: Data) -> list[Plot]:
         "utilisation": ("Error by utilisation", lambda narrow: utilisation(rows, bands, narrow=narrow)),
     }
     return [
-        Plot(name, title, _uri(make(False), name), _uri(make(True), name), f"{title}. {HOW_TO_READ[name]}", HOW_TO_READ[name])
+        Plot(
+            name, title, svg_uri(make(False), name), svg_uri(make(True), name), f"{title}. {HOW_TO_READ[name]}", HOW_TO_READ[name]
+        )
         for name, (title, make) in drawn.items()
     ]
-
-
-def _uri(drawn: Figure, name: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg(drawn, name).encode()).decode()
 
 
 @cache

@@ -2,9 +2,11 @@
 
 One Resource, one process per request, exponential draws from numpy one at a time, latencies in a list, percentiles by numpy. It
 knows no event loop, no keys, no batches and no blame; it is what redsim's speed is compared with. `lean` spares it the process
-per request in a closed loop (each connection is one process), so that nobody can say the peer was hobbled.
+per request in a closed loop (each connection is one process), so that nobody can say the peer was hobbled. A rehearsal's peer is
+the cache anyone would write first, an OrderedDict.
 """
 
+from collections import OrderedDict
 from collections.abc import Generator
 from typing import Any
 
@@ -59,3 +61,18 @@ def closed_loop(requests: int, connections: int, seed: int, *, lean: bool = Fals
         env.process(connection())
     env.run()
     return _percentiles(out)
+
+
+def lru_hits(keys: list[int], capacity: int) -> int:
+    """Hits of an exact LRU cache of so many keys."""
+    cache: OrderedDict[int, None] = OrderedDict()
+    hits = 0
+    for key in keys:
+        if key in cache:
+            hits += 1
+            cache.move_to_end(key)
+        else:
+            cache[key] = None
+            if len(cache) > capacity:
+                cache.popitem(last=False)
+    return hits

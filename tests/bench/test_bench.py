@@ -48,3 +48,9 @@ def test_speed_is_not_bought_with_meaning():
     """The digest of what is timed is that of the same scenario run again."""
     loaded = bench.scenario("{closed: {}}", 0.5)
     assert engine.run(loaded).summary["digest"] == engine.run(loaded).summary["digest"]
+
+
+def test_every_policy_is_rehearsed_at_millions_of_accesses_a_second():
+    """ISSUE 4: at least 5 M accesses/s for each policy and both bounds (asserted with a factor of two)."""
+    rates = {name: max(pair.redsim) for name, pair in bench.rehearsal_rates(3).items()}
+    assert min(rates.values()) >= bench.REHEARSAL_BAR_PER_S / 2, rates
