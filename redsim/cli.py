@@ -8,11 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redsim.scenario.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from redsim.redis.config import Rules
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="A discrete-event simulator of Redis internals.")  # fmt: skip
@@ -120,7 +123,11 @@ def list_(
 @app.command()
 def size(
     what: Annotated[
-        str | None, typer.Argument(help="string, list, hash, set, zset: one key by its lengths; or a scenario (YAML).")
+        str | None,
+        typer.Argument(
+            help="string, list, hash, set, zset: one key by its lengths; a scenario (YAML); an RDB file; "
+            "or what redis-cli --bigkeys, --memkeys printed."
+        ),
     ] = None,
     elements: Annotated[int, typer.Option(min=1, help="Of a list, hash, set or zset.")] = 1,
     key_bytes: Annotated[int, typer.Option(min=0, help="Length of the key.")] = 16,
@@ -130,9 +137,10 @@ def size(
     allocator: Annotated[str | None, typer.Option(help="jemalloc (Redis' own), jemalloc-debian (the system's) or libc.")] = None,
     conf: Annotated[list[str] | None, typer.Option(help="A directive, e.g. hash-max-listpack-entries=128.")] = None,
     records: Annotated[Path | None, typer.Option(help="Keys with the steps that built them (JSON), instead of one key.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the sizes of the records are written.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the sizes of records or of an RDB file are written (JSON).")] = None,
+    datasets: Annotated[Path | None, typer.Option(help="Where the file's data sets are written, for a scenario (YAML).")] = None,
 ) -> None:
-    """Tell how much memory a key takes, as MEMORY USAGE and OBJECT ENCODING would."""
+    """Tell how much memory a key, a data set or an RDB file takes, as MEMORY USAGE and OBJECT ENCODING would."""
     from redsim.run import size as sizes
     from redsim.run.size_scenario import scenario_lines
     from redsim.scenario.load import load
@@ -140,6 +148,8 @@ def size(
     try:
         if what is not None and what.endswith((".yaml", ".yml")):
             lines = scenario_lines(load(Path(what), []))
+        elif what is not None and (Path(what).is_file() or what.endswith(".rdb")):
+            lines = _size_of_file(Path(what), sizes.Build(version, allocator, conf or []).rules(), out, datasets)
         else:
             shape = sizes.KeyShape(what or "", elements, key_bytes, field_bytes, value_bytes)
             lines = sizes.told(shape, sizes.Build(version, allocator, conf or []), records, out)
@@ -147,6 +157,19 @@ def size(
             typer.echo(line)
     except ScenarioError as error:
         _die(error)
+
+
+def _size_of_file(path: Path, rules: "Rules", out: Path | None, datasets: Path | None) -> list[str]:
+    """An RDB file is the simulator's to read; what redis-cli printed is the lab's, as in `observe`."""
+    from redsim.run.size_file import is_text, rdb_lines, write_text
+
+    if not is_text(path):
+        return rdb_lines(path, rules, out=out, datasets=datasets)
+    from redsim.lab.size_keys import keys_datasets_text, keys_lines
+
+    if datasets is not None:
+        write_text(datasets, keys_datasets_text(path))
+    return keys_lines(path)
 
 
 @app.command()

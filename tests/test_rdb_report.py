@@ -1,6 +1,7 @@
 """What an RDB file is said to hold and to take in memory, and the data sets a scenario makes of it."""
 
 import doctest
+import json
 from pathlib import Path
 from shutil import copyfile
 
@@ -8,7 +9,9 @@ import pytest
 import redis
 from conftest import RealRedis, on_path, start
 from small_worlds import world_of
+from typer.testing import CliRunner
 
+from redsim.cli import app
 from redsim.dataplane import layout as dp
 from redsim.redis.config import rules
 from redsim.redis.memory_overhead import startup_bytes
@@ -153,3 +156,31 @@ def fill(client: "redis.Redis[bytes]") -> None:
         pipe.hset(f"hash:{i}", mapping={f"f{j}": "v" * (i % 100) for j in range(1 + i % 20)})
         pipe.zadd(f"zset:{i}", {f"member-{j}": j / 8 for j in range(1 + i % 200)})
     pipe.execute()
+
+
+# ---- the command line ---------------------------------------------------------------------------------------------------
+
+
+def test_redsim_size_reads_an_rdb_file_and_writes_its_figures_and_data_sets(tmp_path: Path) -> None:
+    """`redsim size dump.rdb --out figures.json --datasets sets.yaml`."""
+    out, sets = tmp_path / "figures.json", tmp_path / "sets.yaml"
+    done = CliRunner().invoke(app, ["size", str(RECORDED), "--out", str(out), "--datasets", str(sets)])
+    assert (done.exit_code, "15 keys in 2 databases" in done.stdout) == (0, True)
+    figures = json.loads(out.read_text())
+    assert (figures["keys"], figures["written_by"], len(figures["biggest"])) == (15, "7.0.15", 15)
+    assert "user" in Scenario.from_text(SCENARIO + sets.read_text() + "clients: {}").file.datasets
+
+
+def test_redsim_size_reads_what_redis_cli_printed(tmp_path: Path) -> None:
+    """`redsim size bigkeys.txt --datasets sets.yaml`."""
+    sets = tmp_path / "sets.yaml"
+    done = CliRunner().invoke(app, ["size", str(RECORDED.parent / "bigkeys-7.0.15.txt"), "--datasets", str(sets)])
+    assert (done.exit_code, "189 strings" in done.stdout) == (0, True)
+    assert len(Scenario.from_text(SCENARIO + sets.read_text() + "clients: {}").file.datasets) == 5
+
+
+@pytest.mark.parametrize("words", [["none.rdb"], [__file__], [str(RECORDED), "--allocator", "tcmalloc"]])
+def test_redsim_size_refuses_a_file_in_one_sentence(words: list[str]) -> None:
+    """Exit code 2 and one line on stderr."""
+    done = CliRunner().invoke(app, ["size", *words])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)

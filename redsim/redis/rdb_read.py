@@ -20,7 +20,7 @@ from redsim.scenario.errors import ScenarioError
 __all__ = ["RdbFile", "RdbKey", "read_rdb"]
 
 VERSION_MAX = 12
-_MAGIC = b"REDIS"
+MAGIC = b"REDIS"
 _VERSION_DIGITS = 4
 _CRC_BYTES = 8
 
@@ -66,7 +66,7 @@ class RdbFile:
 
     def read_keys(self, progress: Callable[[float], None] = lambda _share: None) -> Iterator[RdbKey]:
         """Every key in the file's order; ScenarioError, one sentence, where the file is cut short or damaged."""
-        reader = Reader(self.data, len(_MAGIC) + _VERSION_DIGITS)
+        reader = Reader(self.data, len(MAGIC) + _VERSION_DIGITS)
         self.skipped.clear()
         try:
             for number, key in enumerate(self._walk(reader)):
@@ -150,8 +150,8 @@ def read_rdb(path: Path) -> RdbFile:
     """The file's head; ScenarioError, one sentence, if it is none of Redis up to 7.4 or Valkey 8.0."""
     try:
         with path.open("rb") as file:
-            head = file.read(len(_MAGIC) + _VERSION_DIGITS)
-            is_rdb = head.startswith(_MAGIC) and len(head) == len(_MAGIC) + _VERSION_DIGITS and head[len(_MAGIC) :].isdigit()
+            head = file.read(len(MAGIC) + _VERSION_DIGITS)
+            is_rdb = head.startswith(MAGIC) and len(head) == len(MAGIC) + _VERSION_DIGITS and head[len(MAGIC) :].isdigit()
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if is_rdb else b""
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "the name is not one a file can have"
@@ -162,7 +162,7 @@ def read_rdb(path: Path) -> RdbFile:
         raise ScenarioError(
             f"{path}: is no RDB file: it does not begin with REDIS and four digits; give the dump.rdb of a redis-server"
         )
-    version = int(head[len(_MAGIC) :])
+    version = int(head[len(MAGIC) :])
     if not 1 <= version <= VERSION_MAX:
         raise ScenarioError(f"{path}: is RDB version {version}; redsim reads 1 to {VERSION_MAX}, Redis up to 7.4 and Valkey 8.0")
     return RdbFile(path, version, data)

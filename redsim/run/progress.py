@@ -40,6 +40,7 @@ def share_bar(first: str, *, quiet: bool) -> Iterator[Share]:
         yield lambda _what, _share: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4, disable=not console.is_terminal) as bar:
         task = bar.add_task(first, total=1.0)
         yield lambda what, share: bar.update(task, description=what, completed=share)

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 from redsim.redis.config import Rules
+from redsim.redis.rdb_read import MAGIC
 from redsim.run.progress import share_bar
 from redsim.run.rdb_report import rdb_report
 from redsim.run.rdb_text import datasets_text, report_lines
 from redsim.scenario.errors import ScenarioError
 
-__all__ = ["rdb_lines", "write_text"]
+__all__ = ["is_text", "rdb_lines", "write_text"]
 
 
 def rdb_lines(
@@ -29,6 +30,14 @@ def rdb_lines(
     if datasets is not None:
         write_text(datasets, datasets_text(report))
     return report_lines(report)
+
+
+def is_text(path: Path) -> bool:
+    """Whether the file is there and does not begin as an RDB file does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) != MAGIC
 
 
 def write_text(path: Path, text: str) -> None:
