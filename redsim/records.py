@@ -12,6 +12,7 @@ class LatencyEvent(StrEnum):
 
     COMMAND = "command"
     FAST_COMMAND = "fast-command"
+    EXPIRE_CYCLE = "expire-cycle"
     SERVER_CRON = "server-cron"
     HOST_HICCUP = "host-hiccup"
 

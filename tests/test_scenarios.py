@@ -113,6 +113,7 @@ def test_a_latency_event_is_emitted_by_some_scenario_and_has_advice(event: Laten
     assert emitting, f"no scenario emits {event}; write one"
     words = {
         LatencyEvent.COMMAND: "held the loop of", LatencyEvent.FAST_COMMAND: "held the loop of",
+        LatencyEvent.EXPIRE_CYCLE: "Active expiry held",
         LatencyEvent.SERVER_CRON: "serverCron", LatencyEvent.HOST_HICCUP: "The host took the CPU",
     }[event]  # fmt: skip
     told = [f for name in emitting for f in smoke(name).findings if words in f.text and f.directive]

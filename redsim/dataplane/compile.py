@@ -80,8 +80,10 @@ class RowType(types.Type):
 register_model(TableType)(_Model)
 register_model(RowType)(_Model)
 
-_DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "grown": types.int32, "heat": types.int32}
-_ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "ke", "kx", "grown", "lanes"]
+_DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "grown": types.int32, "heat": types.int32,
+           "xhead": types.int32, "xnext": types.int32}  # fmt: skip
+_ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "ke", "kx", "grown",
+        "xhead", "xnext", "expiry", "lanes"]  # fmt: skip
 _THREE = ["heat", "blame", "smax"]
 _FIXED = {"cost", "tab", "dist", "curve", "trace", "rates"}  # never written to by compiled code
 _TABLES = {name: TableType(name) for name in ARRAYS}

@@ -4,7 +4,7 @@ A cost law per command (redis/commands.py fills the columns): constant + per byt
 elements of the key touched, the elements returned, the keys in the database. Every key is real: size, elements, expiry, last
 access.
 Differs: SADD, HSET, ZADD to an existing key update a member in place (elements unchanged); sets are disjoint in SUNION.
-Not modelled: active expiry (a key past its time goes when it is next touched).
+Keys past their time go here when they are touched, else in the cycles of expire.py.
 """
 
 import numpy as np
@@ -12,7 +12,8 @@ import numpy as np
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.draws import below_ns, draw_key, draw_size
 from redsim.dataplane.expires import is_past_due, remove_all_expires, remove_expire, set_expire
-from redsim.dataplane.histogram import bit_length
+from redsim.dataplane.histogram import COARSE_BITS, bit_length
+from redsim.dataplane.histogram import bucket_of as histogram_bucket
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns
 from redsim.dataplane.memory import append_room, elements_bytes, string_bytes, value_memory
@@ -116,14 +117,29 @@ def set_elements(w: World, d, key, n):
         appear(w, d)
 
 
+@compiled
+def delete_expired_key(w: World, d, key, by):
+    """db.c:deleteExpiredKeyAndPropagate: the key is gone, removed `by` LAZY or ACTIVE expiry. Returns what that takes, in ns."""
+    x = w.expiry
+    late = w.st[NOW] - w.kx[key]
+    w.lag[by, min(histogram_bucket(late, bit_length(late), COARSE_BITS), COARSE_BUCKETS - 1)] += 1
+    w.lag[by, COARSE_BUCKETS] += late
+    w.lag[by, COARSE_BUCKETS + 1] = max(w.lag[by, COARSE_BUCKETS + 1], late)
+    ns = x[X_DEL_NS] + w.curve[w.cost[LOOKUP_CURVE], size_class(w, d)]
+    if not x[X_LAZY] and not w.dataset[d, D_STRING]:
+        ns += curve_ns(w.curve, w.dataset[d, D_DEL_CURVE], elements(w, d, key))
+    forget(w, d, key)
+    w.st[EXPIRED] += 1
+    return ns
+
+
 @inlined
 def lookup(w: World, d, key):
     """db.c:lookupKey: True if the key is there; one past its time is deleted (lazy expiry); the access is noted."""
     if w.kv[key, 0] == NODATA:
         return False
     if w.dataset[d, D_VOLATILE] and is_past_due(w, key):
-        forget(w, d, key)
-        w.st[EXPIRED] += 1
+        w.expiry[X_OWED_NS] += delete_expired_key(w, d, key, LAZY)
         return False
     w.kv[key, 1] = second_of(w.st[NOW])
     return True
@@ -171,6 +187,7 @@ def string_command(w: World, r, op, k, d, key):
         if not there:
             kind[k, K_MISSES] += 1
             st[MISSES] += 1
+            w.req[r, R_FLAGS] |= Z_MISS
             return ns, 5
         kind[k, K_HITS] += 1
         st[HITS] += 1
@@ -310,9 +327,9 @@ def database_command(w: World, r, op, k):
             if w.kv[key, 0] != NODATA:
                 w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
                 w.kv[key, 0] = NODATA
-        if w.dataset[d, D_VOLATILE]:
-            remove_all_expires(w, d)
         w.dataset[d, D_LIVE] = 0
+    if w.dicts[EXPIRES, H_USED] > 0:
+        remove_all_expires(w)
     empty_dict(w, MAIN)
     empty_dict(w, EXPIRES)
     return ns, 5
@@ -343,6 +360,9 @@ def run_command(w: World, r):
         ns += lookups * w.curve[w.cost[LOOKUP_CURVE], size_class(w, d)]
     if st[DICT_WORK]:
         ns += dict_work(w, lookups)
+    if d >= 0 and w.dataset[d, D_VOLATILE] and w.expiry[X_OWED_NS] > 0:
+        ns += w.expiry[X_OWED_NS]
+        w.expiry[X_OWED_NS] = 0
     is_cold = kind[k, K_MEASURED] == 0  # a time that a real server measured has it in it
     if st[FIRST]:
         if is_cold:

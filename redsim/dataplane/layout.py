@@ -39,7 +39,7 @@ REACHED, TIMER, GROW = range(3)
  SLOW_NS, SLOW_MAX, STALL_NS, BUSY_NS, HOOK_NS, BUSY_REPLY_NS, QB_ALLOC, HICCUP_MEAN_NS, HICCUP_DIST, LOOKUP_CURVE,
  LAZY_DEL, LAZY_FLUSH, SYN_RETRY_NS, NEED, RETRYING, WAKE_DEEP_NS, WAKE_CPU_DEEP_NS, DEEP_AFTER_NS,
  FIRST_NS, WAKE_DIST, MAXMEMORY, STARTUP_BYTES, CLIENT_BYTES, USABLE, LIBC, SHARED_INTS, SHARED_QB, FIXED_RBUF, FILL_PERMILLE,
- SHRINK_ON_DELETE, REHASH_US, REHASH_CURVE, EXPAND_PS, ENTRY_BYTES) = range(56)
+ SHRINK_ON_DELETE, REHASH_US, REHASH_CURVE, EXPAND_PS, ENTRY_BYTES, EMPTY_BUCKET_NS) = range(57)
 COST_SIZE = 80
 
 # group: one row per client group ------------------------------------------------------------------------------
@@ -47,8 +47,9 @@ COST_SIZE = 80
  G_TIMEOUT, G_RECONNECT, G_RETRIES, G_BACKOFF, G_CAP, G_JITTER, G_NET, G_PS_PER_BYTE, G_LINK_IN, G_SEND, G_RECV,
  G_MEASURE, G_THREAD0, G_THREADS, G_MIX, G_MIX_N, G_POP, G_POP_N, G_DATASET, G_KIND0, G_SEQ_KEY, G_TRACE0, G_TRACE_N,
  G_TRACE_I, G_OFFERED, G_COMPLETED, G_FAILED, G_ERR_TIMEOUT, G_ERR_CONN, G_ERR_BUSY, G_RETRIED, G_AREA, G_LAT_SUM,
- G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT) = range(54)
-G_SIZE = 56
+ G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT,
+ G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES) = range(58)
+G_SIZE = 64
 OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
 
@@ -68,7 +69,8 @@ F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET, F_TELLING = 1, 2, 4
 (R_NEXT, R_SNEXT, R_SLOT, R_KIND, R_KEY, R_BYTES, R_REPLY, R_INTENDED, R_BEGIN, R_SENT, R_ARRIVE, R_ATTEMPT,
  R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED, R_OWN, R_WAITS) = range(20)
 R_SIZE = 20
-Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED = 1, 2, 4, 8, 16  # wanted by the client; held by the server; waiting unsent; -BUSY
+# wanted by the client; held by the server; waiting unsent; -BUSY; the answer is at the client's; it was nil
+Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS = 1, 2, 4, 8, 16, 32
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
@@ -82,13 +84,22 @@ K_SIZE = 40
 # dataset ------------------------------------------------------------------------------------------------------
 # D_VOLATILE: its keys may have a TTL, so that kx has their column; D_EXPIRES: how many have one now
 # D_KEYMEM: bytes of a key and its dictEntry; D_SIZES: where tab has those of aggregates; D_INT: integers only
-(D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_VOLATILE, D_EXPIRES, D_KEYMEM, D_SIZES, D_INT, D_GROWS) = range(12)
+(D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_VOLATILE, D_EXPIRES, D_KEYMEM, D_SIZES, D_INT, D_GROWS,
+ D_DEL_CURVE) = range(13)
 D_SIZE = 16
 
 # dicts: a row for the keyspace and one for the expires of the database ---------------------------------------
 MAIN, EXPIRES = range(2)
-H_USED, H_BITS, H_NEXT, H_LEFT, H_STEP, H_BATCH = range(6)  # keys; bits of the table, of the new one; thousandths of buckets
-H_SIZE = 8
+H_USED, H_BITS, H_NEXT, H_LEFT = range(4)  # keys; bits of the table, of the new one; thousandths of buckets left to move
+H_SIZE = 4
+
+# expiry: where db->expires has its keys, activeExpireCycle's parameters, its state from call to call, what INFO tells of it ----
+(X_HASH_SEED, X_HASH_BITS, X_PER_LOOP, X_FAST_US, X_SLOW_PERCENT, X_ACCEPTABLE, X_STOPS, X_LAZY, X_DATABASES, X_CAUSE,
+ X_SAMPLE_NS, X_DEL_NS, X_CURSOR, X_CURRENT_DB, X_TIMELIMIT_EXIT, X_LAST_FAST_US, X_STALE_PPB, X_FAST_DUE,
+ X_SAMPLED, X_EXPIRED, X_SPENT_NS, X_OWED_NS, X_BIG_KEY, X_TTL_MS, X_TTLS,
+ X_CYCLES, X_CYCLE_NS, X_CAP_REACHED, X_AVG_TTL_MS, X_ACTIVE) = range(30)
+X_SIZE = 32
+LAZY, ACTIVE = range(2)  # rows of lag: who removed the key
 
 # thread: a client machine's event loop ------------------------------------------------------------------------
 (T_FREE, T_RHEAD, T_RTAIL, T_WHEAD, T_WTAIL, T_SCHEDULED, T_BATCH, T_SEND, T_RECV, T_POLL, T_WAKE, T_BUSY, T_SPIN,
@@ -104,8 +115,8 @@ EV_ARRIVE, EV_ISSUE, EV_TIMEOUT, EV_RETRY, EV_SYN, EV_UP, EV_EOF, EV_THREAD, EV_
 # size distributions (dist) ------------------------------------------------------------------------------------
 DIST_CONSTANT, DIST_QUANTILE, DIST_ALIAS = range(3)
 # rng rows per group
-RNG_MIX, RNG_KEY, RNG_ARRIVAL, RNG_CONN, RNG_SIZE, RNG_JITTER, RNG_TTL = range(7)
-RNG_PER_GROUP = 7
+RNG_MIX, RNG_KEY, RNG_ARRIVAL, RNG_CONN, RNG_SIZE, RNG_JITTER, RNG_TTL, RNG_FETCH = range(8)
+RNG_PER_GROUP = 8
 ZIPF_WORDS = 8
 # fmt: on
 
@@ -150,6 +161,10 @@ class World(NamedTuple):
     kx: I64  # [keys or 0]: expiry in ns, 0 none
     grown: npt.NDArray[np.int32]  # [keys or 0]: bytes that the buffer of a value grown by APPEND has room for, 0 as SET left it
     dicts: I64  # [2, H_SIZE]: hash tables
+    xhead: npt.NDArray[np.int32]  # [2**bits]: the expires dict's buckets (dict.py)
+    xnext: npt.NDArray[np.int32]  # [keys or 0]: the next key in the same one
+    expiry: I64  # [X_SIZE]
+    lag: I64  # [2, COARSE_BUCKETS + 2]: keys by how late they were removed, lazily and actively; then the sum and the longest, ns
     hist: I64  # [series, FINE_BUCKETS]
     heat: npt.NDArray[np.int32]  # [windows, series, COARSE_BUCKETS]
     blame: I64  # [groups, COARSE_BUCKETS, causes]: ns by cause; in the last two columns count, latency ns

@@ -15,6 +15,7 @@ from redsim.dataplane.clients import admit, free_conn, make_ready, ring_push
 from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.cron import close_by_server
 from redsim.dataplane.draws import draw_size
+from redsim.dataplane.expire import fast_expire_cycle
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, hiccups, idle_hiccups, idle_until, segment, serve, slowlog_push, stall
@@ -54,6 +55,8 @@ def run(w: World, until):
         if st[PHASE] == PH_EXEC_READ and not execute_threaded_reads(w):
             return GROW
         if st[PHASE] == PH_WRITES:
+            if w.expiry[X_FAST_DUE] and not st[BUSY]:
+                fast_expire_cycle(w)
             handle_clients_with_pending_writes(w)
         if st[PHASE] == PH_BUSY and not busy_script(w):
             return GROW
@@ -434,7 +437,7 @@ def poll_while_busy(w: World):
 
 @inlined
 def before_sleep(w: World):
-    """server.c:beforeSleep. The order is the model: threaded reads, (fast expire, AOF: later capabilities), all replies."""
+    """server.c:beforeSleep. The order is the model: threaded reads, fast expire (in run()), all replies. AOF: later."""
     st = w.st
     if st[TREAD_N] > 0:
         threaded_reads(w)

@@ -77,26 +77,28 @@ def begin_rehash(w: World, h, bits):
     st[DICT_WORK] = 1
     row[H_NEXT] = bits
     row[H_LEFT] = 1000 << row[H_BITS]
-    empty = 1.0 - row[H_USED] / (1 << row[H_BITS]) / 1024.0
-    for _ in range(10):
-        empty *= empty  # exp(-load), by arithmetic that is the same on every machine
-    if empty >= 1.0:
-        row[H_LEFT] = row[H_STEP] = row[H_BATCH] = 0
-        return
-    most = 1.0
-    for _ in range(EMPTY_VISITS):
-        most *= empty
-    row[H_STEP] = int(1000.0 * (1.0 - most) / (1.0 - empty))
-    row[H_BATCH] = min(int(1000.0 / (1.0 - empty)), 1000 * (EMPTY_VISITS + 1))
 
 
 @compiled
-def move_buckets(w: World, h, count, each):
-    """`count` buckets that are not empty move, `each` thousandths of the old table's buckets a piece: ns."""
+def move_buckets(w: World, h, count, at_once):
+    """dict.c:dictRehash, `count` times one bucket, or (at_once) that many together: past some thousandths of the old table's
+    buckets, of which those that are not empty move. Returns ns. Empty ones are passed ten for each to be moved at most."""
     row = w.dicts[h]
-    count = min(count, (row[H_LEFT] + each - 1) // each) if each > 0 else 0
-    row[H_LEFT] -= count * each
-    ns = count * w.curve[w.cost[REHASH_CURVE], row[H_BITS]]
+    empty = 1.0 - row[H_USED] / (1 << row[H_BITS]) / 1024.0
+    for _ in range(10):
+        empty *= empty  # exp(-load), by arithmetic that is the same on every machine
+    passed, ns = row[H_LEFT], 0
+    if empty < 1.0:
+        each = min(1000.0 / (1.0 - empty), 1000.0 * (EMPTY_VISITS + 1))
+        if not at_once:
+            most = 1.0
+            for _ in range(EMPTY_VISITS):
+                most *= empty
+            each = 1000.0 * (1.0 - most) / (1.0 - empty)
+        passed = min(count * int(each), row[H_LEFT])
+        moved = int(passed * (1.0 - empty))
+        ns = (moved * w.curve[w.cost[REHASH_CURVE], row[H_BITS]] + (passed - moved) * w.cost[EMPTY_BUCKET_NS]) // 1000
+    row[H_LEFT] -= passed
     if row[H_LEFT] <= 0:
         w.st[USED] -= usable(w, 8 << row[H_BITS])
         row[H_BITS] = row[H_NEXT]
@@ -113,7 +115,7 @@ def dict_work(w: World, steps):
     going = 0
     for h in range(w.dicts.shape[0]):
         if w.dicts[h, H_NEXT] != NONE and steps > 0:
-            ns += move_buckets(w, h, steps, w.dicts[h, H_STEP])
+            ns += move_buckets(w, h, steps, False)
         if w.dicts[h, H_NEXT] != NONE:
             going = 1
     st[DICT_WORK] = going
@@ -155,7 +157,7 @@ def rehash_millisecond(w: World, h, start):
     """dict.c:dictRehashMilliseconds, or from 7.4 dictRehashMicroseconds."""
     st = w.st
     while w.dicts[h, H_NEXT] != NONE:
-        charge(w, CRON, move_buckets(w, h, BATCH, w.dicts[h, H_BATCH]))
+        charge(w, CRON, move_buckets(w, h, BATCH, True))
         if w.cost[REHASH_US]:
             if st[NOW] - start >= MS_NS:
                 return

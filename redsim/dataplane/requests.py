@@ -209,8 +209,38 @@ def complete(w: World, r, g, start, done):
     else:
         group[g, G_COMPLETED] += 1
     count_latency(w, r, g, start, done)
-    w.slot[req[r, R_SLOT], S_OUT] -= 1
+    s, key = req[r, R_SLOT], req[r, R_KEY]
+    w.slot[s, S_OUT] -= 1
     drop_client_interest(w, r)
+    if flags & Z_MISS and group[g, G_FILL] >= 0:
+        fetch_and_fill(w, g, s, key, done)
+
+
+@compiled
+def fetch_and_fill(w: World, g, s, key, t):
+    """A cache-aside client of slot `s` has missed `key` at `t`: it fetches the value elsewhere, then SETs it on the same
+    connection. The request's row is the one that the answer to the GET has just freed; the slot is not done until then."""
+    group, req, kind = w.group, w.req, w.kind
+    group[g, G_FETCHES] += 1
+    w.slot[s, S_OUT] += 1
+    at = t + group[g, G_FETCH]
+    if group[g, G_FETCH_EXP]:
+        at = t + int(exponential(w.rng, g * RNG_PER_GROUP + RNG_FETCH) * group[g, G_FETCH])
+    if at >= w.st[END]:
+        return
+    k = group[g, G_FILL]
+    value = draw_size(w.rng, g * RNG_PER_GROUP + RNG_SIZE, w.tab, w.dist, kind[k, K_VDIST])
+    r = take_row(w)
+    row = req[r]
+    row[R_KIND], row[R_KEY], row[R_ARG], row[R_SLOT] = k, key, value, s
+    row[R_BYTES] = kind[k, K_REQ_BYTES] + (value_bytes(w, k, value) if value > 0 else 0)
+    row[R_INTENDED], row[R_BEGIN], row[R_ATTEMPT], row[R_OWN], row[R_WAITS] = at, at, 0, 0, 0
+    row[R_FLAGS] = Z_LIVE | Z_QUEUED
+    row[R_NEXT] = row[R_CONN] = NONE
+    group[g, G_OFFERED] += 1
+    group[g, G_AREA] += w.st[END] - at
+    w.offered[window_of(w, at), g] += 1
+    push(w, at, EV_RETRY, r)
 
 
 @inlined

@@ -124,6 +124,11 @@ def _refuse(scenario: Scenario) -> None:
             where = scenario.where("datasets", name, "ttl")
             raise ScenarioError(f"{where}: a real run fills keys without a TTL so far; remove datasets.{name}.ttl for it")
     for name, group in file.clients.items():
+        if group.on_miss is not None:
+            where = scenario.where("clients", name, "on_miss")
+            raise ScenarioError(
+                f"{where}: the load generator does not look at answers; remove clients.{name}.on_miss for a real run"
+            )
         for what in ("rtt", "bandwidth"):
             if getattr(group, what) is not None:
                 where = scenario.where("clients", name, what)

@@ -6,8 +6,8 @@ visits max(clients/hz, 5) clients.
 
     SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
 
-Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: active expiry, active defrag, forks,
-save points.
+Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: active defrag, forks, save
+points.
 """
 
 from collections.abc import Callable, Generator
@@ -17,6 +17,7 @@ import simpy
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.cron import clients_cron, hold
+from redsim.dataplane.expire import slow_expire_cycle
 from redsim.dataplane.loop import run
 from redsim.dataplane.rehash import databases_cron
 from redsim.scenario.profile import HostProfile
@@ -39,6 +40,7 @@ class Server:
 
     run, hold = staticmethod(run), staticmethod(hold)  # the data plane, or its twin
     clients_cron, databases_cron = staticmethod(clients_cron), staticmethod(databases_cron)
+    slow_expire_cycle = staticmethod(slow_expire_cycle)
 
     def __init__(self, env: simpy.Environment, world: dp.World, conf: RedisConf, profile: HostProfile) -> None:
         self.env = env
@@ -47,6 +49,7 @@ class Server:
         self.is_dynamic_hz = bool(conf.get("dynamic-hz"))
         self.hz = self.config_hz
         self.cronloops = 0
+        self.has_volatile_keys = bool(world.dataset[:, dp.D_VOLATILE].any())
         self.is_rehashing_actively = bool(conf.get("activerehashing"))
         self.timeout_ns = int(conf.get("timeout")) * S
         self.cron_ns = profile.costs["cron_ns"].value
@@ -90,6 +93,8 @@ class Server:
         ns += visits * self.cron_client_ns
         self.hold(self.world, dp.CRON, ns)
         self._cursor = int(self.clients_cron(self.world, self._cursor, visits, self.timeout_ns))
+        if self.has_volatile_keys:
+            self.slow_expire_cycle(self.world, self.hz)
         self.databases_cron(self.world, self.is_rehashing_actively)
         self.cronloops += 1
         st[dp.CRON_DUE] = int(st[dp.NOW]) + period_ms * MS

@@ -225,6 +225,21 @@ def long_cron(result: Result) -> Findings:
         )
 
 
+def expire_cycles(result: Result) -> Findings:
+    """Keys that are past due together: the active expire cycle holds the loop, and they stay for a while."""
+    rows = result.stalls[result.stalls["event"] == "expire-cycle"]
+    for node, mine in rows.groupby("node"):
+        expiry = facts.nodes(result)[str(node)].get("expiry") or {}
+        victim, p999_us, blamed_us = worst_victim(result, str(node), "expire-cycle")
+        text = f"Active expiry held the loop of {node} {len(mine):,} times, {say_us(mine['duration_us'].max())} at worst"
+        if victim:
+            text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
+        late = number((expiry.get("active_lag_ms") or {}).get("p99"))
+        text += f". It removed {say_count(number(expiry.get('expired_by_cycles')))} keys, 99 % of them within {late:,.0f} ms."
+        severity = "warning" if float(mine["duration_us"].max()) >= STALL_WARNING_US else "info"
+        yield Finding(severity, text, "spread the TTLs (a random part in each), or raise hz: more and shorter cycles")
+
+
 def blind_slowlog(result: Result) -> Findings:
     """SLOWLOG times execution only, so those who waited are not in it."""
     for node, numbers in facts.nodes(result).items():
@@ -274,8 +289,8 @@ def cut_short(result: Result) -> Findings:
 
 _ALL: list[Callable[[Result], Findings]] = [
     cut_short, slow_commands, saturated_loop, timeouts, retry_storm, rejected_connections, busy_replies,
-    neighbours_pipeline, failing, host_hiccups, long_cron, costly_commands, client_bound, io_threads, blind_slowlog,
-    network_bound, little_idle,
+    neighbours_pipeline, failing, host_hiccups, long_cron, expire_cycles, costly_commands, client_bound, io_threads,
+    blind_slowlog, network_bound, little_idle,
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from redsim.dataplane.events import NEVER
 from redsim.dataplane.memory import REPLY_BYTES
 from redsim.host.malloc import ALLOCATORS
 from redsim.records import Cause
+from redsim.redis.expire import EVENT, expires_table, expiry_row
 from redsim.redis.networking import loop_costs
 from redsim.rng import stream
 from redsim.run.datasets import fill_datasets
@@ -27,7 +28,7 @@ from redsim.workload.arrivals import Rates, plan_rates
 from redsim.workload.keys import KeyChoice, key_choice
 from redsim.workload.tables import Tables, alias_words
 
-STREAMS = ("mix", "keys", "arrivals", "connections", "sizes", "jitter", "ttls")
+STREAMS = ("mix", "keys", "arrivals", "connections", "sizes", "jitter", "ttls", "fetches")
 WINDOWS = 200
 JITTER = {"none": 0, "full": 1, "equal": 2}
 
@@ -105,6 +106,7 @@ class _Builder:
         dataset, keys = fill_datasets(self.plans, self.file.seed)
         group, slot, thread = self._groups(dataset)
         kind = self._kind_rows(group)
+        keys |= self._expires(dataset, keys["kx"])
         cost = self._costs(group, lookup)
         allocator = ALLOCATORS[self.file.nodes[self.node].allocator]
         memory_costs(cost, self.scenario.confs[self.node], self.file.nodes[self.node].version, allocator, self.tables)
@@ -115,6 +117,16 @@ class _Builder:
         fixed = [str(cause) for cause in Cause]
         return Built(world, self.plans, self.kinds, self.series, fixed + self.maker.causes, self.node,
                      self.file.nodes[self.node].host, self.cores, self.plans.datasets)  # fmt: skip
+
+    def _expires(self, dataset: dp.I64, kx: dp.I64) -> dict[str, np.ndarray]:
+        """The keys with a TTL and what the cycles go by; a cause of its own only where a key can have one."""
+        volatile = np.flatnonzero(dataset[:, dp.D_VOLATILE])
+        cause = self.maker.cause(EVENT) if volatile.size else dp.CRON
+        row = expiry_row(self.profile, self.scenario.confs[self.node], self.file.nodes[self.node].version, cause)
+        for d in volatile:
+            dataset[d, dp.D_DEL_CURVE] = self.maker.curves.number(f"del_{list(self.plans.datasets.values())[d].type}")
+        heads, nexts = expires_table(row, kx, int(dataset[volatile, dp.D_N].sum()), self.file.seed)
+        return {"xhead": heads, "xnext": nexts, "expiry": row}
 
     # ---- groups, slots, threads
 
@@ -148,6 +160,9 @@ class _Builder:
         row[dp.G_TIMEOUT] = load.timeout or 0
         row[dp.G_RECONNECT] = int(load.on_timeout == "reconnect")
         row[dp.G_RETRIES], row[dp.G_BACKOFF], row[dp.G_CAP] = load.retries.max, load.retries.backoff, load.retries.cap
+        row[dp.G_FILL] = dp.NONE
+        if load.on_miss is not None:
+            row[dp.G_FETCH], row[dp.G_FETCH_EXP] = load.on_miss.fetch, int(load.on_miss.fetch_is == "exponential")
         row[dp.G_JITTER] = JITTER[load.retries.jitter]
         if plan.trace is not None:
             row[dp.G_MODE], row[dp.G_PIPE] = dp.TRACE, 1
@@ -227,7 +242,9 @@ class _Builder:
             group[g, dp.G_KIND0], group[g, dp.G_MIX_N] = len(self.kinds), len(plan.kinds)
             if len(plan.kinds) > 1 and plan.trace is None:
                 group[g, dp.G_MIX] = self.tables.add(alias_words(np.array([k.weight for k in plan.kinds])))
-            for kind in plan.kinds:
+            if plan.fill is not None:
+                group[g, dp.G_FILL] = len(self.kinds) + len(plan.kinds)
+            for kind in plan.all_kinds:
                 name = (plan.name, kind.name)
                 if name not in self.series:
                     self.series.append(name)
@@ -293,7 +310,7 @@ class _Builder:
             batch=np.zeros(conns + 1, dtype=np.int64), pending=np.zeros(conns, dtype=np.int64),
             tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
             rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,
-            kv=keys["kv"], ke=keys["ke"], kx=keys["kx"], grown=keys["grown"], dicts=first_tables(dataset),
+            **keys, lag=dp.rows(2, dp.COARSE_BUCKETS + 2), dicts=first_tables(dataset),
             hist=dp.rows(series, dp.FINE_BUCKETS),
             heat=np.zeros((windows, series, dp.COARSE_BUCKETS), dtype=np.int32),
             blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes), dtype=np.int64),

@@ -19,7 +19,7 @@ def fill_datasets(plans: Plans, seed: int) -> tuple[dp.I64, dict[str, np.ndarray
     names = list(plans.datasets)
     total = max(sum(data.keys for data in plans.datasets.values()), 1)
     has_aggregates = any(data.type != "string" for data in plans.datasets.values())
-    volatile = {k.row[dp.K_DATASET] for p in plans.plans for k in p.kinds if k.row[dp.K_TTL] > 0}
+    volatile = {k.row[dp.K_DATASET] for p in plans.plans for k in p.all_kinds if k.row[dp.K_TTL] > 0}
     volatile |= {i for i, name in enumerate(names) if plans.datasets[name].ttl is not None}
     kv = np.zeros((total, 2), dtype=np.int32)
     ke = np.zeros(total if has_aggregates else 1, dtype=np.int32)

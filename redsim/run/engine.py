@@ -20,6 +20,7 @@ from redsim.redis.slowlog import slowlog_get
 from redsim.run import stats
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
+from redsim.run.expiry import stale_keys
 from redsim.run.groups import say_plan
 from redsim.run.result import Result
 from redsim.run.server_memory import MemoryGauge
@@ -32,8 +33,8 @@ MEMORY_COLUMNS = [
     "time_s", "node", "keys", "connected_clients", "query_buffers_bytes", "output_buffers_bytes", "dict_table_bytes",
     "used_memory_bytes", "used_memory_rss_bytes", "used_memory_overhead_bytes", "used_memory_dataset_bytes",
     "clients_normal_bytes", "allocator_active_bytes", "maxmemory_bytes",
+    "expires", "expired_keys", "stale_keys",
 ]  # fmt: skip
-EXPIRY_SAYS = "active expiry: a key past its time goes when it is next touched, not before"
 STANDING_LIMITS = [
     "memory: used_memory, RSS, maxmemory and eviction, rehashing of the hash tables",
     "persistence and replication: forks, BGSAVE, AOF, fsync, replicas, Sentinel, Cluster",
@@ -80,6 +81,7 @@ def _sample(
         rows.append((
             env.now / S, node, live, int(w.st[dp.CLIENTS]), int(query), int(output), m.tables, m.used, m.pages.rss_bytes,
             m.overhead, m.dataset, m.clients_normal, m.pages.active_bytes, m.maxmemory,
+            int(w.dataset[:, dp.D_EXPIRES].sum()), int(w.st[dp.EXPIRED]), stale_keys(w),
         ))  # fmt: skip
 
 
@@ -170,6 +172,4 @@ def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame) ->
     conf = scenario.confs[built.node]
     if not conf.is_set("save") and conf.get("save"):
         out.append('save: no line sets it, so a real server would BGSAVE by the default save points; add `save ""`')
-    if built.world.dataset[:, dp.D_VOLATILE].any():
-        out.append(EXPIRY_SAYS)
     return out + STANDING_LIMITS

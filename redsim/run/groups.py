@@ -40,6 +40,11 @@ class Plan:
     connections: int = 1
     span_ns: int = 0
     is_cli: bool = False
+    fill: Kind | None = None  # the SET that follows a miss
+
+    @property
+    def all_kinds(self) -> list[Kind]:
+        return self.kinds if self.fill is None else [*self.kinds, self.fill]
 
 
 @dataclass
@@ -95,7 +100,22 @@ def _plan(scenario: Scenario, plans: Plans, name: str, group: Group, maker: Kind
             use = use.model_copy(update={"keys": 2})
         kinds.append(maker.make(name, command, use, _dataset(plans, dataset), value=group.value_bytes, variant=_variant(command)))
     _tell_generic(plans, name, generic, "the scenario's time_per_call")
-    return Plan(name, group, kinds, dataset, connections=group.connections)
+    fill = _fill(scenario, plans, name, maker) if group.on_miss is not None else None
+    return Plan(name, group, kinds, dataset, connections=group.connections, fill=fill)
+
+
+def _fill(scenario: Scenario, plans: Plans, name: str, maker: KindMaker) -> Kind:
+    """The SET of a cache-aside group."""
+    group = scenario.file.clients[name]
+    where = scenario.where("clients", name, "on_miss")
+    if group.keys is None or "GET" not in [command.upper() for command in group.commands]:
+        raise ScenarioError(f"{where}: on_miss follows a GET that finds nothing; give clients.{name} keys and a GET")
+    if group.station.kind == "redis-benchmark":
+        raise ScenarioError(f"{where}: redis-benchmark does not SET what it misses; use another clients.{name}.station")
+    assert group.on_miss is not None
+    miss = group.on_miss
+    use = CommandUse.model_construct(weight=1.0, ttl=miss.ttl, ttl_jitter=miss.ttl_jitter, value_bytes=miss.value_bytes)
+    return maker.make(name, COMMANDS["SET"], use, _dataset(plans, group.keys.dataset), value=group.value_bytes)
 
 
 def _variant(command: Command) -> int:

@@ -111,6 +111,8 @@ def stall_event(built: Built, w: dp.World, cause: int, kind: int) -> LatencyEven
         return LatencyEvent.HOST_HICCUP
     if cause == dp.CRON:
         return LatencyEvent.SERVER_CRON
+    if built.causes[cause] == LatencyEvent.EXPIRE_CYCLE:
+        return LatencyEvent.EXPIRE_CYCLE
     return LatencyEvent.FAST_COMMAND if kind >= 0 and w.kind[kind, dp.K_FAST] else LatencyEvent.COMMAND
 
 
@@ -132,12 +134,10 @@ def stalls_frame(built: Built, w: dp.World) -> pd.DataFrame:
 def stall_totals(built: Built, w: dp.World) -> dict[str, dict[str, float]]:
     """stalls.<event>{count, total_us, max_us} of the summary: all of them, also those the ledger had no room for."""
     out: dict[str, dict[str, float]] = {}
-    fast = {int(k[dp.K_CAUSE]) for k in w.kind if k[dp.K_FAST]}
+    kinds = {int(kind[dp.K_CAUSE]): k for k, kind in enumerate(w.kind)}
     for cause, (count, total, longest) in enumerate(w.stallsum.tolist()):
         if count:
-            event = {dp.HICCUP: LatencyEvent.HOST_HICCUP, dp.CRON: LatencyEvent.SERVER_CRON}.get(
-                cause, LatencyEvent.FAST_COMMAND if cause in fast else LatencyEvent.COMMAND
-            )
+            event = stall_event(built, w, cause, kinds.get(cause, dp.NONE))
             row = out.setdefault(str(event), {"count": 0, "total_us": 0.0, "max_us": 0.0})
             row["count"] += count
             row["total_us"] += total / 1000

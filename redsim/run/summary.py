@@ -9,9 +9,10 @@ from redsim.redis.memory_report import info_memory
 from redsim.redis.server import Server
 from redsim.run import stats
 from redsim.run.build import Built
+from redsim.run.expiry import expiry
 from redsim.run.server_memory import MemoryGauge
 from redsim.scenario.load import Scenario
-from redsim.units import S
+from redsim.units import MS, S
 
 SCHEMA = 1
 
@@ -62,6 +63,7 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
         "in_flight": offered - completed - failed,
         "errors": {"timeout": int(row[dp.G_ERR_TIMEOUT]), "connection": int(row[dp.G_ERR_CONN]), "busy": int(row[dp.G_ERR_BUSY])},
         "retries": int(row[dp.G_RETRIED]),
+        **_cache(built, w, g),
         "connections": plan.connections,
         "latency_us": stats.group_latency(built, w, plan.name),
         "by_command": {
@@ -79,6 +81,13 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
         busy = w.thread[first : first + int(row[dp.G_THREADS]), dp.T_BUSY].sum()
         out["station_utilisation"] = round(int(busy) / (int(row[dp.G_THREADS]) * max(elapsed, 1)), 4)
     return out
+
+
+def _cache(built: Built, w: dp.World, g: int) -> dict[str, Any]:
+    """hit_ratio of the group's reads, None without any; fetches of a cache-aside group."""
+    mine = [k for k, kind in enumerate(built.kinds) if kind.group == built.plans.plans[g].name]
+    hits, misses = (int(w.kind[mine, column].sum()) for column in (dp.K_HITS, dp.K_MISSES))
+    return {"hit_ratio": round(hits / (hits + misses), 6) if hits + misses else None, "fetches": int(w.group[g, dp.G_FETCHES])}
 
 
 def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[str, Any]]) -> dict[str, Any]:
@@ -118,6 +127,7 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
             "threaded_reads": int(st[dp.TREADS]),
             "threaded_writes": int(st[dp.TWRITES]),
         },
+        "expiry": expiry(w),
         "used_memory_bytes": {"final": memory.used, "peak": memory.peak},
         "used_memory_rss_bytes": {"final": memory.pages.rss_bytes, "peak": gauge.rss_peak},
         "memory_doctor": [{"code": found.code, "advice": found.advice} for found in memory_doctor(memory)],
@@ -148,10 +158,13 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
             "total_commands_processed": int(w.kind[:, dp.K_CALLS].sum()),
             "total_net_input_bytes": int(st[dp.NET_IN]), "total_net_output_bytes": int(st[dp.NET_OUT]),
             "rejected_connections": int(st[dp.REJECTED]), "expired_keys": int(st[dp.EXPIRED]),
+            "expired_stale_perc": round(int(w.expiry[dp.X_STALE_PPB]) / 1e7, 2),
+            "expired_time_cap_reached_count": int(w.expiry[dp.X_CAP_REACHED]),
+            "expire_cycle_cpu_milliseconds": int(w.expiry[dp.X_CYCLE_NS]) // MS,
             "keyspace_hits": int(st[dp.HITS]), "keyspace_misses": int(st[dp.MISSES]),
             "total_reads_processed": int(st[dp.READS]), "total_writes_processed": int(st[dp.WRITES]),
             "io_threaded_reads_processed": int(st[dp.TREADS]), "io_threaded_writes_processed": int(st[dp.TWRITES]),
         },
         "commandstats": commandstats,
-        "keyspace": {"db0": {"keys": keys, "expires": expires}},
+        "keyspace": {"db0": {"keys": keys, "expires": expires, "avg_ttl": int(w.expiry[dp.X_AVG_TTL_MS])}},
     }  # fmt: skip

@@ -20,7 +20,7 @@ from redsim.scenario.monitor import MonitorCapture, parse_monitor_file
 from redsim.scenario.overrides import Override, apply_overrides, parse_override
 from redsim.scenario.profile import HostProfile, load_profile
 from redsim.scenario.redis_conf import RedisConf, parse_conf, parse_conf_file
-from redsim.scenario.schema import Arrivals, Group, ScenarioFile
+from redsim.scenario.schema import Arrivals, Dataset, Group, ScenarioFile
 from redsim.scenario.source import INTEGER_MAX, Source, parse_source, read_text
 from redsim.units import S
 
@@ -197,9 +197,7 @@ def _smoke_file(file: ScenarioFile) -> ScenarioFile:
     def scaled(time_ns: int) -> int:
         return time_ns * SMOKE_NS // file.duration if file.duration > SMOKE_NS else time_ns
 
-    datasets = {
-        name: dataset.model_copy(update={"keys": min(dataset.keys, SMOKE_KEYS_MAX)}) for name, dataset in file.datasets.items()
-    }
+    datasets = {name: _smoke_dataset(dataset, scaled) for name, dataset in file.datasets.items()}
     timeline = [_copy(entry, scaled, at=entry.at, every=entry.every) for entry in file.timeline]
     return _copy(file, scaled, duration=file.duration, warmup=file.warmup, window=file.window).model_copy(
         update={
@@ -210,8 +208,18 @@ def _smoke_file(file: ScenarioFile) -> ScenarioFile:
     )
 
 
+def _smoke_dataset(dataset: Dataset, scaled: Callable[[int], int]) -> Dataset:
+    changes: dict[str, Any] = {"keys": min(dataset.keys, SMOKE_KEYS_MAX)}
+    if dataset.ttl is not None:
+        low, high = dataset.ttl.uniform
+        changes["ttl"] = dataset.ttl.model_copy(update={"uniform": (max(scaled(low), 1), max(scaled(high), 1))})
+    return dataset.model_copy(update=changes)
+
+
 def _smoke_group(group: Group, scaled: Callable[[int], int]) -> Group:
     copy = _copy(group, scaled, start=group.start, stop=group.stop)
+    commands = {name: _copy(use, scaled, ttl=use.ttl, ttl_jitter=use.ttl_jitter) for name, use in group.commands.items()}
+    copy = copy.model_copy(update={"commands": commands})
     offered = group.arrivals.open
     if offered is None:
         return copy

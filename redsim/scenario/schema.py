@@ -341,6 +341,16 @@ class Station(Model):
     threads: PositiveInt = 1
 
 
+class OnMiss(Model):
+    """Cache-aside: after a GET without a value the client fetches it elsewhere and SETs it, on the same connection."""
+
+    fetch: Duration  # how long that takes
+    fetch_is: Literal["constant", "exponential"] = "constant"
+    ttl: Duration | None = Field(default=None, gt=0)
+    ttl_jitter: Duration = 0
+    value_bytes: Size | None = None  # instead of the data set's
+
+
 class Group(Model):
     node: str
     connections: PositiveInt = 1
@@ -350,6 +360,7 @@ class Group(Model):
     commands_from_info: str | None = None  # a saved `INFO all`: mix from calls, cost from usec_per_call
     keys: Keys | None = None
     value_bytes: Size | None = None  # what SET, APPEND, MSET write; default: the data set's
+    on_miss: OnMiss | None = None
     timeout: Duration | None = Field(default=None, gt=0)
     on_timeout: Literal["reconnect", "abandon"] = "reconnect"
     retries: Retries = Retries()

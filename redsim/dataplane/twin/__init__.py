@@ -6,17 +6,17 @@ plane drives either one by the same functions.
 
     twin = Twin(world)                 a World that has not run; it is read, not changed
     run(twin, until)                   REACHED or TIMER; never GROW
-    hold(twin, cause, ns), clients_cron(twin, cursor, visits, idle_ns), databases_cron(twin, rehash)
+    hold(twin, cause, ns), clients_cron(twin, cursor, visits, idle_ns), databases_cron(twin, rehash), slow_expire_cycle(twin, hz)
     twin.outcome()                     what the World's arrays should hold
 Not modelled: the recording of the worst stall (segs, recs), which no number depends on.
 """
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin import clients, cron, memory, server, station
+from redsim.dataplane.twin import clients, cron, expires, memory, server, station
 from redsim.dataplane.twin.outcome import Arrays, differences, of_world, outcome
 from redsim.dataplane.twin.things import Sim, read_world
 
-__all__ = ["Twin", "clients_cron", "databases_cron", "differences", "hold", "of_world", "run"]
+__all__ = ["Twin", "clients_cron", "databases_cron", "differences", "hold", "of_world", "run", "slow_expire_cycle"]
 
 
 class _Numbers:
@@ -42,6 +42,7 @@ class Twin:
     def __init__(self, world: dp.World) -> None:
         self.sim = read_world(world)
         self.st = _Numbers(self.sim)
+        self.dataset = world.dataset
         for slot in self.sim.slots:
             if slot.thread is not None:
                 slot.thread.step = station.thread_step
@@ -62,6 +63,10 @@ def run(twin: Twin, until: int) -> int:
 
 def hold(twin: Twin, cause: int, ns: int) -> None:
     cron.hold(twin.sim, cause, ns)
+
+
+def slow_expire_cycle(twin: Twin, hz: int) -> None:
+    expires.slow_cycle(twin.sim, hz)
 
 
 def databases_cron(twin: Twin, rehash: bool) -> None:

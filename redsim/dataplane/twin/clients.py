@@ -57,16 +57,19 @@ def new_request(sim: Sim, group: Record, slot: Slot, intended: int) -> Request:
         elif kind.draw:
             key = draw_key(group, sim.datasets[group.dataset])
         value = draw_value(sim, group, kind) if kind.vdist >= 0 else 0
-    size = kind.req_bytes
-    if value > 0:
-        values = kind.nkeys if kind.op == dp.OP_MSET else 1
-        size += values * (1 + digits(value) + 2 + value + 2)
+    size = kind.req_bytes + value_bytes(kind, value)
     group.offered += 1
     sim.offered.append((intended, group))
     slot.out += 1
     request = Request(slot, kind, key, value, size, intended, intended)
     slot.outstanding.append(request)
     return request
+
+
+def value_bytes(kind: Record, value: int) -> int:
+    """RESP bytes of the value or values a request carries."""
+    values = kind.nkeys if kind.op == dp.OP_MSET else 1
+    return values * (1 + digits(value) + 2 + value + 2) if value > 0 else 0
 
 
 def draw_batch(sim: Sim, group: Record, slot: Slot, at: int) -> list[Request]:
@@ -362,21 +365,6 @@ def retry(sim: Sim, request: Request, at: int) -> None:
 
 
 # ---- answers ------------------------------------------------------------------------------------------------------
-
-
-def complete(sim: Sim, request: Request, start: int, done: int) -> None:
-    """The client has its answer; `start` is where the group's clock starts."""
-    group = request.slot.group
-    request.slot.outstanding.remove(request)
-    request.wanted = False
-    request.slot.out -= 1
-    group.lat_sum += done - request.intended
-    if request.refused:
-        group.failed += 1
-        group.err_busy += 1
-    else:
-        group.completed += 1
-    sim.done.append((request, start, done))
 
 
 def think_until(group: Record, at: int) -> int:

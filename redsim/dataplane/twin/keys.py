@@ -4,12 +4,12 @@ Mirrors keyspace.py command by command, over Python lists. Differs and not model
 """
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.twin.expires import delete_expired_key, flush, forget, is_past_due, remove_expire, set_expire
 from redsim.dataplane.twin.luck import below_ns
-from redsim.dataplane.twin.memory import add, dict_work, grown, remove
-from redsim.dataplane.twin.things import Record, Request, Sim
+from redsim.dataplane.twin.memory import add, dict_work, grown
+from redsim.dataplane.twin.things import Record, Request, Sim, curve_ns
 
 LARGEST = 2**31 - 1
-MS_NS = 1_000_000
 
 
 def digits(n: int) -> int:
@@ -19,15 +19,6 @@ def digits(n: int) -> int:
 def bulk(n: int) -> int:
     """RESP bytes of a bulk string of n bytes."""
     return 1 + digits(n) + 2 + n + 2
-
-
-def curve_ns(sim: Sim, curve: int, n: int) -> int:
-    """Total ns at `n` elements, linear between powers of two."""
-    if curve < 0 or n <= 0:
-        return 0
-    i = n.bit_length() - 1
-    low, high = sim.curves[curve][i : i + 2]
-    return low + (high - low) * (n - 2**i) // 2**i
 
 
 def draw_key(group: Record, data: Record) -> int:
@@ -49,15 +40,15 @@ class Keys:
         self.sim, self.request, self.kind = sim, request, request.kind
         self.group = request.slot.group
         self.data = sim.datasets[self.kind.dataset]
+        self.owed = 0  # for deleting keys past their time
 
     def lookup(self, key: int) -> bool:
         """Is the key there? One past its time is deleted now."""
         sim = self.sim
         if sim.kv[key] == dp.NODATA:
             return False
-        if self.data.volatile and sim.kx[key] > 0 and sim.now // MS_NS > sim.kx[key] // MS_NS:
-            self.forget(key)
-            sim.count.expired += 1
+        if self.data.volatile and is_past_due(sim, key):
+            self.owed += delete_expired_key(sim, key, dp.LAZY)
             return False
         self.touch(key)
         return True
@@ -66,10 +57,7 @@ class Keys:
         self.sim.ka[key] = self.sim.now // 1_000_000_000
 
     def forget(self, key: int) -> None:
-        self.sim.kv[key] = dp.NODATA
-        self.data.live -= 1
-        remove(self.sim, self.sim.tables[dp.MAIN])
-        self.persist(key)
+        forget(self.sim, self.data, key)
 
     def create(self, key: int, size: int) -> None:
         """A string of `size` bytes, or an aggregate (0) whose elements are there already."""
@@ -80,23 +68,12 @@ class Keys:
         if begins:
             self.data.live += 1
             add(self.sim, self.sim.tables[dp.MAIN])
-        self.persist(key)
+        remove_expire(self.sim, self.data, key)
 
     def expire(self, key: int) -> None:
-        """The key is due after the command's TTL, in whole milliseconds."""
-        begins = self.sim.kx[key] == 0
+        """The key is due after the command's TTL."""
         late = below_ns(self.group.luck[dp.RNG_TTL], self.kind.ttl_jitter + 1) if self.kind.ttl_jitter > 0 else 0
-        self.sim.kx[key] = (self.sim.now + self.kind.ttl + late) // MS_NS * MS_NS
-        if begins:
-            self.data.expires += 1
-            add(self.sim, self.sim.tables[dp.EXPIRES])
-
-    def persist(self, key: int) -> None:
-        """The key has no TTL."""
-        if self.data.volatile and self.sim.kx[key] != 0:
-            self.data.expires -= 1
-            self.sim.kx[key] = 0
-            remove(self.sim, self.sim.tables[dp.EXPIRES])
+        set_expire(self.sim, self.data, key, self.sim.now + self.kind.ttl + late)
 
     def seen(self, there: bool) -> None:
         """keyspace_hits, keyspace_misses."""
@@ -119,6 +96,7 @@ class Keys:
             return value * kind.in_ps // 1000, 5
         if op == dp.OP_GET:
             self.seen(there)
+            self.request.missed = not there
             return (sim.kv[key] * kind.out_ps // 1000, bulk(sim.kv[key])) if there else (0, 5)
         if op == dp.OP_EXPIRE:
             if there and kind.ttl > 0:
@@ -220,9 +198,8 @@ class Keys:
         for data in sim.datasets:
             for key in range(data.base, data.base + data.n):
                 sim.kv[key] = dp.NODATA
-                if data.volatile:
-                    sim.kx[key] = 0
-            data.live = data.expires = 0
+            data.live = 0
+        flush(sim)
         for table in sim.tables:
             table.used, table.bits, table.next = 0, None, None
         return kind.extra_ns if lazy else curve_ns(sim, kind.curve_db, total), 5
@@ -244,7 +221,7 @@ def run_command(sim: Sim, request: Request) -> tuple[int, int]:
         ns, reply = keys.write_elements(op, request.key)
     elif op not in (dp.OP_SCRIPT, dp.OP_SLEEP):
         ns, reply = keys.read_elements(op, request.key)
-    ns += kind.const
+    ns += kind.const + keys.owed
     if kind.lookups > 0:
         size_class = max(keys.data.live, 1).bit_length() - 1
         ns += kind.lookups * sim.curves[sim.cost[dp.LOOKUP_CURVE]][size_class]

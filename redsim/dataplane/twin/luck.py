@@ -12,6 +12,13 @@ from redsim.dataplane import layout as dp
 WORD = (1 << 64) - 1
 
 
+def bits_of(z: int) -> int:
+    """The 64 bits that a state stands for."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & WORD
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & WORD
+    return z ^ (z >> 31)
+
+
 @dataclass(slots=True)
 class Stream:
     """One splitmix64 stream: `state` and its odd `step`."""
@@ -21,10 +28,8 @@ class Stream:
 
     def bits(self) -> int:
         """The next 64 bits."""
-        self.state = z = (self.state + self.step) & WORD
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & WORD
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & WORD
-        return z ^ (z >> 31)
+        self.state = (self.state + self.step) & WORD
+        return bits_of(self.state)
 
     def below(self, n: int) -> int:
         """Uniform in 0..n-1, from the upper 32 bits."""

@@ -127,26 +127,25 @@ def shrink(sim: Sim, table: Table) -> None:
 def begin(sim: Sim, table: Table, bits: int) -> None:
     assert table.bits is not None
     sim.dict_ns += (8 << bits) * sim.cost[dp.EXPAND_PS] // 1000
-    table.next, table.left, table.step, table.batch = bits, 0, 0, 0
-    if table.used == 0:
-        return
+    table.next, table.left = bits, 1000 * 2**table.bits
+
+
+def move(sim: Sim, table: Table, count: int, at_once: bool) -> int:
+    """`count` times dict.c:dictRehash of one bucket, or once of `count`: ns. Buckets are counted in thousandths."""
+    assert table.bits is not None
     empty = 1.0 - table.used / 2**table.bits / 1024.0
     for _ in range(10):
         empty = empty * empty
-    ten_empty = 1.0
-    for _ in range(10):
-        ten_empty *= empty
-    table.left = 1000 * 2**table.bits
-    table.step = int(1000.0 * (1.0 - ten_empty) / (1.0 - empty))
-    table.batch = min(int(1000.0 / (1.0 - empty)), 11000)
-
-
-def move(sim: Sim, table: Table, count: int, each: int) -> int:
-    """`count` buckets with something in them, or what is left of them: ns."""
-    assert table.bits is not None
-    count = 0 if each == 0 else min(count, -(-table.left // each))
-    ns = count * sim.curves[sim.cost[dp.REHASH_CURVE]][table.bits]
-    table.left -= count * each
+    passed, ns = table.left, 0
+    if empty < 1.0:
+        ten_empty = 1.0
+        for _ in range(10):
+            ten_empty *= empty
+        each = min(1000.0 / (1.0 - empty), 11000.0) if at_once else 1000.0 * (1.0 - ten_empty) / (1.0 - empty)
+        passed = min(count * int(each), table.left)
+        moved = int(passed * (1.0 - empty))
+        ns = (moved * sim.curves[sim.cost[dp.REHASH_CURVE]][table.bits] + (passed - moved) * sim.cost[dp.EMPTY_BUCKET_NS]) // 1000
+    table.left -= passed
     if table.left <= 0:
         table.bits, table.next = table.next, None
     return int(ns)
@@ -157,7 +156,7 @@ def dict_work(sim: Sim, steps: int) -> int:
     ns, sim.dict_ns = sim.dict_ns, 0
     for table in sim.tables:
         if table.next is not None and steps > 0:
-            ns += move(sim, table, steps, table.step)
+            ns += move(sim, table, steps, False)
     return ns
 
 
@@ -168,7 +167,7 @@ def databases_cron(sim: Sim, rehash: bool) -> None:
     start = sim.now
     busy = [table for table in sim.tables if table.next is not None]
     while rehash and busy and busy[0].next is not None:
-        sim.charge(dp.CRON, move(sim, busy[0], 100, busy[0].batch))
+        sim.charge(dp.CRON, move(sim, busy[0], 100, True))
         if sim.cost[dp.REHASH_US]:
             is_over = sim.now - start >= MS_NS
         else:

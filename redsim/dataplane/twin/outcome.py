@@ -23,7 +23,20 @@ COUNTERS = {
     dp.MAX_BATCH: "max_batch", dp.BATCH_SUM: "batch_sum", dp.EXPIRED: "expired", dp.LISTEN_DROPS: "listen_drops",
     dp.CLOSED_IDLE: "closed_idle", dp.IO_ACTIVE_NS: "io_active_ns",
 }  # fmt: skip
-GROUP_COUNTERS = ["offered", "completed", "failed", "err_timeout", "err_conn", "err_busy", "retried", "lat_sum", "left"]
+GROUP_COUNTERS = [
+    "offered",
+    "completed",
+    "failed",
+    "err_timeout",
+    "err_conn",
+    "err_busy",
+    "retried",
+    "lat_sum",
+    "left",
+    "fetches",
+]
+EXPIRY = ["cursor", "current_db", "timelimit_exit", "stale_ppb", "cycles", "cycle_ns", "cap_reached",
+          "avg_ttl_ms", "active"]  # fmt: skip
 KIND_COUNTERS = ["calls", "usec_ns", "hits", "misses", "errors"]
 
 
@@ -37,6 +50,11 @@ def outcome(sim: Sim) -> Arrays:
     begins = [start for start, _, _ in sim.activities]
     for request, start, done in sim.done:
         _count(sim, out, begins, request, start, done)
+    for by, late in sim.lags:
+        lag = out["lag"][by]
+        lag[min(bisect_right(COARSE_EDGES, late), dp.COARSE_BUCKETS) - 1] += 1
+        lag[-2:] = lag[-2] + late, max(lag[-1], late)
+    out["expiry"] = [getattr(sim.expires.row, name) for name in EXPIRY]
     out["counters"] = {name: getattr(sim.count, name) for name in COUNTERS.values()} | {"now": sim.now, "idle": sim.idle}
     out["groups"] = _table(sim.groups, GROUP_COUNTERS)
     out["kinds"] = _table(sim.kinds, KIND_COUNTERS)
@@ -53,7 +71,8 @@ def outcome(sim: Sim) -> Arrays:
 def of_world(w: dp.World) -> Arrays:
     """The same of a World that has run."""
     st = w.st
-    out: Arrays = {name: getattr(w, name) for name in ("hist", "heat", "blame", "smax", "offered", "held", "stallsum")}
+    out: Arrays = {name: getattr(w, name) for name in ("hist", "heat", "blame", "smax", "offered", "held", "stallsum", "lag")}
+    out["expiry"] = w.expiry[[getattr(dp, "X_" + name.upper()) for name in EXPIRY]]
     out["counters"] = {name: int(st[i]) for i, name in COUNTERS.items()} | {"now": int(st[dp.NOW]), "idle": int(st[dp.IDLE])}
     out["groups"] = w.group[:, [getattr(dp, "G_" + name.upper()) for name in GROUP_COUNTERS]]
     out["kinds"] = w.kind[:, [getattr(dp, "K_" + name.upper()) for name in KIND_COUNTERS]]

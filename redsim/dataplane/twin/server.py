@@ -10,6 +10,7 @@ from collections.abc import Generator
 from redsim.dataplane import layout as dp
 from redsim.dataplane.twin.clients import admit, make_ready, next_happening
 from redsim.dataplane.twin.cron import close_by_server
+from redsim.dataplane.twin.expires import fast_cycle
 from redsim.dataplane.twin.hiccups import busy_hiccups, draw_hiccup, hiccup
 from redsim.dataplane.twin.keys import run_command
 from redsim.dataplane.twin.things import Conn, Request, Sim, free_conn
@@ -44,6 +45,7 @@ def event_loop(sim: Sim) -> Generator[int, None, None]:
         threaded_reads(sim)
         if sim.script:
             run_script(sim)
+        fast_cycle(sim)
         write_replies(sim)
 
 

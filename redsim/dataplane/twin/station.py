@@ -4,7 +4,8 @@ Mirrors the last part of clients.py. Differs and not modelled: as there.
 """
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin.clients import complete, issue, send, think_until
+from redsim.dataplane.twin.answers import complete
+from redsim.dataplane.twin.clients import issue, send, think_until
 from redsim.dataplane.twin.things import UP, Sim, Slot, Thread
 
 

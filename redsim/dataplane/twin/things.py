@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin.luck import Popularity, Sizes, Stream, alias_rows, read_sizes
+from redsim.dataplane.twin.luck import Popularity, Sizes, Stream, alias_rows, bits_of, read_sizes
 
 Record = SimpleNamespace  # a row of the World by the names of its columns, in lower case without prefix
 DOWN, CONNECTING, UP = "down", "connecting", "up"
@@ -41,6 +41,7 @@ class Request:
     wanted: bool = True  # its client has neither an answer nor given up
     answered: bool = False
     refused: bool = False  # -BUSY
+    missed: bool = False  # the answer is nil
 
     def serve(self, cause: int, ns: int) -> None:
         self.own[cause] = self.own.get(cause, 0) + ns
@@ -110,6 +111,22 @@ class Thread:
 
 
 @dataclass(eq=False, slots=True)
+class Expires:
+    """Keys with a TTL in the buckets of the largest table there can be, newest first; one of a smaller table is some in a row."""
+
+    row: Record  # parameters and state, by the names of their columns
+    slots: list[list[int]]
+
+    def slot_of(self, key: int) -> int:
+        return bits_of(key ^ self.row.hash_seed) >> (64 - self.row.hash_bits)
+
+    def slots_of(self, bucket: int, bits: int) -> range:
+        """The slots of one of 2**bits buckets."""
+        wide = len(self.slots) // 2**bits
+        return range(bucket * wide, (bucket + 1) * wide)
+
+
+@dataclass(eq=False, slots=True)
 class Table:
     """A dict of the database: keys, bits of its table, and of the next one with what is left to move of the old."""
 
@@ -117,8 +134,6 @@ class Table:
     bits: int | None
     next: int | None = None
     left: int = 0  # thousandths of a bucket
-    step: int = 0  # passed by one step
-    batch: int = 0  # passed by each step of a hundred
 
 
 COUNTS: list[str] = [
@@ -146,6 +161,7 @@ class Sim:
     kx: list[int]
     ka: list[int]
     grown: list[int]
+    expires: Expires
     tables: list[Table]  # of the keyspace, of its expires
     tab: list[int]
     rates: list[list[int]]
@@ -182,6 +198,7 @@ class Sim:
     open_stalls: list[list[int]] = field(default_factory=list)  # whose queue is not counted yet
     slowlog: list[list[int]] = field(default_factory=list)
     done: list[tuple[Request, int, int]] = field(default_factory=list)  # completed: request, start and end of its clock
+    lags: list[tuple[int, int]] = field(default_factory=list)  # keys removed late: by whom, by how much
     offered: list[tuple[int, Record]] = field(default_factory=list)
     waiting: int = 0
     count: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(**dict.fromkeys(COUNTS, 0)))
@@ -218,6 +235,15 @@ class Sim:
         self.stalls.append(row)
 
 
+def curve_ns(sim: Sim, curve: int, n: int) -> int:
+    """Total ns at `n` elements, linear between powers of two."""
+    if curve < 0 or n <= 0:
+        return 0
+    i = n.bit_length() - 1
+    low, high = sim.curves[curve][i : i + 2]
+    return low + (high - low) * (n - 2**i) // 2**i
+
+
 def record(row: Any, prefix: str) -> Record:
     """A row of a table by the lower-case names of its columns."""
     columns = {n: i for n, i in vars(dp).items() if n.startswith(prefix) and isinstance(i, int) and n != prefix + "SIZE"}
@@ -241,6 +267,15 @@ def _groups(w: dp.World, tab: list[int], datasets: list[Record]) -> list[Record]
             )  # fmt: skip
         groups.append(group)
     return groups
+
+
+def _read_expires(w: dp.World) -> Expires:
+    expires = Expires(record(w.expiry, "X_"), [[] for _ in w.xhead])
+    for slot, key in enumerate(w.xhead.tolist()):
+        while key != dp.NONE:
+            expires.slots[slot].append(key)
+            key = int(w.xnext[key])
+    return expires
 
 
 def _table(used: int, bits: int, following: int) -> Table:
@@ -270,9 +305,9 @@ def read_world(w: dp.World) -> Sim:
         hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths), wake_ups=Stream(*wakes),
         rates=w.rates.tolist(), trace=w.trace.tolist(),
         kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(),
-        grown=w.grown.tolist(), tables=[_table(*map(int, row[:3])) for row in w.dicts], tab=tab,
+        grown=w.grown.tolist(), expires=_read_expires(w), tables=[_table(*map(int, row[:3])) for row in w.dicts], tab=tab,
         end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),
-        shapes={name: getattr(w, name).shape for name in ("hist", "heat", "blame", "smax", "offered", "held", "slow")},
+        shapes={name: getattr(w, name).shape for name in ("hist", "heat", "blame", "smax", "offered", "held", "slow", "lag")},
         warmup=int(st[dp.WARMUP]), window=int(st[dp.WINDOW]), windows=int(st[dp.WINDOWS]),
     )  # fmt: skip
     for slot in slots:

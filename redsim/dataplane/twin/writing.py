@@ -4,7 +4,8 @@ Mirrors handleClientsWithPendingWrites(UsingThreads) as loop.py has it. Differs 
 """
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin.clients import complete, issue, make_ready, think_until
+from redsim.dataplane.twin.answers import complete
+from redsim.dataplane.twin.clients import issue, make_ready, think_until
 from redsim.dataplane.twin.hiccups import busy_hiccups
 from redsim.dataplane.twin.things import Conn, Request, Sim
 
