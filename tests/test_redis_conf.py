@@ -309,7 +309,8 @@ def test_exactly_these_directives_are_modelled_now() -> None:
     assert modelled == {
         "hz", "dynamic-hz", "maxclients", "timeout", "io-threads", "io-threads-do-reads",
         "slowlog-log-slower-than", "slowlog-max-len", "busy-reply-threshold", "lazyfree-lazy-user-del",
-        "lazyfree-lazy-user-flush", "latency-monitor-threshold", "rename-command", "tcp-backlog",
+        "active-expire-effort", "activerehashing", "lazyfree-lazy-expire",
+            "lazyfree-lazy-user-flush", "latency-monitor-threshold", "rename-command", "tcp-backlog",
         "max-new-connections-per-cycle",
     }  # fmt: skip
 
