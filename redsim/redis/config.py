@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from redsim.host.malloc import ALLOCATORS, Allocator
+from redsim.scenario.directives import by_any_name, table
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.redis_conf import RedisConf, parse_conf
 
@@ -104,8 +105,14 @@ class Rules:
         return "listpack" if self.since("7.0") else "ziplist"
 
 
+def _name_here(directive: str, version: str) -> str:
+    """What this version calls the directive: 6.2 says hash-max-ziplist-entries."""
+    row = by_any_name(version).get(directive)
+    return next((name for name in row.names if name in table(version)), directive) if row else directive
+
+
 def rules(version: str = "7.0", allocator: str = "jemalloc", conf: Mapping[str, object] | RedisConf | None = None) -> Rules:
-    """The rules of one build: `conf` a parsed redis.conf, or directives by name; the rest as the version ships.
+    """The rules of one build: `conf` a parsed redis.conf, or directives by any version's name; the rest as the version ships.
 
     ScenarioError for an allocator, a version or a directive that is not known.
     """
@@ -116,5 +123,5 @@ def rules(version: str = "7.0", allocator: str = "jemalloc", conf: Mapping[str, 
         return Rules(conf, ALLOCATORS[allocator])
     parsed = parse_conf("", version=version)
     for directive, value in (conf or {}).items():
-        parsed = parsed.with_override(directive, value)
+        parsed = parsed.with_override(_name_here(directive, version), value)
     return Rules(parsed, ALLOCATORS[allocator])

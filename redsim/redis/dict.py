@@ -13,6 +13,7 @@ Not modelled: a fork child's presence, which postpones growth; 7.4's preference 
 """
 
 from dataclasses import dataclass
+from math import exp
 
 from redsim.redis.config import Rules
 
@@ -30,9 +31,15 @@ def table_slots(count: int) -> int:
     return max(DICT_HT_INITIAL_SIZE, 1 << (count - 1).bit_length()) if count > 0 else DICT_HT_INITIAL_SIZE
 
 
-def occupied_buckets(slots: int, count: float) -> float:
-    """Buckets that are not empty, on average, with `count` keys in `slots` buckets."""
-    return slots * (1.0 - (1.0 - 1.0 / slots) ** count) if slots else 0.0
+def _occupied_buckets(slots: float, count: float) -> float:
+    """Buckets that are not empty, on average, with `count` keys thrown into `slots`."""
+    return slots * (1.0 - (1.0 - 1.0 / slots) ** count) if slots > 1.0 else min(slots, count)
+
+
+def _occupied_variance(slots: float, count: float) -> float:
+    """Of the same number, as of empty urns [kolchin-1978]."""
+    load = count / slots if slots > 0.0 else 0.0
+    return slots * exp(-load) * (1.0 - (1.0 + load) * exp(-load))
 
 
 @dataclass(slots=True)
@@ -64,13 +71,23 @@ class Dict:
         """_dictRehashStep: on to the next bucket that is not empty, or past ten empty ones; what it holds moves."""
         if not self.is_rehashing:
             return
-        rest = self.slots[0] - self._index
-        empty = (1.0 - 1.0 / rest) ** self._left if rest > 1.0 else 0.0
-        visited = (1.0 - empty**EMPTY_VISITS_MAX) / (1.0 - empty)
-        self._left -= self._left * visited / rest
-        self._index += visited
+        if self._left >= 0.5:
+            rest = self.slots[0] - self._index
+            empty = (1.0 - 1.0 / rest) ** self._left if rest > 1.0 else 0.0
+            visited = (1.0 - empty**EMPTY_VISITS_MAX) / (1.0 - empty)
+            self._left -= self._left * visited / rest
+            self._index += visited
         if self._left < 0.5:
             self.slots, self._left, self._before = [self.slots[1], 0], 0.0, 0
+
+    def occupied(self) -> tuple[float, float]:
+        """(mean, variance) of the buckets that are not empty, of both tables."""
+        rest = self.slots[0] - self._index
+        parts = (
+            [(rest, self._left), (self.slots[1], self.used - self._left)] if self.is_rehashing else [(self.slots[0], self.used)]
+        )
+        mean = sum(_occupied_buckets(buckets, count) for buckets, count in parts)
+        return mean, sum(_occupied_variance(buckets, count) for buckets, count in parts)
 
     def add(self, *, lookups: int = 0) -> None:
         """dictFind `lookups` times, then dictAdd, of an element that is not there."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from redsim.redis import t_stream
 from redsim.redis.config import Rules
-from redsim.redis.dict import ENTRY_BYTES, ENTRY_NO_VALUE_BYTES, POINTER_BYTES, Dict, occupied_buckets
+from redsim.redis.dict import ENTRY_BYTES, ENTRY_NO_VALUE_BYTES, POINTER_BYTES, Dict
 from redsim.redis.quicklist import Quicklist
 from redsim.redis.sds import header_bytes, usable_bytes
 
@@ -137,8 +137,7 @@ def _element_sizes(value: HashTable, rules: Rules) -> list[float]:
     entry: float = ENTRY_BYTES
     is_set = next(iter(value.elements.values()), None) is None
     if is_set and rules.is_valkey:  # the first of a bucket hangs in it without an entry
-        occupied = occupied_buckets(value.table.slots[-1] or value.table.slots[0], value.table.used)
-        entry = ENTRY_NO_VALUE_BYTES * (1 - occupied / max(1, value.table.used))
+        entry = ENTRY_NO_VALUE_BYTES * (1 - value.table.occupied()[0] / value.table.used)
     if is_set:
         return [entry + usable_bytes(len(member), rules) for member in value.elements]
     field_size = hfield_bytes if rules.since("7.4") else usable_bytes
@@ -210,11 +209,23 @@ def spread_bytes(obj: RedisObject, rules: Rules, samples: int = 5) -> float:
         count = len(obj.value.scores)
         taken = count if samples == ALL else min(samples, count)
         return sqrt(node_moments(rules)[1] / taken) * count if taken else 0.0
-    if obj.encoding == "hashtable" and samples != ALL:
-        sizes = _element_sizes(obj.value, rules)
-        count, mean = len(sizes), sum(sizes) / len(sizes)
-        if count <= samples:
-            return 0.0
-        variance = sum((size - mean) ** 2 for size in sizes) / count
-        return count * sqrt(variance / samples * (count - samples) / (count - 1))
+    if obj.encoding == "hashtable":
+        return sqrt(_sampling_variance(obj.value, rules, samples) + _entries_variance(obj.value, rules))
     return 0.0
+
+
+def _sampling_variance(value: HashTable, rules: Rules, samples: int) -> float:
+    """Of the mean of `samples` elements, as often as there are elements."""
+    sizes = _element_sizes(value, rules)
+    count, mean = len(sizes), sum(sizes) / len(sizes)
+    if samples == ALL or count <= samples:
+        return 0.0
+    variance = sum((size - mean) ** 2 for size in sizes) / count
+    return count**2 * variance / samples * (count - samples) / (count - 1)
+
+
+def _entries_variance(value: HashTable, rules: Rules) -> float:
+    """Of the entries of a Valkey set, which only elements that share their bucket have."""
+    if not (rules.is_valkey and next(iter(value.elements.values()), None) is None):
+        return 0.0
+    return ENTRY_NO_VALUE_BYTES**2 * value.table.occupied()[1]

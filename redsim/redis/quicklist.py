@@ -5,7 +5,8 @@ __quicklistCompress (6.2.16 to 7.4.1, Valkey 8.0.1): a push goes into the end's 
 deeper than list-compress-depth from both ends are LZF-compressed if that saves 8 bytes at least. A node that loses elements is
 not merged with its neighbours.
 Differs: which nodes are compressed is read off the final list; Redis decompresses and compresses them as it goes, to the same
-end. Not modelled: LINSERT, LSET and LREM in the middle of a list, which split and merge nodes; plain nodes of 1 GiB before 7.4.
+end. Not modelled: 6.2's LPOP with a count, which leaves a compressed node that it ends in compressed though it now is the head;
+LINSERT, LSET and LREM in the middle of a list, which split and merge nodes; plain nodes of 1 GiB before 7.4.
 """
 
 from dataclasses import dataclass, field

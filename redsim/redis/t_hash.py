@@ -71,13 +71,13 @@ def _convert(obj: RedisObject, rules: Rules) -> None:
 
 
 def _set(obj: RedisObject, field: bytes, value: bytes, rules: Rules) -> None:
-    """hashTypeSet: 7.4 looks the field up as it inserts it, the others before."""
+    """hashTypeSet: from 7.2 on the field is looked up as it is inserted, before that beforehand."""
     if obj.encoding == "hashtable":
         table: HashTable = obj.value
         if field in table.elements:
             table.table.step()
         else:
-            table.table.add(lookups=0 if rules.since("7.4") else 1)
+            table.table.add(lookups=0 if rules.since("7.2") else 1)
         table.elements[field] = value
         return
     fields = obj.value.entries[::2]

@@ -13,7 +13,7 @@ from typing import Any
 
 from redsim.redis import t_stream
 from redsim.redis.config import Rules
-from redsim.redis.dict import ENTRY_BYTES, ENTRY_NO_VALUE_BYTES, POINTER_BYTES, Dict, occupied_buckets
+from redsim.redis.dict import ENTRY_BYTES, ENTRY_NO_VALUE_BYTES, POINTER_BYTES, Dict
 from redsim.redis.object import (
     QUICKLIST_BYTES,
     QUICKLIST_LZF_BYTES,
@@ -88,8 +88,8 @@ def _hashtable(value: HashTable, rules: Rules) -> Census:
     census, count = _robj_and() + _tables(value.table, rules), len(value.elements)
     is_set = next(iter(value.elements.values()), None) is None
     if is_set and rules.since("7.2"):  # the first of a bucket hangs in it without an entry
-        occupied = occupied_buckets(value.table.slots[-1] or value.table.slots[0], count)
-        census[rules.allocator.usable(ENTRY_NO_VALUE_BYTES)] += count - occupied  # type: ignore[assignment]
+        shared = count - value.table.occupied()[0]
+        census[rules.allocator.usable(ENTRY_NO_VALUE_BYTES)] += shared  # type: ignore[assignment]
     else:
         census[rules.allocator.usable(ENTRY_BYTES)] += count
     field_size = hfield_bytes if not is_set and rules.since("7.4") else usable_bytes

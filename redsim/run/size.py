@@ -236,4 +236,4 @@ def write_sized(records: Path, out: Path, server: Build | None = None) -> str:
     except OSError as error:
         raise ScenarioError(f"{out}: cannot be written ({error.strerror}); give another file with --out") from None
     luck = sum("mem_spread" in key for key in keys)
-    return f"{out}: {len(keys):,} keys sized; of {luck:,} the bytes are a mean, as their skiplists have random heights"
+    return f"{out}: {len(keys):,} keys sized; of {luck:,} the bytes are a mean, as node heights or shared buckets are random"
