@@ -112,12 +112,16 @@ def _sockets(lab: Lab, share: Share) -> dict[str, Any]:
     return calmest(lambda: probes.sockets(10 * lab.size.turns))[0]
 
 
+def _crowd(lab: Lab, share: Share) -> dict[str, Any]:
+    return {"client_connections": probes.client_crowd(10 * lab.size.turns)}
+
+
 def _wake(lab: Lab, share: Share) -> dict[str, Any]:
     return calmest(lambda: probes.wake_ups(lab.size.turns, lab.done["sockets"]))[0]
 
 
 def _hiccups(lab: Lab, share: Share) -> dict[str, Any]:
-    return probes.hiccups(lab.size.spin_s)
+    return calmest(lambda: probes.hiccups(lab.size.spin_s))[0]
 
 
 @contextmanager
@@ -171,7 +175,8 @@ def _disk(lab: Lab, share: Share) -> dict[str, Any]:
 
 def _points(lab: Lab, share: Share) -> dict[str, Any]:
     seconds, repeats = lab.size.point_s, lab.size.point_repeats
-    points = (*POINTS, *fit_points.within_limits(CROWD_POINTS))
+    crowds = [point for point in CROWD_POINTS if probes.within_limits([point.connections])]
+    points = (*POINTS, *crowds)
     return {"rows": as_rows(fit_points.measure(lab.server, points, seconds=seconds, repeats=repeats, progress=share))}
 
 
@@ -205,6 +210,7 @@ class Step:
 STEPS: dict[str, Step] = {
     "host": Step("system calls, memory, page faults", (2.5, 2.5), _host),
     "sockets": Step("read, write and epoll_wait", (1.5, 4), _sockets),
+    "crowd": Step("read and write on many connections", (2, 4), _crowd),
     "wake": Step("what a wake-up costs", (1.5, 6), _wake),
     "hiccups": Step("when the host takes the CPU away", (1, 15), _hiccups),
     "commands": Step("each command, small and hot", (5, 28), _commands, of_theirs=True),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from redsim.lab.probes import CROWDS
 from redsim.run import engine
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import HostProfile
@@ -90,7 +91,7 @@ BENCHMARK_POINTS = (
     Point("redis-benchmark 50", 50, station="redis-benchmark", commands=("GET",), quantities=("per_s", "p50_us")),
     Point("redis-benchmark 50 x 16", 50, 16, None, ("GET",), station="redis-benchmark", quantities=("per_s",), simulated_ms=80),
 )
-CROWD_POINTS = tuple(Point(f"{n} connections", n) for n in (200, 1000, 3000, 9000))
+CROWD_POINTS = tuple(Point(f"{n} connections", n) for n in CROWDS)
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ first request to the one after the last answer.
 Differs: the load generator spins on its own core. Not modelled: points on a server that is not ours.
 """
 
-import resource
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -26,7 +25,6 @@ TEMPLATES = 100_000  # different requests; a closed loop sends them in turn, so 
 STOCK_BYTES = 25_000_000  # of values
 KEY = "key:%012d"  # 16 bytes, and what redis-benchmark calls its keys
 BATCH = 1000
-FILES_SPARE = 200  # for everything else
 LONGER_S = 0.0003  # for each connection
 
 
@@ -51,12 +49,6 @@ def _requests(commands: tuple[str, ...], value_bytes: int, keys: int) -> list[li
     which, key = rng.integers(0, len(commands), count), rng.integers(0, keys, count)
     drawn = [(commands[c], KEY % k) for c, k in zip(which, key, strict=True)]
     return [[name, key, value] if name == "SET" else [name, key] for name, key in drawn]
-
-
-def within_limits(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Those that have no more connections than this process may open files."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return tuple(point for point in points if point.connections + FILES_SPARE <= limit)
 
 
 def measure(server: RealServer, points: Sequence[Point], *, seconds: float, repeats: int, seed: int = 1,

@@ -31,7 +31,7 @@ def burst(left: I64, right: I64, epoll: int, size: int, ask: int, out: I64) -> N
     over the pairs."""
     clock = np.zeros(2, dtype=np.int64)
     data = np.zeros(32768, dtype=np.uint8)
-    events = np.zeros(16 * 1024, dtype=np.uint8)
+    events = np.zeros(16 * left.size, dtype=np.uint8)
     for i in range(out.shape[0]):
         t0 = _now(clock)
         for k in range(left.size):

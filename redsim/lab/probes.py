@@ -13,11 +13,13 @@ Not modelled: frequency changes, hyperthreads, NUMA; a machine with one core has
 import itertools
 import mmap
 import os
+import resource
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from redsim.units import KIB, MIB, MS, US, S
 
 Figure = dict[str, Any]  # value, spread: [low, high], says
 Figures = dict[str, Figure]
+Rows = list[list[int]]  # connections, ns, low, high
 Floats = npt.NDArray[np.float64]
 
 SLEEPS_NS = (5 * US, 20 * US, 50 * US, 100 * US, 500 * US, 5 * MS)
@@ -35,6 +38,8 @@ KNEES_NS = (30 * US, 50 * US, 80 * US, 120 * US)  # within the sleeps that the f
 LOADED_NS = 100 * US  # sleeps of a server that has something to do: how far its wake-ups differ is read off these
 SPREAD_AT = (0.0, 0.05, 0.15, 0.35, 0.65, 0.85, 0.93, 0.97, 0.99, 0.997, 1.0)
 PAIRS = 50  # as many sockets in a burst as the fit's points have connections
+CROWDS = (200, 1000, 3000, 9000)  # connections: each one's socket is cold again when its turn comes
+FILES_SPARE = 200  # file descriptors for everything else
 BURSTS = 11  # of each size, in turn, so that drift of the machine takes both alike
 REQUEST_BYTES, REPLY_BYTES = 36, 5
 GAP_NS = 50 * US  # what counts as a hiccup
@@ -86,29 +91,61 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     return left, right
 
 
-def sockets(rounds: int) -> Figures:
-    """read(), write() and epoll_wait() on 50 ready loopback sockets: ns each, ps per byte, ns per event."""
-    pairs = [_pair() for _ in range(PAIRS)]
+@contextmanager
+def _bursting(pairs: int, rounds: int) -> Iterator[Callable[[int], Floats]]:
+    """A function that gives the medians of probe_loops.burst() of so many bytes over `pairs` loopback connections."""
+    ends = [_pair() for _ in range(pairs)]
     epoll = select.epoll()
-    for _, right in pairs:
+    for _, right in ends:
         epoll.register(right.fileno(), select.EPOLLIN)
-    left = np.array([a.fileno() for a, _ in pairs])
-    right_fds = np.array([b.fileno() for _, b in pairs])
+    left = np.array([a.fileno() for a, _ in ends])
+    right_fds = np.array([b.fileno() for _, b in ends])
 
-    def burst(size: int) -> npt.NDArray[np.float64]:
-        out = np.zeros((rounds // BURSTS, 5), dtype=np.int64)
+    def burst(size: int) -> Floats:
+        out = np.zeros((rounds, 5), dtype=np.int64)
         probe_loops.burst(left, right_fds, epoll.fileno(), size, 16 * KIB, out)
         return np.median(out, axis=0)
 
-    def in_turn() -> npt.NDArray[np.float64]:
+    yield burst
+    for end in itertools.chain(*ends):
+        end.close()
+    epoll.close()
+
+
+def client_crowd(rounds: int) -> Rows:
+    """[connections, ns, low, high]: what a client's write(), read() and share of a poll cost more than with PAIRS connections,
+    when it takes all of them in turn; as many as this process may open."""
+    each_ns = {n: _calls_ns(n, max(rounds * PAIRS // n, 5)) for n in (PAIRS, *within_limits(CROWDS, 2))}
+    few = float(np.median(each_ns[PAIRS]))
+    rows = []
+    for n, ns in each_ns.items():
+        low, middle, high = np.percentile(ns - few, [25, 50, 75])
+        rows.append([n, *(max(round(float(more)), 0) for more in (middle, low, high))])
+    return rows
+
+
+def _calls_ns(pairs: int, rounds: int) -> Floats:
+    """ns of a write(), a read() and two shares of a poll on one of `pairs` connections; shape (rounds,)."""
+    with _bursting(pairs, 1) as burst:
+        times = _on(cores()[0], lambda: np.array([burst(REQUEST_BYTES) for _ in range(rounds + 1)][1:]))
+    return np.asarray(times[:, :4].sum(axis=1) / pairs)
+
+
+def within_limits(connections: Sequence[int], files_each: int = 1) -> list[int]:
+    """Those numbers of connections that this process may open files for."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return [n for n in connections if n * files_each + FILES_SPARE <= limit]
+
+
+def sockets(rounds: int) -> Figures:
+    """read(), write() and epoll_wait() on 50 ready loopback sockets: ns each, ps per byte, ns per event."""
+
+    def in_turn(burst: Callable[[int], Floats]) -> Floats:
         pairs_of_bursts = [(burst(REQUEST_BYTES), burst(16 * KIB)) for _ in range(BURSTS + 1)]
         return np.array(pairs_of_bursts[1:])  # shape (BURSTS, 2 sizes, 5 times)
 
-    times = _on(cores()[0], in_turn)
-    for a, b in pairs:
-        a.close()
-        b.close()
-    epoll.close()
+    with _bursting(PAIRS, rounds // BURSTS) as burst:
+        times = _on(cores()[0], lambda: in_turn(burst))
     none = times[:, 0, 4]
     small, large = times[:, 0] / PAIRS, times[:, 1] / PAIRS
     per_event = small[:, 1] + small[:, 3] - 2 * np.median(none) / PAIRS

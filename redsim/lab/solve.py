@@ -33,12 +33,11 @@ from redsim.lab.fit import (
     value_of,
     with_values,
 )
-from redsim.lab.probes import wake_law
+from redsim.lab.probes import Rows, wake_law
 from redsim.lab.profile_out import profile_data, write_profile
 from redsim.scenario.profile import Curve, HostProfile, load_profile
-from redsim.units import US, S
+from redsim.units import US
 
-Rows = list[list[int]]  # connections, ns, low, high
 Share = Callable[[float], None]
 Figures = dict[str, dict[str, Any]]
 LATER_HOST = ("syscall_ns", "random_load_ns", "memcpy_bytes_per_s", "page_fault_ns", "cow_fault_ns")
@@ -47,7 +46,7 @@ LATER_COLD = ("cold_get_ns", "cold_set_ns")
 BOOKKEEPING_NS = 300  # of our generator around each of its calls: the start of the search, not a result
 FAST = 0.7  # the search begins with a generator that is not the limit: behind that edge throughput says nothing of the server
 NETWORK_MIN_NS = 1000
-CROWD_ROUNDS = 5
+CROWD_ROUNDS = 4
 WAKE_RISE_MIN_NS = 2000.0  # a beginning for the search where the probes were too noisy to show one
 SLEEPY, BUSY, TOGETHER = "50 connections at 10 %", CAPACITY_OF, "50 connections x 16"
 DIRECT, INDIRECT, VAGUE = 0.3, 0.5, 0.8  # doubts, as logarithms
@@ -58,7 +57,7 @@ def found_so_far(done: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {"numbers": {**probed(done), **fitted(done)}, "later": later(done)}
     if "commands" in done:
         out["commands"] = done["commands"]["laws"]
-    out["curves"] = {**done.get("keys", {}), **done.get("database", {}), **done.get("fit_crowd", {})}
+    out["curves"] = {**done.get("keys", {}), **done.get("database", {}), **done.get("crowd", {}), **done.get("fit_crowd", {})}
     factor = done.get("fit", {}).get("lookup_factor", 1.0)
     if "lookup" in out["curves"]:
         out["curves"]["lookup"] = [[n, *(round(ns * factor) for ns in row)] for n, *row in out["curves"]["lookup"]]
@@ -282,44 +281,34 @@ def solve_benchmark(done: dict[str, Any], share: Share = lambda part: None) -> d
 
 
 def solve_crowd(done: dict[str, Any], share: Share = lambda part: None) -> dict[str, Rows]:
-    """The curves `connections` and `client_connections`: what a request of each of CROWD_POINTS costs the server and the load
-    generator more than one of 50 connections, by the same rounds of the step `points`; none if they were not measured."""
+    """The curve `connections`: what a request of each of CROWD_POINTS costs the server more than one of 50 connections, in the
+    same rounds of the step `points`; none if they were not measured."""
     base = profile_of({step: result for step, result in done.items() if step != "fit_crowd"})
     rows = {row.point: row for row in from_rows(done["points"]["rows"])}
     points = [point for point in CROWD_POINTS if point.name in rows]
     if BUSY not in rows or not points:
         return {}
     few = next(point for point in POINTS if point.name == BUSY)
-    found = simulate(twin(few, 0.0), base)
-    off = {quantity: found[quantity] / rows[BUSY].values[quantity] for quantity in few.quantities}  # what the fit left
-    out: dict[str, Rows] = {"connections": [[few.connections, 0, 0, 0]], "client_connections": [[few.connections, 0, 0, 0]]}
+    left = simulate(twin(few, 0.0), base)["cpu_us_per_command"] / rows[BUSY].values["cpu_us_per_command"]  # by the fit
+    out = [[few.connections, 0, 0, 0]]
     for i, point in enumerate(points):
-        wanted = {quantity: rows[point.name].values[quantity] * factor for quantity, factor in off.items()}
-        more = crowding_ns(base, few.connections, point, wanted["cpu_us_per_command"], wanted["per_s"])
-        wide = (rows[point.name].spreads["cpu_us_per_command"] * wanted["cpu_us_per_command"] * 1000,
-                rows[point.name].spreads["per_s"] * S / wanted["per_s"])  # fmt: skip
-        for name, ns, doubt in zip(out, more, wide, strict=True):
-            out[name].append([point.connections, round(ns), max(round(ns - doubt), 0), round(ns + doubt)])
+        row = rows[point.name]
+        cpu_us, spread = left * row.values["cpu_us_per_command"], row.spreads["cpu_us_per_command"]
+        ns, doubt = crowding_ns(base, few.connections, point, cpu_us), 1000 * cpu_us * spread
+        out.append([point.connections, round(ns), max(round(ns - doubt), 0), round(ns + doubt)])
         share((i + 1) / len(points))
-    return out
+    return {"connections": out}
 
 
-def crowding_ns(base: HostProfile, few: int, point: Point, cpu_us: float, per_s: float) -> tuple[float, float]:
-    """(server's, client's) ns a request more than with `few` connections, so that redsim gives `cpu_us` a command and `per_s`.
-
-    The server's shows in its CPU one to one. The client's shows in the throughput as far as the client is the limit; where it
-    is not, none is found, and none matters.
-    """
-    server = client = 0.0
+def crowding_ns(base: HostProfile, few: int, point: Point, cpu_us: float) -> float:
+    """ns of the server a request of `point` more than with `few` connections, so that redsim gives `cpu_us` of its CPU a command:
+    they show in it one to one, but for polls that are shared otherwise."""
+    more = 0.0
     for _ in range(CROWD_ROUNDS):
-        curves = {
-            name: Curve(((few, 0), (point.connections, round(ns))), True, "derived")
-            for name, ns in (("connections", server), ("client_connections", client))
-        }
-        found = simulate(twin(point, 0.0), replace(base, curves={**base.curves, **curves}))
-        server = max(server + 1000 * (cpu_us - found["cpu_us_per_command"]), 0.0)
-        client = max(client + S / per_s - S / found["per_s"], 0.0)
-    return server, client
+        curve = Curve(((few, 0), (point.connections, round(more))), True, "derived")
+        found = simulate(twin(point, 0.0), replace(base, curves={**base.curves, "connections": curve}))
+        more = max(more + 1000 * (cpu_us - found["cpu_us_per_command"]), 0.0)
+    return more
 
 
 def _told(found: Fitted, wanted: list[Unknown]) -> dict[str, Any]:

@@ -121,8 +121,7 @@ def profile_of(text: str) -> HostProfile:
             for cost in default_data()[part]:
                 data[part].setdefault(cost, {"value": 0, "source": "guess", "says": "not known when this was written"})
     with tempfile.TemporaryDirectory(prefix="redsim-") as name:
-        with (Path(name) / "profile.yaml").open("w", encoding="utf-8") as file:
-            YAML(typ="safe", pure=True).dump(data, file)
+        write_profile(data, Path(name) / "profile.yaml")
         return load_profile("profile.yaml", Path(name))
 
 
