@@ -11,6 +11,7 @@ from redsim.redis.networking import _BY_NAME
 from redsim.refs import refs
 from redsim.run import engine
 from redsim.run.build import build
+from redsim.run.crowd import taking_turns
 from redsim.run.listing import profiles
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
@@ -115,6 +116,22 @@ clients:
 """)
     world = build(replace(scenario, profiles={"box": profile})).world
     return [int(ns) for ns in (*world.cost[[dp.READ_NS, dp.WRITE_NS]], *world.thread[0, [dp.T_SEND, dp.T_RECV]])]
+
+
+def test_connections_that_hardly_ever_send_do_not_make_the_others_dearer():
+    """crowd.py: between two requests of an api connection (2.5 ms) a tenth of a request of the idle ones comes."""
+    text = """\
+question: how many?
+duration: 10ms
+hosts: {box: {profile: default}}
+nodes: {main: {host: box}}
+clients:
+  api: {node: main, connections: 50, arrivals: {open: {rate_per_s: 20000}}, commands: {PING: 1}}
+  idle: {node: main, connections: 5000, arrivals: {open: {rate_per_s: IDLE}}, commands: {PING: 1}}
+"""
+    few, many = (build(Scenario.from_text(text.replace("IDLE", rate))).plans.plans for rate in ("40", "2000000"))
+    assert taking_turns(few) == 60  # 50.1 of a request of api, 2,550 of the rare one of idle
+    assert 5000 < taking_turns(many) <= 5050
 
 
 def test_scaling_by_one_changes_nothing_and_by_nonsense_is_refused():

@@ -40,7 +40,7 @@ def loop_costs(
 ) -> dp.I64:  # fmt: skip
     """The World's cost row: profile numbers and the directives that are modelled. Shape (COST_SIZE,).
 
-    `connections`: clients that send requests, all groups together.
+    `connections`: those that take turns, all groups together.
     """
     cost = np.zeros(dp.COST_SIZE, dtype=np.int64)
     for column, name in _BY_NAME.items():

@@ -15,6 +15,7 @@ from redsim.records import Cause
 from redsim.redis.expire import EVENT, expires_table, expiry_row
 from redsim.redis.networking import loop_costs
 from redsim.rng import stream
+from redsim.run.crowd import taking_turns
 from redsim.run.datasets import fill_datasets
 from redsim.run.groups import Plan, Plans, make_plans
 from redsim.run.kinds import Curves, Kind, KindMaker
@@ -258,7 +259,7 @@ class _Builder:
         cost = loop_costs(
             self.profile, self.scenario.confs[self.node], self.file.nodes[self.node].version,
             _io_threads(self.scenario, self.node), self.cores,
-            sum(plan.connections for plan in self.plans.plans if not plan.is_cli),
+            taking_turns(self.plans.plans),
         )  # fmt: skip
         cost[dp.LOOKUP_CURVE] = lookup
         cost[dp.NEED] = int((group[:, dp.G_BATCH] * group[:, dp.G_PIPE]).max()) + 2

@@ -1,0 +1,56 @@
+"""How many connections take turns in a server's caches: those touched between two requests of the same one.
+
+Mirrors nothing in Redis. A connection that sends once an hour drives nobody's socket and client struct out of the caches; of ten
+thousand that send in turn each finds its own gone. Between two requests of a connection of group h, c_h / rate_h passes, in which
+group g touches at most its c_g connections; the mean is over requests.
+Differs: a rate that changes counts at its highest; closed groups, whose rate only the run tells, are taken to share CLOSED_PER_S.
+Not modelled: clientsCron, which visits every client once a second.
+"""
+
+from collections.abc import Sequence
+
+from redsim.run.groups import Plan
+from redsim.scenario.schema import Open
+from redsim.units import S
+
+CLOSED_PER_S = 100_000.0  # guess: about what one server answers
+
+
+def taking_turns(plans: Sequence[Plan]) -> int:
+    """Connections of a server's caches, at least 1: all of them if each sends as often as the others."""
+    plans = [plan for plan in plans if not plan.is_cli]
+    closed = sum(plan.connections for plan in plans if plan.trace is None and plan.group.arrivals.closed is not None)
+    groups = [(plan.connections, _per_s(plan, closed)) for plan in plans]
+    groups = [(connections, rate) for connections, rate in groups if rate > 0]
+    total = sum(rate for _, rate in groups)
+    touched = sum(
+        rate / total * min(others, other_rate * connections / rate)
+        for connections, rate in groups
+        for others, other_rate in groups
+    )
+    return max(round(touched), 1)
+
+
+def _per_s(plan: Plan, closed: int) -> float:
+    """Requests a second of the group, or a guess at them."""
+    arrivals = plan.group.arrivals
+    if plan.trace is not None:
+        return len(plan.trace) * S / max(plan.span_ns, 1)
+    if arrivals.closed is not None:
+        at_most = plan.connections * S / arrivals.closed.think if arrivals.closed.think else CLOSED_PER_S
+        return min(at_most, CLOSED_PER_S * plan.connections / closed)
+    assert arrivals.open is not None
+    return highest_per_s(arrivals.open)
+
+
+def highest_per_s(opened: Open) -> float:
+    """The highest rate of an open group, requests a second."""
+    rates = [opened.rate_per_s or 0.0]
+    rates += [point.rate_per_s for point in opened.schedule or ()]
+    if opened.diurnal is not None:
+        rates.append(opened.diurnal.high_per_s)
+    if opened.mmpp is not None:
+        rates += opened.mmpp.rates_per_s
+    if opened.bursts is not None:
+        rates.append(opened.bursts.size * S / opened.bursts.every)
+    return max(rates)
