@@ -15,6 +15,8 @@ class LatencyEvent(StrEnum):
     EXPIRE_CYCLE = "expire-cycle"
     SERVER_CRON = "server-cron"
     HOST_HICCUP = "host-hiccup"
+    EVICTION_CYCLE = "eviction-cycle"
+    EVICTION_DEL = "eviction-del"
 
 
 class Cause(StrEnum):

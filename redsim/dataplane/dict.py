@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.draws import below, mix
-from redsim.dataplane.layout import NONE
+from redsim.dataplane.layout import NODATA, NONE
 
 INITIAL_BITS = 2  # dict.h: DICT_HT_INITIAL_EXP
 _WORD_BITS = np.uint64(64)
@@ -169,3 +169,11 @@ def link_range(heads, nexts, first, end, seed, bits):
     """Link the keys first..end-1: how a data set comes into its table."""
     for key in range(first, end):
         link(heads, nexts, key, seed, bits)
+
+
+@entry
+def link_present(heads, nexts, kv, seed, bits):
+    """Link the keys that are there: kv as in the World."""
+    for key in range(kv.shape[0]):
+        if kv[key, 0] != NODATA:
+            link(heads, nexts, key, seed, bits)

@@ -10,7 +10,9 @@ Keys past their time go here when they are touched, else in the cycles of expire
 import numpy as np
 
 from redsim.dataplane.compile import compiled, inlined
+from redsim.dataplane.dict import link, unlink
 from redsim.dataplane.draws import below_ns, draw_key, draw_size
+from redsim.dataplane.evict import LFU, accessed_word, created_word
 from redsim.dataplane.expires import is_past_due, remove_all_expires, remove_expire, set_expire
 from redsim.dataplane.histogram import COARSE_BITS, bit_length
 from redsim.dataplane.histogram import bucket_of as histogram_bucket
@@ -58,14 +60,19 @@ def forget(w: World, d, key):
     w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
     w.kv[key, 0] = NODATA
     w.dataset[d, D_LIVE] -= 1
+    if w.cost[HEAD_BITS]:
+        unlink(w.heads, w.nexts, key, w.cost[DICT_SEED], w.cost[HEAD_BITS])
     remove_key(w, MAIN)
     if w.dataset[d, D_VOLATILE]:
         remove_expire(w, d, key)
 
 
 @compiled
-def appear(w: World, d):
+def appear(w: World, d, key):
     """A key that was not there: it, its dictEntry, perhaps a larger table."""
+    w.kv[key, 1] = created_word(w.cost[POLICY], w.st[NOW])
+    if w.cost[HEAD_BITS]:
+        link(w.heads, w.nexts, key, w.cost[DICT_SEED], w.cost[HEAD_BITS])
     w.dataset[d, D_LIVE] += 1
     w.st[USED] += w.dataset[d, D_KEYMEM]
     add_key(w, MAIN)
@@ -91,7 +98,7 @@ def replace_string(w: World, d, key, size):
     w.kv[key, 0] = size
     w.st[USED] += string_bytes(w, d, size)
     if begins:
-        appear(w, d)
+        appear(w, d, key)
 
 
 @compiled
@@ -114,7 +121,7 @@ def set_elements(w: World, d, key, n):
     w.ke[key] = n
     w.st[USED] += elements_bytes(w, d, n)
     if begins:
-        appear(w, d)
+        appear(w, d, key)
 
 
 @compiled
@@ -141,8 +148,19 @@ def lookup(w: World, d, key):
     if w.dataset[d, D_VOLATILE] and is_past_due(w, key):
         w.expiry[X_OWED_NS] += delete_expired_key(w, d, key, LAZY)
         return False
-    w.kv[key, 1] = second_of(w.st[NOW])
+    if w.cost[POLICY] & LFU:
+        count_access(w, key)
+    else:
+        w.kv[key, 1] = second_of(w.st[NOW])
     return True
+
+
+@compiled
+def count_access(w: World, key):
+    """db.c:updateLFU."""
+    cost, row = w.cost, w.group.shape[0] * RNG_PER_GROUP + 3
+    word = np.int64(w.kv[key, 1])
+    w.kv[key, 1] = accessed_word(cost[POLICY], word, w.st[NOW], cost[LFU_DECAY], cost[LFU_LOG], w.rng, row)
 
 
 @compiled
@@ -179,7 +197,6 @@ def string_command(w: World, r, op, k, d, key):
     if op == OP_SET:
         size = w.req[r, R_ARG]
         create(w, d, key, size)
-        w.kv[key, 1] = second_of(st[NOW])
         if kind[k, K_TTL] > 0:
             set_expire(w, d, key, due_ns(w, r, k))
         return ns + bytes_ns(size, kind[k, K_IN_PS]), 5
@@ -261,7 +278,6 @@ def aggregate_command(w: World, r, op, k, d, key):
             set_elements(w, d, key, more)
         elif op == OP_PUSH:
             set_elements(w, d, key, min(n + more, 2**31 - 1))
-        w.kv[key, 1] = second_of(st[NOW])
         ns += (more - 1) * kind[k, K_EXTRA_NS] + more * ebytes * kind[k, K_IN_PS] // 1000
         return ns + curve_ns(w.curve, kind[k, K_CURVE_KEY], n), 3 + digits(np.int64(w.ke[key]))
     if op != OP_SORT and op != OP_UNION:
@@ -330,6 +346,9 @@ def database_command(w: World, r, op, k):
         w.dataset[d, D_LIVE] = 0
     if w.dicts[EXPIRES, H_USED] > 0:
         remove_all_expires(w)
+    if cost[HEAD_BITS]:
+        for bucket in range(w.heads.shape[0]):
+            w.heads[bucket] = NONE
     empty_dict(w, MAIN)
     empty_dict(w, EXPIRES)
     return ns, 5

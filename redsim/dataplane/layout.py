@@ -24,7 +24,7 @@ NONE = -1
  REC_ON, REC_UNTIL, REC_WORST, SEGS, RECS, REC_FROM, REC_TO, REC_CAUSE, REC_KIND, WAKE_CPU, ITER_T0, HITS, MISSES,
  NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
  WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE, DUE, GROUP_DUE, GROUP_NEXT, FIRST,
- USED, USED_PEAK, DICT_WORK, DICT_NS) = range(89)
+ USED, USED_PEAK, DICT_WORK, DICT_NS, EVICTED, EVICT_ARMED, WATCH_ABOVE, EXCEEDED_FROM, EXCEEDED_NS, OOM) = range(95)
 ST_SIZE = 128
 
 # phases of the loop (st[PHASE])
@@ -38,8 +38,10 @@ REACHED, TIMER, GROW = range(3)
  ACCEPT_NS, CLOSE_NS, FORKJOIN_NS, WAKE_PEER_NS, IO_THREADS, IO_LANES, IO_DO_READS, MAXCLIENTS, BACKLOG, ACCEPTS_PER_CALL,
  SLOW_NS, SLOW_MAX, STALL_NS, BUSY_NS, HOOK_NS, BUSY_REPLY_NS, QB_ALLOC, HICCUP_MEAN_NS, HICCUP_DIST, LOOKUP_CURVE,
  LAZY_DEL, LAZY_FLUSH, SYN_RETRY_NS, NEED, RETRYING, WAKE_DEEP_NS, WAKE_CPU_DEEP_NS, DEEP_AFTER_NS,
- FIRST_NS, WAKE_DIST, MAXMEMORY, STARTUP_BYTES, CLIENT_BYTES, USABLE, LIBC, SHARED_INTS, SHARED_QB, FIXED_RBUF, FILL_PERMILLE,
- SHRINK_ON_DELETE, REHASH_US, REHASH_CURVE, EXPAND_PS, ENTRY_BYTES, EMPTY_BUCKET_NS) = range(57)
+ FIRST_NS, WAKE_DIST, MAXMEMORY, STARTUP_BYTES, CLIENT_BYTES, USABLE, LIBC, SHARED_INTS, QUERY_BYTES, FIXED_RBUF, FILL_PERMILLE,
+ SHRINK_ON_DELETE, REHASH_US, REHASH_CURVE, EXPAND_PS, ENTRY_BYTES, EMPTY_BUCKET_NS, POLICY, SAMPLES, LFU_DECAY, LFU_LOG,
+ EVICT_LIMIT_US, LAZY_EVICT, EVICT_CAUSE, EVICT_DEL_CAUSE, EVICT_CURVE, SAMPLE_CURVE, DICT_SEED, HEAD_BITS, HISTOGRAM_BYTES,
+ EXPAND_NS) = range(71)
 COST_SIZE = 80
 
 # group: one row per client group ------------------------------------------------------------------------------
@@ -48,7 +50,7 @@ COST_SIZE = 80
  G_MEASURE, G_THREAD0, G_THREADS, G_MIX, G_MIX_N, G_POP, G_POP_N, G_DATASET, G_KIND0, G_SEQ_KEY, G_TRACE0, G_TRACE_N,
  G_TRACE_I, G_OFFERED, G_COMPLETED, G_FAILED, G_ERR_TIMEOUT, G_ERR_CONN, G_ERR_BUSY, G_RETRIED, G_AREA, G_LAT_SUM,
  G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT,
- G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES) = range(58)
+ G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES, G_ERR_OOM) = range(59)
 G_SIZE = 64
 OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
@@ -69,13 +71,13 @@ F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET, F_TELLING = 1, 2, 4
 (R_NEXT, R_SNEXT, R_SLOT, R_KIND, R_KEY, R_BYTES, R_REPLY, R_INTENDED, R_BEGIN, R_SENT, R_ARRIVE, R_ATTEMPT,
  R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED, R_OWN, R_WAITS) = range(20)
 R_SIZE = 20
-# wanted by the client; held by the server; waiting unsent; -BUSY; the answer is at the client's; it was nil
-Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS = 1, 2, 4, 8, 16, 32
+# wanted by the client; held by the server; waiting unsent; -BUSY; the answer is at the client's; it was nil; -OOM
+Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS, Z_OOM = 1, 2, 4, 8, 16, 32, 64
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
  K_REQ_BYTES, K_ARGC, K_VDIST, K_TTL, K_LO, K_HI, K_COUNT, K_DUR, K_FAST, K_MATCH_PPM, K_DATASET,
- K_CALLS, K_USEC_NS, K_HITS, K_MISSES, K_ERRORS, K_SLOTKEY, K_LOOKUPS, K_DRAW, K_MEASURED, K_TTL_JITTER) = range(33)
+ K_CALLS, K_USEC_NS, K_HITS, K_MISSES, K_ERRORS, K_SLOTKEY, K_LOOKUPS, K_DRAW, K_MEASURED, K_TTL_JITTER, K_DENYOOM) = range(34)
 K_SIZE = 40
 (OP_PING, OP_GET, OP_SET, OP_DEL, OP_UNLINK, OP_EXISTS, OP_EXPIRE, OP_INCR, OP_APPEND, OP_MGET, OP_MSET, OP_KEYS, OP_SCAN,
  OP_DBSIZE, OP_FLUSHALL, OP_PUSH, OP_POP, OP_PUT, OP_RANGE, OP_ALL, OP_FIELD, OP_SORT, OP_UNION, OP_SCRIPT,
@@ -165,6 +167,11 @@ class World(NamedTuple):
     xnext: npt.NDArray[np.int32]  # [keys or 0]: the next key in the same one
     expiry: I64  # [X_SIZE]
     lag: I64  # [2, COARSE_BUCKETS + 2]: keys by how late they were removed, lazily and actively; then the sum and the longest, ns
+    heads: npt.NDArray[np.int32]  # [2**HEAD_BITS, or 1 if no policy samples the keyspace]: first key of each bucket
+    nexts: npt.NDArray[np.int32]  # [keys or 1]: the next key in its bucket
+    pool: I64  # [EVPOOL_SIZE, 2]: candidates for eviction
+    sampled: I64  # [maxmemory-samples]: scratch
+    ages: I64  # [COARSE_BUCKETS]: victims by seconds since their last access
     hist: I64  # [series, FINE_BUCKETS]
     heat: npt.NDArray[np.int32]  # [windows, series, COARSE_BUCKETS]
     blame: I64  # [groups, COARSE_BUCKETS, causes]: ns by cause; in the last two columns count, latency ns
@@ -207,7 +214,7 @@ def placed(w: World) -> World:
 WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
-    "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3, "dicts": H_SIZE,
+    "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3, "dicts": H_SIZE, "pool": 2,
 }  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from redsim.dataplane.expire import fast_expire_cycle
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, hiccups, idle_hiccups, idle_until, segment, serve, slowlog_push, stall
-from redsim.dataplane.memory import client_comes, owe_more, resize_query_buffer
+from redsim.dataplane.maxmemory import OOM_REPLY_BYTES, eviction_timer, make_room
+from redsim.dataplane.memory import client_comes, first_call, owe_more, resize_query_buffer
 from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
 
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
@@ -47,6 +48,8 @@ def run(w: World, until):
         if st[PHASE] == PH_FILE_EVENTS and not file_events(w):
             return GROW
         if st[PHASE] == PH_TIMERS:
+            if st[EVICT_ARMED]:
+                eviction_timer(w)
             if st[NOW] >= st[CRON_DUE]:
                 return TIMER
             st[PHASE] = PH_BEFORE_SLEEP
@@ -66,7 +69,7 @@ def run(w: World, until):
 
 @inlined
 def poll(w: World):
-    """ae_epoll.c:aeApiPoll: every ready client in the order it became ready; with none, sleep."""
+    """ae_epoll.c:aeApiPoll: every ready client in the order it became ready; with none, sleep, unless keys are to go."""
     st, cost = w.st, w.cost
     if not admit(w):
         return False
@@ -75,7 +78,7 @@ def poll(w: World):
     n = st[BATCH_N]
     st[POLLS] += 1
     charge(w, POLL, cost[POLL_NS] + n * cost[POLL_EVENT_NS])
-    if n > 0:
+    if n > 0 or st[EVICT_ARMED]:
         st[BATCH_SUM] += n
         st[MAX_BATCH] = max(st[MAX_BATCH], n)
         st[PHASE] = PH_FILE_EVENTS
@@ -275,6 +278,7 @@ def call(w: World, c, r):
     cause = kind[k, K_CAUSE]
     st[WAITING] -= 1
     st[COMMANDS] += 1
+    is_oom = st[USED] + 3 * req[r, R_ARG] + 128 > st[WATCH_ABOVE] and not st[BUSY] and not make_room(w, r, k)
     start = st[NOW]
     around = cost[CALL_NS] + kind[k, K_ARGC] * cost[PARSE_NS] + bytes_ns(req[r, R_BYTES], cost[PARSE_PS])
     if st[BUSY]:
@@ -282,8 +286,15 @@ def call(w: World, c, r):
         ns, reply = 0, 105
         req[r, R_FLAGS] |= Z_BUSY
         kind[k, K_ERRORS] += 1
+    elif is_oom:
+        ns, reply = 0, OOM_REPLY_BYTES
+        req[r, R_FLAGS] |= Z_OOM
+        kind[k, K_ERRORS] += 1
+        st[OOM] += 1
     else:
         ns, reply = run_command(w, r)
+        if kind[k, K_CALLS] == 0:
+            first_call(w, k)
         kind[k, K_CALLS] += 1
         kind[k, K_USEC_NS] += ns
         if ns > cost[BUSY_NS] and kind[k, K_OP] == OP_SCRIPT:

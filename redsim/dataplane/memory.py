@@ -5,11 +5,12 @@ Mirrors zmalloc.c (every block counts with its whole size class), object.c:tryOb
 clientsCronResizeOutputBuffer; 6.2 to 8.0 and Valkey 8.0.
 
     USED = startup + for each key (key, dictEntry, value) + hash tables (rehash.py) + for each client (structure, buffers)
+           + a latency histogram for each command called yet
 
 recount() adds all of it up anew, slowly; every run asserts at its end that the running total is the same.
 Differs: the elements of an aggregate are all of the mean size of their data set; keys of different lengths count with the mean
 of their size classes; a set of counters (INCR works on it) holds integers only. A reply list consists of blocks of 16 KiB.
-Not modelled: SLOWLOG entries, the arguments of the command being run, a query buffer that 7.4 and later keep for half a command.
+Not modelled: SLOWLOG entries; half a command in a query buffer that 8.0 otherwise shares among clients.
 """
 
 import numpy as np
@@ -112,9 +113,11 @@ def append_room(w: World, room, size):
 
 @inlined
 def query_bytes(w: World, alloc):
-    """A query buffer with room for `alloc` bytes; 7.4 and later share one that is read whole."""
-    if alloc == 0 or w.cost[SHARED_QB]:
+    """A query buffer with room for `alloc` bytes; the first one is of the build (8.0 has one for all clients)."""
+    if alloc == 0:
         return 0
+    if alloc == w.cost[QB_ALLOC]:
+        return w.cost[QUERY_BYTES]
     return usable(w, alloc + sds_header(alloc) + 1)
 
 
@@ -194,6 +197,15 @@ def resize_reply_buffer(w: World, c):
         conn[c, C_RBUF] = usable(w, wanted)
 
 
+@compiled
+def first_call(w: World, k):
+    """server.c:updateCommandLatencyHistogram: a command's histogram comes with its first call, by whatever group (from 7.0)."""
+    for other in range(w.kind.shape[0]):
+        if w.kind[other, K_CAUSE] == w.kind[k, K_CAUSE] and w.kind[other, K_CALLS] > 0:
+            return
+    w.st[USED] += w.cost[HISTOGRAM_BYTES]
+
+
 # ---- from scratch --------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +224,19 @@ def recount(w: World):
             total += client_memory(w, c)
     for h in range(w.dicts.shape[0]):
         total += tables_bytes(w, h)
+    return total + called_commands(w) * w.cost[HISTOGRAM_BYTES]
+
+
+@compiled
+def called_commands(w: World):
+    """Commands that have been called at least once."""
+    total = 0
+    for k in range(w.kind.shape[0]):
+        called = w.kind[k, K_CALLS] > 0
+        for other in range(k):
+            if w.kind[other, K_CAUSE] == w.kind[k, K_CAUSE] and w.kind[other, K_CALLS] > 0:
+                called = False
+        total += called
     return total
 
 

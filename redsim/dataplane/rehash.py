@@ -73,7 +73,7 @@ def begin_rehash(w: World, h, bits):
     """dict.c:_dictExpand: the new table is there and empty; its zeroing is the command's."""
     st, row = w.st, w.dicts[h]
     st[USED] += usable(w, 8 << bits)
-    st[DICT_NS] += (8 << bits) * w.cost[EXPAND_PS] // 1000
+    st[DICT_NS] += w.cost[EXPAND_NS] + (8 << bits) * w.cost[EXPAND_PS] // 1000
     st[DICT_WORK] = 1
     row[H_NEXT] = bits
     row[H_LEFT] = 1000 << row[H_BITS]

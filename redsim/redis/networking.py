@@ -30,7 +30,7 @@ _BY_NAME = {
     dp.PARSE_NS: "parse_ns", dp.PARSE_PS: "parse_ps_per_byte", dp.CALL_NS: "call_ns", dp.COLD_NS: "cold_ns",
     dp.FIRST_NS: "first_ns",
     dp.ACCEPT_NS: "accept_ns", dp.CLOSE_NS: "close_ns", dp.FORKJOIN_NS: "forkjoin_ns", dp.WAKE_PEER_NS: "wake_peer_ns",
-    dp.EXPAND_PS: "expand_ps_per_byte", dp.EMPTY_BUCKET_NS: "empty_bucket_ns",
+    dp.EXPAND_NS: "expand_ns", dp.EXPAND_PS: "expand_ps_per_byte", dp.EMPTY_BUCKET_NS: "empty_bucket_ns",
     dp.HOOK_NS: "hook_ns", dp.BUSY_REPLY_NS: "busy_reply_ns", dp.SYN_RETRY_NS: "syn_retry_ns",
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ from redsim.report.client_findings import (
     timeouts,
 )
 from redsim.report.facts import number, say_count, say_share, say_us
+from redsim.report.memory_findings import evictions_that_stall, refused_for_memory
 from redsim.run.result import Finding, Result
 
 _RANK = {"critical": 0, "warning": 1, "info": 2}
@@ -290,7 +291,7 @@ def cut_short(result: Result) -> Findings:
 _ALL: list[Callable[[Result], Findings]] = [
     cut_short, slow_commands, saturated_loop, timeouts, retry_storm, rejected_connections, busy_replies,
     neighbours_pipeline, failing, host_hiccups, long_cron, expire_cycles, costly_commands, client_bound, io_threads,
-    blind_slowlog, network_bound, little_idle,
+    blind_slowlog, network_bound, little_idle, evictions_that_stall, refused_for_memory,
 ]  # fmt: skip
 
 

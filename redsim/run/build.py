@@ -12,11 +12,13 @@ from redsim.dataplane.events import NEVER
 from redsim.dataplane.memory import REPLY_BYTES
 from redsim.host.malloc import ALLOCATORS
 from redsim.records import Cause
+from redsim.redis.config import Rules
 from redsim.redis.expire import EVENT, expires_table, expiry_row
 from redsim.redis.networking import loop_costs
 from redsim.rng import stream
 from redsim.run.crowd import taking_turns
 from redsim.run.datasets import fill_datasets
+from redsim.run.eviction import eviction_costs, sampled_tables
 from redsim.run.groups import Plan, Plans, make_plans
 from redsim.run.kinds import Curves, Kind, KindMaker
 from redsim.run.memory import count_used_memory, first_tables, memory_costs, size_datasets
@@ -109,10 +111,13 @@ class _Builder:
         kind = self._kind_rows(group)
         keys |= self._expires(dataset, keys["kx"])
         cost = self._costs(group, lookup)
-        allocator = ALLOCATORS[self.file.nodes[self.node].allocator]
-        memory_costs(cost, self.scenario.confs[self.node], self.file.nodes[self.node].version, allocator, self.tables)
+        rules = Rules(self.scenario.confs[self.node], ALLOCATORS[self.file.nodes[self.node].allocator])
+        memory_costs(cost, rules, self.tables)
+        eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()))
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
-        size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], allocator, self.tables)
+        size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], rules, self.tables)
+        for row, data in zip(dataset, self.plans.datasets.values(), strict=False):
+            row[dp.D_DEL_CURVE] = self.maker.curves.number("" if data.type == "string" else f"del_{data.type}")
         rates = self._rates()
         world = self._world(dataset, keys, group, slot, thread, kind, cost, rates)
         fixed = [str(cause) for cause in Cause]
@@ -297,10 +302,12 @@ class _Builder:
         st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW]] = dp.NONE
         st[dp.GROUP_DUE] = NEVER
         st[dp.CRON_DUE] = MS
+        st[dp.WATCH_ABOVE] = cost[dp.MAXMEMORY]
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
         seeds += [stream(file.seed, "host.cpu", name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
+        seeds.append(stream(file.seed, self.node, "eviction"))
         events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
         world = dp.World(
             st=st, cost=world_cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
@@ -311,7 +318,7 @@ class _Builder:
             batch=np.zeros(conns + 1, dtype=np.int64), pending=np.zeros(conns, dtype=np.int64),
             tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
             rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,
-            **keys, lag=dp.rows(2, dp.COARSE_BUCKETS + 2), dicts=first_tables(dataset),
+            **keys, lag=dp.rows(2, dp.COARSE_BUCKETS + 2), dicts=first_tables(dataset), **sampled_tables(cost, keys["kv"]),
             hist=dp.rows(series, dp.FINE_BUCKETS),
             heat=np.zeros((windows, series, dp.COARSE_BUCKETS), dtype=np.int32),
             blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes), dtype=np.int64),

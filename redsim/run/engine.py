@@ -33,10 +33,10 @@ MEMORY_COLUMNS = [
     "time_s", "node", "keys", "connected_clients", "query_buffers_bytes", "output_buffers_bytes", "dict_table_bytes",
     "used_memory_bytes", "used_memory_rss_bytes", "used_memory_overhead_bytes", "used_memory_dataset_bytes",
     "clients_normal_bytes", "allocator_active_bytes", "maxmemory_bytes",
-    "expires", "expired_keys", "stale_keys",
+    "expires", "expired_keys", "stale_keys", "evicted_keys", "keyspace_hits", "keyspace_misses",
 ]  # fmt: skip
 STANDING_LIMITS = [
-    "memory: used_memory, RSS, maxmemory and eviction, rehashing of the hash tables",
+    "memory: activedefrag, huge pages, swap; what SLOWLOG and scripts take",
     "persistence and replication: forks, BGSAVE, AOF, fsync, replicas, Sentinel, Cluster",
     "the network beyond a delay and a bandwidth: loss, socket buffers that fill, TLS",
     "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
@@ -82,6 +82,7 @@ def _sample(
             env.now / S, node, live, int(w.st[dp.CLIENTS]), int(query), int(output), m.tables, m.used, m.pages.rss_bytes,
             m.overhead, m.dataset, m.clients_normal, m.pages.active_bytes, m.maxmemory,
             int(w.dataset[:, dp.D_EXPIRES].sum()), int(w.st[dp.EXPIRED]), stale_keys(w),
+            *(int(w.st[column]) for column in (dp.EVICTED, dp.HITS, dp.MISSES)),
         ))  # fmt: skip
 
 

@@ -164,6 +164,7 @@ class KindMaker:
         row[dp.K_COUNT] = use.count
         row[dp.K_DUR] = use.duration or 0
         row[dp.K_TTL], row[dp.K_TTL_JITTER] = use.ttl or 0, use.ttl_jitter
+        row[dp.K_DENYOOM] = int(command.denyoom)
         row[dp.K_FAST] = int(command.is_fast)
         row[dp.K_MATCH_PPM] = match_ppm
         row[dp.K_DATASET] = dataset[0] if dataset else dp.NONE

@@ -19,12 +19,12 @@ from redsim.dataplane.dict import bits_for
 from redsim.dataplane.evict import LFU
 from redsim.dataplane.stack_distance import lru_hits
 from redsim.redis.config import Rules, rules
+from redsim.redis.dict import ENTRY_BYTES
 from redsim.redis.memory_overhead import startup_bytes
 from redsim.redis.object import object_size
 from redsim.redis.sds import usable_bytes
 from redsim.redis.t_string import set_command
 from redsim.rng import stream, stream_words
-from redsim.run.memory import DICT_ENTRY_BYTES
 from redsim.scenario.errors import ScenarioError
 from redsim.units import S, say_bytes
 from redsim.workload.access_trace import AccessTrace
@@ -104,7 +104,7 @@ def _by_length(lengths: npt.NDArray[np.int64], cost: Callable[[int], int]) -> np
 
 def _key_cost(key_bytes: int, how: Rules) -> int:
     """db.c:dbAdd: an exact copy of the key, and its dictEntry."""
-    return usable_bytes(key_bytes, how) + how.allocator.usable(DICT_ENTRY_BYTES)
+    return usable_bytes(key_bytes, how) + how.allocator.usable(ENTRY_BYTES)
 
 
 def _value_cost(value_bytes: int, how: Rules) -> int:
@@ -179,7 +179,7 @@ class Stage:
         return int(costs.sum()) + buckets * dp.BUCKET_BYTES + ttl_bytes + self.base_bytes
 
     def _ttl_bytes(self) -> int:
-        return 0 if self.cached.is_in_keys else self.rules.allocator.usable(DICT_ENTRY_BYTES)
+        return 0 if self.cached.is_in_keys else self.rules.allocator.usable(ENTRY_BYTES)
 
     def _plan(self, policy: int, samples: int, limit: int, seed: int) -> npt.NDArray[np.int64]:
         cached, plan = self.cached, np.zeros(dp.PLAN_SIZE, dtype=np.int64)

@@ -60,7 +60,8 @@ class Result:
     latency      start_s, window_s, group, command, count, mean_us, p50_us, p90_us, p99_us, p999_us, max_us
     memory       time_s, node, keys, connected_clients, query_buffers_bytes, output_buffers_bytes, dict_table_bytes,
                  used_memory_bytes, used_memory_rss_bytes, used_memory_overhead_bytes, used_memory_dataset_bytes,
-                 clients_normal_bytes, allocator_active_bytes, maxmemory_bytes
+                 clients_normal_bytes, allocator_active_bytes, maxmemory_bytes; evicted_keys, expired_keys, keyspace_hits,
+                 keyspace_misses since the start
     stalls       start_s, node, event, duration_us, because
     events       time_s, who, text
     replication  empty until replication is modelled (columns time_s, replica, state, master_offset, lag_bytes, lag_s)

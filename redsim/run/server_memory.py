@@ -62,9 +62,10 @@ class MemoryGauge:
         self.used_peak = peak = max(self.used_peak, int(w.st[dp.USED_PEAK]), used)  # INFO looks, as the cron does
         clients, counted = self._clients(w)
         tables = self._tables(w)
-        data = used - int(w.cost[dp.STARTUP_BYTES]) - clients - used_bytes(tables)
+        called = len(np.unique(w.kind[w.kind[:, dp.K_CALLS] > 0, dp.K_CAUSE]))
+        rest = int(w.cost[dp.STARTUP_BYTES]) + clients + used_bytes(tables) + called * int(w.cost[dp.HISTOGRAM_BYTES])
+        data = used - rest
         assert data >= 0, "keys and values take some of used_memory, not less than none"
-        rest = used - data
         self.data_peak = max(self.data_peak, data, peak - rest if data else 0)
         return ServerMemory(
             used=used,
@@ -108,9 +109,9 @@ class MemoryGauge:
         rows = w.conn[(w.conn[:, dp.C_LIVE] != 0) & (w.conn[:, dp.C_FLAGS] & dp.F_ACCEPTED != 0)]
         sizes, counts = np.unique(rows[:, dp.C_ALLOC], return_counts=True)
         usable = self.rules.allocator.usable
-        query = 0
-        if not w.cost[dp.SHARED_QB]:
-            query = sum(usable(sds_bytes(int(n), self.rules)) * int(c) for n, c in zip(sizes, counts, strict=True) if n)
+        first, first_bytes = int(w.cost[dp.QB_ALLOC]), int(w.cost[dp.QUERY_BYTES])
+        sized = {int(n): first_bytes if n == first else usable(sds_bytes(int(n), self.rules)) for n in sizes if n}
+        query = sum(sized.get(int(n), 0) * int(count) for n, count in zip(sizes, counts, strict=True))
         over = rows[:, dp.C_OUT] - rows[:, dp.C_RBUF]
         lists = sum(output_list_bytes(int(n), self.rules) for n in over[over > 0])
         buffers = int(rows[:, dp.C_RBUF].sum()) + query + lists

@@ -13,6 +13,11 @@ from redsim.run.build import Built
 from redsim.run.result import Series, StallView
 from redsim.units import S, say_ns
 
+EVENT_CAUSES = (
+    LatencyEvent.EVICTION_CYCLE,
+    LatencyEvent.EVICTION_DEL,
+    LatencyEvent.EXPIRE_CYCLE,
+)  # causes under the names of their events
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 Ints = npt.NDArray[np.int64]
 
@@ -111,17 +116,19 @@ def stall_event(built: Built, w: dp.World, cause: int, kind: int) -> LatencyEven
         return LatencyEvent.HOST_HICCUP
     if cause == dp.CRON:
         return LatencyEvent.SERVER_CRON
-    if built.causes[cause] == LatencyEvent.EXPIRE_CYCLE:
-        return LatencyEvent.EXPIRE_CYCLE
+    if built.causes[cause] in EVENT_CAUSES:
+        return LatencyEvent(built.causes[cause])
     return LatencyEvent.FAST_COMMAND if kind >= 0 and w.kind[kind, dp.K_FAST] else LatencyEvent.COMMAND
 
 
 def stalls_frame(built: Built, w: dp.World) -> pd.DataFrame:
     """stalls: the ledger, in time order (the first STALLS_MAX)."""
     rows = []
-    for start, ns, cause, kind, waiting, _key in w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)].tolist():
+    for start, ns, cause, kind, waiting, key in w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)].tolist():
         event = stall_event(built, w, cause, kind)
         because = built.causes[cause]
+        if event in EVENT_CAUSES:
+            because = f"evicting {key_name(built, w, key)}" if key >= 0 else "evicting keys"
         if kind >= 0:
             because = f"{built.kinds[kind].name} from {built.kinds[kind].group}"
         if waiting >= 0:

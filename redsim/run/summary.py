@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 import redsim
 from redsim.dataplane import layout as dp
+from redsim.dataplane.histogram import COARSE_EDGES
 from redsim.redis.memory_doctor import memory_doctor
 from redsim.redis.memory_report import info_memory
 from redsim.redis.server import Server
@@ -61,7 +64,12 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
         "completed": completed,
         "failed": failed,
         "in_flight": offered - completed - failed,
-        "errors": {"timeout": int(row[dp.G_ERR_TIMEOUT]), "connection": int(row[dp.G_ERR_CONN]), "busy": int(row[dp.G_ERR_BUSY])},
+        "errors": {
+            "timeout": int(row[dp.G_ERR_TIMEOUT]),
+            "connection": int(row[dp.G_ERR_CONN]),
+            "busy": int(row[dp.G_ERR_BUSY]),
+            "oom": int(row[dp.G_ERR_OOM]),
+        },
         "retries": int(row[dp.G_RETRIED]),
         **_cache(built, w, g),
         "connections": plan.connections,
@@ -99,6 +107,7 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
     # A thread being woken waits for most of that time, and one in DEBUG SLEEP uses none.
     cpu = busy - int(w.held[dp.WAKE]) + int(st[dp.WAKE_CPU]) - slept
     commands, polls = int(st[dp.COMMANDS]), max(int(st[dp.POLLS]), 1)
+    looked_up = int(st[dp.HITS]) + int(st[dp.MISSES])
     return {
         "role": "master",
         "cpu_utilisation": round(min(cpu / elapsed, 1.0), 4),
@@ -130,11 +139,33 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
         "expiry": expiry(w),
         "used_memory_bytes": {"final": memory.used, "peak": memory.peak},
         "used_memory_rss_bytes": {"final": memory.pages.rss_bytes, "peak": gauge.rss_peak},
+        "maxmemory_bytes": memory.maxmemory,
+        "evicted_keys": int(st[dp.EVICTED]),
+        "eviction_age_s": _eviction_age_s(w),
+        "eviction_exceeded_s": round(_exceeded_ns(w) / S, 6),
+        "oom_errors": int(st[dp.OOM]),
+        "hit_ratio": round(int(st[dp.HITS]) / looked_up, 6) if looked_up else None,
         "memory_doctor": [{"code": found.code, "advice": found.advice} for found in memory_doctor(memory)],
         "stalls": stats.stall_totals(built, w),
         "slowlog": [{k: row[k] for k in ("id", "time_s", "duration_us", "args")} for row in slowlog],
         "info": {**_info(built, server), "memory": info_memory(memory)},
     }
+
+
+def _eviction_age_s(w: dp.World) -> dict[str, int]:
+    """Seconds since the last access of the keys evicted; {} if none was."""
+    total = int(w.ages.sum())
+    if total == 0:
+        return {}
+    counted = np.cumsum(w.ages)
+    at = {name: int(np.searchsorted(counted, max(1, int(np.ceil(q * total))))) for name, q in stats.PERCENTILES.items()}
+    return {name: int(COARSE_EDGES[bucket]) for name, bucket in at.items()}
+
+
+def _exceeded_ns(w: dp.World) -> int:
+    """How long memory was over its limit while keys could not be evicted fast enough, or not at all."""
+    is_exceeded = int(w.st[dp.WATCH_ABOVE]) == 0
+    return int(w.st[dp.EXCEEDED_NS]) + (int(w.st[dp.NOW] - w.st[dp.EXCEEDED_FROM]) if is_exceeded else 0)
 
 
 def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
@@ -161,6 +192,7 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
             "expired_stale_perc": round(int(w.expiry[dp.X_STALE_PPB]) / 1e7, 2),
             "expired_time_cap_reached_count": int(w.expiry[dp.X_CAP_REACHED]),
             "expire_cycle_cpu_milliseconds": int(w.expiry[dp.X_CYCLE_NS]) // MS,
+            "evicted_keys": int(st[dp.EVICTED]), "total_eviction_exceeded_time": _exceeded_ns(w) // MS,
             "keyspace_hits": int(st[dp.HITS]), "keyspace_misses": int(st[dp.MISSES]),
             "total_reads_processed": int(st[dp.READS]), "total_writes_processed": int(st[dp.WRITES]),
             "io_threaded_reads_processed": int(st[dp.TREADS]), "io_threaded_writes_processed": int(st[dp.TWRITES]),

@@ -16,7 +16,10 @@ def complete(sim: Sim, request: Request, start: int, done: int) -> None:
     request.wanted = False
     request.slot.out -= 1
     group.lat_sum += done - request.intended
-    if request.refused:
+    if request.is_oom:
+        group.failed += 1
+        group.err_oom += 1
+    elif request.refused:
         group.failed += 1
         group.err_busy += 1
     else:

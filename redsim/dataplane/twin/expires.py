@@ -46,6 +46,7 @@ def forget(sim: Sim, data: Record, key: int) -> None:
     """The key is gone."""
     sim.kv[key] = dp.NODATA
     data.live -= 1
+    sim.eviction.unlink(key)
     remove(sim, sim.tables[dp.MAIN])
     remove_expire(sim, data, key)
 

@@ -4,6 +4,7 @@ Mirrors keyspace.py command by command, over Python lists. Differs and not model
 """
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.twin.evict import first_word, touched
 from redsim.dataplane.twin.expires import delete_expired_key, flush, forget, is_past_due, remove_expire, set_expire
 from redsim.dataplane.twin.luck import below_ns
 from redsim.dataplane.twin.memory import add, dict_work, grown
@@ -54,7 +55,7 @@ class Keys:
         return True
 
     def touch(self, key: int) -> None:
-        self.sim.ka[key] = self.sim.now // 1_000_000_000
+        self.sim.ka[key] = touched(self.sim, self.sim.ka[key])
 
     def forget(self, key: int) -> None:
         forget(self.sim, self.data, key)
@@ -67,6 +68,8 @@ class Keys:
             self.sim.grown[key] = 0
         if begins:
             self.data.live += 1
+            self.sim.ka[key] = first_word(self.sim)
+            self.sim.eviction.link(key)
             add(self.sim, self.sim.tables[dp.MAIN])
         remove_expire(self.sim, self.data, key)
 
@@ -90,7 +93,6 @@ class Keys:
         there = self.lookup(key)
         if op == dp.OP_SET:
             self.create(key, value)
-            self.touch(key)
             if kind.ttl > 0:
                 self.expire(key)
             return value * kind.in_ps // 1000, 5
@@ -146,7 +148,6 @@ class Keys:
             self.create(key, 0)
         elif op == dp.OP_PUSH:
             sim.ke[key] = min(before + kind.nelem, LARGEST)
-        self.touch(key)
         ns = (kind.nelem - 1) * kind.extra_ns + kind.nelem * self.data.ebytes * kind.in_ps // 1000
         return ns + curve_ns(sim, kind.curve_key, before), 3 + digits(sim.ke[key])
 
@@ -199,6 +200,8 @@ class Keys:
             for key in range(data.base, data.base + data.n):
                 sim.kv[key] = dp.NODATA
             data.live = 0
+        for keys in sim.eviction.slots:
+            keys.clear()
         flush(sim)
         for table in sim.tables:
             table.used, table.bits, table.next = 0, None, None

@@ -67,13 +67,15 @@ def reply_list(sim: Sim, out: int, buffer: int) -> int:
 
 
 def client(sim: Sim, conn: Conn) -> int:
-    query = 0 if sim.cost[dp.SHARED_QB] or conn.alloc == 0 else usable(sim, max(sds_header(conn.alloc), 3) + conn.alloc + 1)
+    query = usable(sim, max(sds_header(conn.alloc), 3) + conn.alloc + 1) if conn.alloc > 0 else 0
+    if conn.alloc == sim.cost[dp.QB_ALLOC]:
+        query = sim.cost[dp.QUERY_BYTES]
     return sim.cost[dp.CLIENT_BYTES] + usable(sim, conn.reply_buffer) + query + reply_list(sim, conn.out, conn.reply_buffer)
 
 
 def used_memory(sim: Sim) -> int:
     """From scratch."""
-    total = sim.cost[dp.STARTUP_BYTES]
+    total = sim.cost[dp.STARTUP_BYTES] + sim.arguments
     for data in sim.datasets:
         for key in range(data.base, data.base + data.n):
             if sim.kv[key] == dp.NODATA:
@@ -85,6 +87,7 @@ def used_memory(sim: Sim) -> int:
                 total += aggregate(sim, data, sim.ke[key])
             if data.volatile and sim.kx[key] > 0:
                 total += sim.cost[dp.ENTRY_BYTES]
+    total += len({kind.cause for kind in sim.kinds if kind.calls > 0}) * sim.cost[dp.HISTOGRAM_BYTES]
     for table in sim.tables:
         total += sum(usable(sim, 8 << bits) for bits in (table.bits, table.next) if bits is not None)
     return total + sum(client(sim, conn) for conn in sim.rows if conn is not None and conn.accepted)
@@ -126,7 +129,7 @@ def shrink(sim: Sim, table: Table) -> None:
 
 def begin(sim: Sim, table: Table, bits: int) -> None:
     assert table.bits is not None
-    sim.dict_ns += (8 << bits) * sim.cost[dp.EXPAND_PS] // 1000
+    sim.dict_ns += sim.cost[dp.EXPAND_NS] + (8 << bits) * sim.cost[dp.EXPAND_PS] // 1000
     table.next, table.left = bits, 1000 * 2**table.bits
 
 

@@ -22,6 +22,7 @@ COUNTERS = {
     dp.HICCUPS: "hiccups", dp.HITS: "hits", dp.MISSES: "misses", dp.NET_IN: "net_in", dp.NET_OUT: "net_out",
     dp.MAX_BATCH: "max_batch", dp.BATCH_SUM: "batch_sum", dp.EXPIRED: "expired", dp.LISTEN_DROPS: "listen_drops",
     dp.CLOSED_IDLE: "closed_idle", dp.IO_ACTIVE_NS: "io_active_ns",
+    dp.EVICTED: "evicted", dp.OOM: "oom", dp.EXCEEDED_NS: "exceeded_ns",
 }  # fmt: skip
 GROUP_COUNTERS = [
     "offered",
@@ -30,6 +31,7 @@ GROUP_COUNTERS = [
     "err_timeout",
     "err_conn",
     "err_busy",
+    "err_oom",
     "retried",
     "lat_sum",
     "left",
@@ -61,6 +63,9 @@ def outcome(sim: Sim) -> Arrays:
     out["datasets"] = _table(sim.datasets, ["live", "expires"])
     out["kv"], out["ka"], out["ke"], out["kx"] = sim.kv, sim.ka, sim.ke, sim.kx
     out["used_memory"] = [used_memory(sim)]
+    out["ages"] = np.zeros(dp.COARSE_BUCKETS, dtype=np.int64)
+    for age in sim.eviction.ages:
+        out["ages"][bisect_right(COARSE_EDGES, age) - 1] += 1
     out["tables"] = [[table.used, dp.NONE if table.bits is None else table.bits] for table in sim.tables]
     out["stalls"] = sim.stalls[: dp.STALLS_MAX]
     out["stallsum"] = _stall_totals(sim)
@@ -79,6 +84,7 @@ def of_world(w: dp.World) -> Arrays:
     out["datasets"] = w.dataset[:, [dp.D_LIVE, dp.D_EXPIRES]]
     out["kv"], out["ka"], out["ke"], out["kx"] = w.kv[:, 0], w.kv[:, 1], w.ke, w.kx
     out["used_memory"] = [int(st[dp.USED])]
+    out["ages"] = w.ages
     out["tables"] = w.dicts[:, [dp.H_USED, dp.H_BITS]]
     out["stalls"] = w.stalls[: min(int(st[dp.STALLS]), dp.STALLS_MAX)]
     kept = min(int(st[dp.SLOW_ID]), max(int(w.cost[dp.SLOW_MAX]), 0))

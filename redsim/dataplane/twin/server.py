@@ -10,6 +10,7 @@ from collections.abc import Generator
 from redsim.dataplane import layout as dp
 from redsim.dataplane.twin.clients import admit, make_ready, next_happening
 from redsim.dataplane.twin.cron import close_by_server
+from redsim.dataplane.twin.evict import eviction_timer, make_room
 from redsim.dataplane.twin.expires import fast_cycle
 from redsim.dataplane.twin.hiccups import busy_hiccups, draw_hiccup, hiccup
 from redsim.dataplane.twin.keys import run_command
@@ -20,6 +21,7 @@ READ_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
 BIG_ARG_BYTES = 32768  # server.h: PROTO_MBULK_BIG_ARG
 BUSY_ITERATIONS = 4  # networking.c: processEventsWhileBlocked
 BUSY_BYTES = 105  # the -BUSY error line
+OOM_BYTES = 58  # the -OOM error line
 MS_NS = 1_000_000
 
 
@@ -32,7 +34,7 @@ def event_loop(sim: Sim) -> Generator[int, None, None]:
         n = poll(sim)
         sim.count.polls += 1
         sim.charge(dp.POLL, sim.cost[dp.POLL_NS] + n * sim.cost[dp.POLL_EVENT_NS])
-        if n == 0:
+        if n == 0 and not sim.eviction.is_armed:
             yield from sleep(sim)
         else:
             sim.count.batch_sum += n
@@ -40,6 +42,7 @@ def event_loop(sim: Sim) -> Generator[int, None, None]:
         file_events(sim)
         if sim.script:
             run_script(sim)
+        eviction_timer(sim)
         if sim.now >= sim.cron_due:
             yield dp.TIMER
         threaded_reads(sim)
@@ -197,9 +200,11 @@ def execute(sim: Sim, conn: Conn) -> None:
 
 def call(sim: Sim, conn: Conn, request: Request) -> None:
     """server.c:call and what surrounds it."""
-    cost, kind, start = sim.cost, request.kind, sim.now
+    cost, kind = sim.cost, request.kind
     sim.waiting -= 1
     sim.count.commands += 1
+    request.is_oom = not sim.script and not make_room(sim, request)
+    start = sim.now
     around = cost[dp.CALL_NS] + kind.argc * cost[dp.PARSE_NS] + request.size * cost[dp.PARSE_PS] // 1000
     if sim.script:
         around += cost[dp.BUSY_REPLY_NS]
@@ -209,9 +214,14 @@ def call(sim: Sim, conn: Conn, request: Request) -> None:
         request.serve(kind.cause, around)
         add_reply(sim, conn, request)
         return
-    ns, request.reply = run_command(sim, request)
-    kind.calls += 1
-    kind.usec_ns += ns
+    if request.is_oom:
+        ns, request.reply = 0, OOM_BYTES
+        kind.errors += 1
+        sim.count.oom += 1
+    else:
+        ns, request.reply = run_command(sim, request)
+        kind.calls += 1
+        kind.usec_ns += ns
     held = ns
     if kind.op == dp.OP_SCRIPT and ns > cost[dp.BUSY_NS]:
         held = cost[dp.BUSY_NS]

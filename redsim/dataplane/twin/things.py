@@ -42,6 +42,7 @@ class Request:
     answered: bool = False
     refused: bool = False  # -BUSY
     missed: bool = False  # the answer is nil
+    is_oom: bool = False  # -OOM
 
     def serve(self, cause: int, ns: int) -> None:
         self.own[cause] = self.own.get(cause, 0) + ns
@@ -136,9 +137,34 @@ class Table:
     left: int = 0  # thousandths of a bucket
 
 
+@dataclass(eq=False, slots=True)
+class Eviction:
+    """What evict.c remembers, and the buckets that the keyspace is sampled from."""
+
+    luck: Stream
+    slots: list[list[int]]  # of the largest table there can be, newest key first; none if no policy samples the keyspace
+    seed: int
+    pool: list[tuple[int, int]] = field(default_factory=list)  # score, key
+    ages: list[int] = field(default_factory=list)  # of the victims, in seconds
+    is_armed: bool = False
+    exceeded_from: int | None = None  # memory is over the limit since
+
+    def slot_of(self, key: int) -> list[int]:
+        return self.slots[bits_of(key ^ self.seed) * len(self.slots) >> 64]
+
+    def link(self, key: int) -> None:
+        if self.slots:
+            self.slot_of(key).insert(0, key)
+
+    def unlink(self, key: int) -> None:
+        if self.slots:
+            self.slot_of(key).remove(key)
+
+
 COUNTS: list[str] = [
     "clients", "rejected", "accepted", "polls", "sleeps", "reads", "writes", "commands", "treads", "twrites", "hiccups", "hits",
     "misses", "net_in", "net_out", "max_batch", "batch_sum", "expired", "listen_drops", "closed_idle", "io_active_ns",
+    "evicted", "oom", "exceeded_ns",
 ]  # fmt: skip
 
 
@@ -164,6 +190,7 @@ class Sim:
     expires: Expires
     tables: list[Table]  # of the keyspace, of its expires
     tab: list[int]
+    eviction: Eviction
     rates: list[list[int]]
     trace: list[list[int]]
     end: int
@@ -175,6 +202,7 @@ class Sim:
     windows: int
     now: int = 0
     idle: int = 0
+    arguments: int = 0  # bytes of the values among those of the command about to run
     dict_ns: int = 0  # new tables that the command under way will pay for
     until: int = 0
     queue: list[tuple[int, int, Callable[..., None], Any]] = field(default_factory=list)
@@ -283,6 +311,15 @@ def _table(used: int, bits: int, following: int) -> Table:
     return Table(used, bits if bits != dp.NONE else None)
 
 
+def _eviction(w: dp.World, luck: Stream) -> Eviction:
+    eviction = Eviction(luck, [[] for _ in w.heads] if w.cost[dp.HEAD_BITS] else [], int(w.cost[dp.DICT_SEED]))
+    for slot, head in zip(eviction.slots, w.heads.tolist(), strict=False):
+        while head != dp.NONE:
+            slot.append(head)
+            head = int(w.nexts[head])
+    return eviction
+
+
 def read_world(w: dp.World) -> Sim:
     """The same start as objects; the World is read, not changed. Its planned first events come along."""
     st, tab = w.st, [int(x) for x in w.tab]
@@ -298,12 +335,12 @@ def read_world(w: dp.World) -> Sim:
              states[int(row[dp.S_STATE])])
         for s, row in enumerate(w.slot)
     ]  # fmt: skip
-    gaps, lengths, wakes = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
+    gaps, lengths, wakes, evictions = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
     sim = Sim(
         cost=[int(x) for x in w.cost], groups=groups, kinds=kinds, datasets=datasets, slots=slots, curves=w.curve.tolist(),
         sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist],
         hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths), wake_ups=Stream(*wakes),
-        rates=w.rates.tolist(), trace=w.trace.tolist(),
+        eviction=_eviction(w, Stream(*evictions)), rates=w.rates.tolist(), trace=w.trace.tolist(),
         kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(),
         grown=w.grown.tolist(), expires=_read_expires(w), tables=[_table(*map(int, row[:3])) for row in w.dicts], tab=tab,
         end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),
