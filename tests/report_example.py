@@ -215,6 +215,12 @@ def _summary(spread: dict[str, float], by_command: dict[str, Any], blame: dict[s
     }
 
 
+_STILL = (
+    "maxmemory_bytes", "expires", "expired_keys", "stale_keys", "expiry_lag_s", "evicted_keys", "keyspace_hits",
+    "keyspace_misses",
+)  # fmt: skip
+
+
 def _memory() -> pd.DataFrame:
     t = np.arange(0, 20, 0.1)
     return pd.DataFrame(
@@ -226,6 +232,13 @@ def _memory() -> pd.DataFrame:
             "query_buffers_bytes": 812_000,
             "output_buffers_bytes": 0,
             "dict_table_bytes": 16_777_216,
+            "used_memory_bytes": 170_000_000,
+            "used_memory_rss_bytes": 186_000_000,
+            "startup_bytes": 860_000,
+            "clients_bytes": 1_900_000,
+            "keys_bytes": 56_000_000,
+            "values_bytes": 94_462_784,
+            **dict.fromkeys(_STILL, 0),
         }
     )
 

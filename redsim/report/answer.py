@@ -7,7 +7,7 @@ thing the run shows, in the order refused, stalled, saturated, nothing held the 
 from redsim.report import facts
 from redsim.report.client_findings import FEW
 from redsim.report.facts import number, say_count, say_share, say_us
-from redsim.report.findings import SATURATED, STALL_US, command_stalls, worst_victim
+from redsim.report.findings import SATURATED, STALL_US, command_stalls
 from redsim.run.result import Result
 
 _PART = 0.2  # a smaller part of a p99.9 is not its cause
@@ -20,7 +20,7 @@ def answer(result: Result) -> str:
     stopped.
     """
     told = _refused(result) or _stalled(result) or _saturated(result) or _calm(result)
-    return _stopped(result) + _unanswered(result) + told
+    return _stopped(result) + _unanswered(result) + told + _forgotten(result)
 
 
 def _stopped(result: Result) -> str:
@@ -51,6 +51,17 @@ def _unanswered(result: Result) -> str:
     return f"{say_share(shares[name])} of {name}'s requests failed in the end. "
 
 
+def _forgotten(result: Result) -> str:
+    """What a node at its maxmemory kept: the reads that found their key, and the keys that went."""
+    told = ""
+    for node, numbers in facts.nodes(result).items():
+        evicted, found = number(numbers.get("evicted_keys")), numbers.get("hit_ratio")
+        if evicted:
+            told += f" {node} evicted {say_count(evicted)} keys to stay below maxmemory"
+            told += f"; {say_share(number(found))} of the reads found theirs." if found is not None else "."
+    return told
+
+
 def _main_group(result: Result, node: str) -> str:
     """The group a sentence is about: the worst p99.9 of those that talk to `node` ("" for any)."""
     named = [name for name in facts.groups(result) if not node or facts.node_of(result, name) == node]
@@ -58,7 +69,12 @@ def _main_group(result: Result, node: str) -> str:
 
 
 def _failures(result: Result) -> str:
-    errors = {"timeout": "timed out", "connection": "lost their connection", "busy": "were answered BUSY"}
+    errors = {
+        "timeout": "timed out",
+        "connection": "lost their connection",
+        "busy": "were answered BUSY",
+        "oom": "were refused -OOM",
+    }
     told = []
     for key, said in errors.items():
         count = sum(number((group.get("errors") or {}).get(key)) for group in facts.groups(result).values())
@@ -78,7 +94,7 @@ def _stalled(result: Result) -> str:
         float(row["max_us"]),
         int(row["count"]),
     )
-    victim, p999_us, blamed_us = worst_victim(result, node, command)
+    victim, p999_us, blamed_us = facts.worst_victim(result, node, command)
     share = blamed_us / p999_us if p999_us else 0.0
     about = victim if share >= _PART else _main_group(result, node)
     group = facts.groups(result).get(about, {})

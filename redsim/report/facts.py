@@ -71,6 +71,11 @@ def node_of(result: Result, group: str) -> str:
     return str(written.node) if written is not None else next(iter(nodes(result)), "")
 
 
+def host_memory_bytes(result: Result) -> int:
+    """Memory of the host the scenario's server runs on, 0 if it does not say."""
+    return int(number((result.summary.get("host") or {}).get("memory_bytes")))
+
+
 def is_closed(result: Result, group: str) -> bool:
     """True when each connection waits for its answer before it asks again."""
     written = group_file(result, group)
@@ -102,6 +107,32 @@ def blame_us(group: Mapping[str, Any], percentile: str) -> dict[str, float]:
     """cause → µs of one percentile's latency, largest first."""
     parts = (group.get("blame_us") or {}).get(percentile) or {}
     return dict(sorted(((k, number(v)) for k, v in parts.items()), key=lambda item: -item[1]))
+
+
+def worst_victim(result: Result, node: str, cause: str) -> tuple[str, float, float]:
+    """Group of `node` whose p99.9 waited longest for `cause`: name, p99.9 µs, of it behind the cause µs; "" if none."""
+    best = ("", 0.0, 0.0)
+    for name, group in groups(result).items():
+        blamed = sum(us for who, us in blame_us(group, "p999").items() if cause.lower() in who.lower())
+        if node_of(result, name) == node and blamed > best[2]:
+            best = (name, latency_us(group, "p999"), blamed)
+    return best[0], best[1], min(best[2], best[1])
+
+
+def steps(frame: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
+    """How much a counter grew up to each sample of memory.csv since the one before."""
+    return np.diff(frame[column].to_numpy(dtype=float), prepend=0.0)
+
+
+def ratio(above: npt.NDArray[np.float64], below: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Item by item, NaN where there is nothing to divide by."""
+    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+
+
+def hit_ratio(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Share of the reads up to each sample of memory.csv that found their key; NaN without a read."""
+    hits, misses = steps(frame, "keyspace_hits"), steps(frame, "keyspace_misses")
+    return ratio(hits, hits + misses)
 
 
 def share_of(parts: Mapping[str, float], names: frozenset[str]) -> float:

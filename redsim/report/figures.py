@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from redsim.report import facts
+from redsim.report import facts, memory_figures
 from redsim.report.stall_figure import stall
 from redsim.report.style import (
     BLACK,
@@ -28,6 +28,7 @@ from redsim.report.style import (
     PINK,
     RED,
     SKY,
+    TIME,
     WIDE_IN,
     YELLOW,
     Margins,
@@ -44,7 +45,6 @@ from redsim.run.result import Result
 
 PER_GROUP = ("latency", "throughput", "blame")
 GROUPS_MAX = 4  # panels or lines in one figure; the busiest groups are drawn
-TIME = "simulated time, s"
 HEATMAP_ROWS = 240
 _TAIL = np.array([0.5, 0.99, 0.999])
 _TAIL_LOOKS = [
@@ -65,11 +65,12 @@ HOW_TO_READ = {
     "percentiles": "Go right to the share of requests you promise, read up to what the slowest of them waits.",
     "throughput": "Requests answered per second, against those offered: a gap is a queue, a peak after it the queue drained.",
     "blame": "What a request of that percentile spent its latency on: each bar is the whole latency, named at its right end.",
+    **memory_figures.HOW_TO_READ,
 }
 
 
 def figure(result: Result, name: str, *, narrow: bool = False) -> Figure:
-    """A Figure by name: latency, stall, heatmap, percentiles, throughput, blame; `narrow` for a phone.
+    """A Figure by name: stall, latency, heatmap, percentiles, throughput, blame, memory, cache, expiry; `narrow` for a phone.
     KeyError-free: ValueError names them.
     """
     if name not in _DRAW:
@@ -298,4 +299,18 @@ _DRAW: dict[str, Callable[[Result, float], Figure]] = {
     "percentiles": percentiles,
     "throughput": throughput,
     "blame": blame,
+    "memory": memory_figures.memory,
+    "cache": memory_figures.cache,
+    "expiry": memory_figures.expiry,
 }
+_ONLY_IF: dict[str, Callable[[Result], bool]] = {
+    "stall": lambda result: result.stall_view is not None,
+    "memory": memory_figures.is_memory_shown,
+    "cache": memory_figures.is_cache_shown,
+    "expiry": memory_figures.is_expiry_shown,
+}
+
+
+def shown_figures(result: Result) -> list[str]:
+    """The names of the figures that have something to show, in the order of a report."""
+    return [name for name in _DRAW if name not in _ONLY_IF or _ONLY_IF[name](result)]

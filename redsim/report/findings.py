@@ -2,9 +2,9 @@
 
 Mirrors latency.c:createLatencyReport (LATENCY DOCTOR) in manner: measure, grade, advise in a sentence.
 Differs: clients' latencies and their blame are known here, so a finding can say who suffered. One small
-function per finding, each given the Result: the server's are here, the clients' in client_findings.py; the
-list at the end is the order in which equals are told. NOT modelled: what the application could do without
-Redis.
+function per finding, each given the Result: the loop's are here, the clients' in client_findings.py, those about
+memory in memory_findings.py; the list at the end is the order in which equals are told. NOT modelled: what the
+application could do without Redis.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from redsim.report.client_findings import (
     timeouts,
 )
 from redsim.report.facts import number, say_count, say_share, say_us
-from redsim.report.memory_findings import evictions_that_stall, refused_for_memory
+from redsim.report.memory_findings import MEMORY_FINDINGS
 from redsim.run.result import Finding, Result
 
 _RANK = {"critical": 0, "warning": 1, "info": 2}
@@ -54,18 +54,6 @@ def command_stalls(result: Result) -> pd.DataFrame:
     return table.reset_index()
 
 
-def worst_victim(result: Result, node: str, cause: str) -> tuple[str, float, float]:
-    """Group of `node` whose p99.9 waited longest for `cause`: name, p99.9 µs, of it behind the cause µs; ""
-    if none.
-    """
-    best = ("", 0.0, 0.0)
-    for name, group in facts.groups(result).items():
-        blamed = sum(us for who, us in facts.blame_us(group, "p999").items() if cause.lower() in who.lower())
-        if facts.node_of(result, name) == node and blamed > best[2]:
-            best = (name, facts.latency_us(group, "p999"), blamed)
-    return best[0], best[1], min(best[2], best[1])
-
-
 def _waited(result: Result, node: str, command: str, max_us: float) -> str:
     view = result.stall_view
     if view is not None and view.node == node and facts.command_of(view.what) in (command, ""):
@@ -84,7 +72,7 @@ def slow_commands(result: Result) -> Findings:
     for row in facts.rows(command_stalls(result)):
         if row.max_us < STALL_US:
             continue
-        victim, p999_us, blamed_us = worst_victim(result, row.node, row.command)
+        victim, p999_us, blamed_us = facts.worst_victim(result, row.node, row.command)
         severity = "critical" if row.max_us >= STALL_CRITICAL_US else "warning" if row.max_us >= STALL_WARNING_US else "info"
         if severity == "info" and blamed_us >= DOMINATES * p999_us > 0:
             severity = "warning"
@@ -200,7 +188,7 @@ def host_hiccups(result: Result) -> Findings:
     for node, mine in rows.groupby("node"):
         if float(mine["duration_us"].max()) < STALL_US:
             continue
-        victim, p999_us, blamed_us = worst_victim(result, str(node), "hiccup")
+        victim, p999_us, blamed_us = facts.worst_victim(result, str(node), "hiccup")
         text = f"The host took the CPU from {node} {len(mine):,} times, {say_us(mine['duration_us'].max())} at worst"
         text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that" if victim else ""
         yield Finding(
@@ -214,7 +202,7 @@ def long_cron(result: Result) -> Findings:
     """serverCron itself held the loop: clientsCron over very many connections."""
     rows = result.stalls[result.stalls["event"] == "server-cron"]
     for node, mine in rows.groupby("node"):
-        victim, p999_us, blamed_us = worst_victim(result, str(node), "serverCron")
+        victim, p999_us, blamed_us = facts.worst_victim(result, str(node), "serverCron")
         text = f"serverCron held the loop of {node} {len(mine):,} times for {say_us(mine['duration_us'].max())} at worst"
         if victim:
             text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
@@ -231,7 +219,7 @@ def expire_cycles(result: Result) -> Findings:
     rows = result.stalls[result.stalls["event"] == "expire-cycle"]
     for node, mine in rows.groupby("node"):
         expiry = facts.nodes(result)[str(node)].get("expiry") or {}
-        victim, p999_us, blamed_us = worst_victim(result, str(node), "expire-cycle")
+        victim, p999_us, blamed_us = facts.worst_victim(result, str(node), "expire-cycle")
         text = f"Active expiry held the loop of {node} {len(mine):,} times, {say_us(mine['duration_us'].max())} at worst"
         if victim:
             text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
@@ -290,8 +278,8 @@ def cut_short(result: Result) -> Findings:
 
 _ALL: list[Callable[[Result], Findings]] = [
     cut_short, slow_commands, saturated_loop, timeouts, retry_storm, rejected_connections, busy_replies,
-    neighbours_pipeline, failing, host_hiccups, long_cron, expire_cycles, costly_commands, client_bound, io_threads,
-    blind_slowlog, network_bound, little_idle, evictions_that_stall, refused_for_memory,
+    neighbours_pipeline, failing, host_hiccups, long_cron, *MEMORY_FINDINGS, expire_cycles, costly_commands, client_bound,
+    io_threads, blind_slowlog, network_bound, little_idle,
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import math
 import shlex
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -17,11 +18,13 @@ import pandas as pd
 from redsim.report import facts
 from redsim.report.answer import answer
 from redsim.report.facts import number, say_count, say_share, say_us
-from redsim.report.figures import GROUPS_MAX, HOW_TO_READ, PER_GROUP, figure
+from redsim.report.figures import GROUPS_MAX, HOW_TO_READ, PER_GROUP, figure, shown_figures
 from redsim.report.findings import findings
+from redsim.report.memory_texts import memory_texts
 from redsim.report.style import svg_uri
 from redsim.report.trust import trust
 from redsim.run.result import Finding, Result
+from redsim.units import say_bytes
 
 ICONS = {"critical": "✖", "warning": "▲", "info": "ℹ"}  # in every common font, unlike emoji
 ROWS_MAX = 60  # of a table; the CSV has them all
@@ -43,6 +46,9 @@ _TITLES = {
     "percentiles": "Latency by percentile",
     "throughput": "Throughput",
     "blame": "Who is to blame",
+    "memory": "Memory",
+    "cache": "What the cache keeps",
+    "expiry": "Keys past their time",
 }
 
 
@@ -78,18 +84,19 @@ def render_html(result: Result) -> str:
         conf=_conf_tables(result),
         facts=_key_numbers(result),
         findings=_findings(result),
+        memory=memory_texts(result),
         guesses=_frame_table("Guesses used", result.guesses, ["name", "value", "says"]),
         icons=ICONS,
         not_modelled=result.not_modelled,
         partial=result.partial,
-        plots=[_plot(result, name) for name in _TITLES if name != "stall" or result.stall_view is not None],
+        plots=[_plot(result, name) for name in shown_figures(result)],
         repeat=repeat_command(result),
         result=result,
         said_partial=_said_partial(result),
         slowlog={node: lines[:SLOWLOG_LINES_MAX] for node, lines in result.slowlog.items()},
         slowlog_left={node: max(0, len(lines) - SLOWLOG_LINES_MAX) for node, lines in result.slowlog.items()},
         summary={**_UNKNOWN, **result.summary},
-        tables=[table for table in (_group_table(result), _command_table(result), _stall_table(result)) if table.rows],
+        tables=[table for table in _tables(result) if table.rows],
         trust=trust(result),
     )
 
@@ -149,11 +156,31 @@ def _key_numbers(result: Result) -> Table:
     for name, node in facts.nodes(result).items():
         rows.append([f"{name}: main thread busy", say_share(facts.loop_share(node))])
         rows.append([f"{name}: commands per poll", say_count(number(node.get("commands_per_poll")))])
+        rows += _memory_numbers(name, node)
         worst = max((number(event.get("max_us")) for event in (node.get("stalls") or {}).values()), default=0.0)
         rows.append([f"{name}: longest stall", say_us(worst) if worst else "none in the ledger"])
     host = result.summary.get("host") or {}
-    rows.append(["host", f"{host.get('cores', '?')} cores, profile {host.get('profile', '?')}"])
+    memory = f", {_say_bytes(number(host['memory_bytes']))}" if host.get("memory_bytes") else ""
+    rows.append(["host", f"{host.get('cores', '?')} cores{memory}, profile {host.get('profile', '?')}"])
     return Table("Key numbers", ["figure", "value"], rows)
+
+
+def _memory_numbers(name: str, node: dict[str, Any]) -> list[list[str]]:
+    used, rss = node.get("used_memory_bytes") or {}, node.get("used_memory_rss_bytes") or {}
+    if not used:
+        return []
+    said = f"{_say_bytes(number(used.get('peak')))} at most, RSS {_say_bytes(number(rss.get('peak')))}"
+    limit = number(node.get("maxmemory_bytes"))
+    rows = [[f"{name}: used_memory", f"{said}, maxmemory {_say_bytes(limit)}" if limit else said]]
+    if number(node.get("evicted_keys")):
+        rows.append([f"{name}: keys evicted", say_count(number(node["evicted_keys"]))])
+    if node.get("hit_ratio") is not None:
+        rows.append([f"{name}: reads that found their key", say_share(number(node["hit_ratio"]))])
+    return rows
+
+
+def _tables(result: Result) -> tuple[Table, ...]:
+    return _group_table(result), _command_table(result), _dataset_table(result), _stall_table(result)
 
 
 def _group_table(result: Result) -> Table:
@@ -211,6 +238,38 @@ def _command_table(result: Result) -> Table:
         ]
         rows.append([str(row.command), str(row.group), *said])
     return Table("Commands", head, rows, max(0, len(result.commands) - ROWS_MAX), words=2)
+
+
+def _dataset_table(result: Result) -> Table:
+    """What each data set takes before anybody touches it, and where a larger limit would save some of it."""
+    head = [
+        "data set",
+        "type",
+        "encoding",
+        "would be less with",
+        "keys",
+        "MEMORY USAGE of a key",
+        "used_memory of a key",
+        "of all",
+        "with it",
+    ]
+    rows = []
+    for row in facts.rows(result.datasets):
+        used, with_it = number(row.used_memory_bytes), number(row.used_memory_with_it_bytes)
+        sizes = [
+            _say_bytes(number(row.memory_usage_bytes)),
+            _say_bytes(used / max(1, row.keys)),
+            _say_bytes(used),
+            _say_bytes(with_it),
+        ]
+        rows.append(
+            [str(row.dataset), str(row.type), str(row.encodings or row.says), str(row.directive), say_count(row.keys), *sizes]
+        )
+    return Table("Data sets at the start", head, rows, words=4)
+
+
+def _say_bytes(count: float) -> str:
+    return say_bytes(round(count)) if count else "–"
 
 
 def _stall_table(result: Result) -> Table:

@@ -1,34 +1,281 @@
-"""What a run says about memory: keys that had to go, commands that were refused for want of it.
+"""Findings about memory: the limit, what it costs a cache, keys past their time, RSS, and bytes that an encoding would save.
 
-Mirrors the advice of MEMORY DOCTOR and LATENCY DOCTOR on eviction-cycle and eviction-del, in our own words.
-Not modelled: whether the keys evicted were still wanted; the hit ratio tells.
+Mirrors the questions of MEMORY DOCTOR (object.c:getMemoryDoctorReport) and those it does not ask. Differs: the whole run is
+known, so a finding says what changed and when. NOT modelled: what a miss costs the application behind the cache.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
 from redsim.report import facts
-from redsim.report.client_findings import Findings
-from redsim.report.facts import number, say_us
+from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.run.result import Finding, Result
+from redsim.units import MIB, say_bytes
+
+Findings = Iterator[Finding]
+YOUNG_S = 60  # a cache that lets go of what was read a minute ago forgets within a user's visit
+FELL = 0.02  # a hit ratio moves by less from window to window
+TIGHT = 0.9  # of a limit
+FELT_SHARE = 0.05  # of the loop, of the keys
+CLIENTS_SHARE = 0.1  # of maxmemory
+FRAGMENTED = 1.4  # object.c: what MEMORY DOCTOR calls high_frag, with 10 MiB at least
+FRAGMENTED_BYTES = 10 * MIB
+SAVES = 0.1  # of a data set
 
 
-def evictions_that_stall(result: Result) -> Findings:
-    """The loop was held by evictions: by many in a row, or by one large key."""
-    for event, says, directive in (
+def _samples(result: Result, node: str) -> pd.DataFrame:
+    return result.memory[result.memory["node"] == node]
+
+
+def _policy(numbers: dict[str, Any]) -> str:
+    return str(((numbers.get("info") or {}).get("memory") or {}).get("maxmemory_policy", "noeviction"))
+
+
+def evictions(result: Result) -> Findings:
+    """maxmemory was reached and keys went: how many, from when on, and how long nobody had read them."""
+    for node, numbers in facts.nodes(result).items():
+        evicted = number(numbers.get("evicted_keys"))
+        if not evicted:
+            continue
+        frame = _samples(result, node)
+        began = frame[frame["evicted_keys"] > 0]["time_s"]
+        since = f" from {began.iloc[0]:.3g} s on" if len(began) else ""
+        limit = say_bytes(int(number(numbers.get("maxmemory_bytes"))))
+        idle_s = (numbers.get("eviction_age_s") or {}).get("p50")
+        text = f"{node} reached maxmemory ({limit}, {_policy(numbers)}) and evicted {say_count(evicted)} keys{since}"
+        if idle_s is None:
+            yield Finding("info", f"{text}.", "raise maxmemory if these keys were wanted")
+            continue
+        text += f"; half of them had been read or written within the last {_say_s(number(idle_s))}"
+        is_young = number(idle_s) < min(YOUNG_S, 0.5 * facts.duration_s(result))
+        if is_young:
+            yield Finding(
+                "warning", f"{text}: the cache is too small for what is in use.", "raise maxmemory, or store less per key"
+            )
+        else:
+            yield Finding("info", f"{text}.", "raise maxmemory if these keys were wanted")
+
+
+def _say_s(seconds: float) -> str:
+    return "second" if seconds <= 1 else f"{seconds:,.0f} s"
+
+
+def hit_ratio_fell(result: Result) -> Findings:
+    """Fewer reads find their key than at the beginning."""
+    for node, numbers in facts.nodes(result).items():
+        ratios = facts.hit_ratio(_samples(result, node))
+        ratios = ratios[np.isfinite(ratios)]
+        part = max(1, len(ratios) // 5)
+        if len(ratios) < 5:
+            continue
+        before, after = float(ratios[:part].mean()), float(ratios[-part:].mean())
+        gone = {
+            "evicted": number(numbers.get("evicted_keys")),
+            "expired": number((numbers.get("expiry") or {}).get("expired_keys")),
+        }
+        why = max(gone, key=lambda name: gone[name])
+        if before - after < FELL or not gone[why]:
+            continue
+        cures = {
+            "evicted": "raise maxmemory; compare allkeys-lru with allkeys-lfu",
+            "expired": "longer TTLs, or refresh keys before they are due",
+        }
+        fell = f"The hit ratio of {node} fell from {say_share(before)} to {say_share(after)}"
+        yield Finding("warning", f"{fell}: {say_count(gone[why])} keys were {why}.", cures[why])
+
+
+def refused_for_memory(result: Result) -> Findings:
+    """-OOM: nothing may be evicted, or nothing is left."""
+    for node, numbers in facts.nodes(result).items():
+        refused = number(numbers.get("oom_errors"))
+        if not refused:
+            continue
+        policy = _policy(numbers)
+        why, cure = "under it nothing is ever evicted", "maxmemory-policy allkeys-lru if this is a cache; else raise maxmemory"
+        if policy.startswith("volatile"):
+            why, cure = (
+                "no key with a TTL was left to evict",
+                "give keys a TTL, or maxmemory-policy allkeys-*; else raise maxmemory",
+            )
+        elif policy != "noeviction":
+            why, cure = "no key was left to evict: what fills it is not data", "raise maxmemory; see the clients' buffers"
+        text = (
+            f"{node} refused {say_count(refused)} commands with -OOM: maxmemory was reached, the policy is {policy}, and {why}."
+        )
+        yield Finding("critical", text, cure)
+
+
+def headroom(result: Result) -> Findings:
+    """maxmemory was not reached, but nearly."""
+    for node, numbers in facts.nodes(result).items():
+        limit, peak = number(numbers.get("maxmemory_bytes")), number((numbers.get("used_memory_bytes") or {}).get("peak"))
+        if number(numbers.get("evicted_keys")) or number(numbers.get("oom_errors")) or not TIGHT * limit < peak < limit:
+            continue
+        text = (
+            f"used_memory of {node} peaked at {say_bytes(int(peak))}, {say_share(peak / limit)} of maxmemory: "
+            f"{say_bytes(int(limit - peak))} are left."
+        )
+        yield Finding("warning", text, "raise maxmemory before the data grow")
+
+
+def table_doubling(result: Result) -> Findings:
+    """A dict doubled near maxmemory: its new table pushed keys out at once."""
+    for node in facts.nodes(result):
+        frame = _samples(result, node)
+        if frame.empty or not frame["maxmemory_bytes"].max():
+            continue
+        tables, evicted = (np.diff(frame[name].to_numpy(dtype=float)) for name in ("dict_table_bytes", "evicted_keys"))
+        grown = np.flatnonzero((tables > 0) & (evicted > 0))
+        if not len(grown):
+            continue
+        worst = grown[np.argmax(tables[grown])]
+        usual = float(np.median(evicted))
+        if evicted[worst] < 2 * usual + 1:
+            continue
+        at_s = float(frame["time_s"].iloc[worst + 1])
+        text = (
+            f"A hash table of {node} grew at about {at_s:.3g} s: {say_bytes(int(tables[worst]))} more at once, close to "
+            f"maxmemory, and {say_count(evicted[worst])} keys were evicted in that window."
+        )
+        yield Finding("warning", text, "leave room for the next table (16 bytes a key) below maxmemory")
+
+
+def refused_growth(result: Result) -> Findings:
+    """More keys than buckets, because the larger table would not fit."""
+    for node in facts.nodes(result):
+        frame = _samples(result, node)
+        full = frame[(frame["maxmemory_bytes"] > 0) & (8 * frame["keys"] > 1.02 * frame["dict_table_bytes"])]
+        if full.empty:
+            continue
+        row = full.iloc[(full["keys"] / full["dict_table_bytes"]).argmax()]
+        load = 8 * row["keys"] / row["dict_table_bytes"]
+        text = (
+            f"The hash table of {node} could not grow: with maxmemory so near, {say_count(row['keys'])} keys share "
+            f"{say_count(row['dict_table_bytes'] / 8)} buckets ({load:.2g} a bucket), and look-ups take longer."
+        )
+        yield Finding("info", text, "raise maxmemory by the size of the next table")
+
+
+def eviction_stalls(result: Result) -> Findings:
+    """Making room held the loop: many keys in a row, or one large one."""
+    for event, says, cure in (
         ("eviction-del", "deleting one large key", "lazyfree-lazy-eviction yes, or smaller keys"),
         ("eviction-cycle", "deleting many keys in a row", "a lower maxmemory-eviction-tenacity, or more maxmemory"),
     ):
         rows = result.stalls[result.stalls["event"] == event]
         for node, mine in rows.groupby("node"):
+            group, p999_us, blamed_us = facts.worst_victim(result, str(node), event)
             longest = say_us(mine["duration_us"].max())
-            text = f"Evictions held the loop of {node} {len(mine):,} times by {says}, {longest} at worst ({event})."
-            yield Finding("warning", text, directive)
+            text = f"Evictions held the loop of {node} {len(mine):,} times by {says}, {longest} at worst ({event})"
+            if group:
+                text += f"; of {group}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
+            yield Finding("warning", f"{text}.", cure)
 
 
-def refused_for_memory(result: Result) -> Findings:
-    """Commands answered -OOM."""
+def expiry_share(result: Result) -> Findings:
+    """The active expire cycle takes a part of the loop that is worth knowing."""
     for node, numbers in facts.nodes(result).items():
-        refused = int(number(numbers.get("oom_errors")))
-        if refused:
-            evicted = int(number(numbers.get("evicted_keys")))
-            why = f"{evicted:,} keys were evicted and there was none left to evict" if evicted else "nothing may be evicted"
-            text = f"{refused:,} commands on {node} were refused with -OOM: memory was at maxmemory and {why}."
-            yield Finding("critical", text, "maxmemory, maxmemory-policy")
+        told = numbers.get("expiry") or {}
+        share = number(told.get("cycle_ms")) / (1000 * facts.duration_s(result)) if facts.duration_s(result) else 0.0
+        if share <= FELT_SHARE:
+            continue
+        capped = number(told.get("cycles_out_of_time"))
+        text = f"Active expiry takes {say_share(share)} of the loop of {node}"
+        text += f"; {say_count(capped)} of its cycles ran out of time" if capped else ""
+        yield Finding("warning", f"{text}.", "spread the TTLs; a lower active-expire-effort takes less and leaves more keys")
+
+
+def stale_keys(result: Result) -> Findings:
+    """Keys past their time that take memory."""
+    for node, numbers in facts.nodes(result).items():
+        frame = _samples(result, node)
+        if frame.empty or not frame["keys"].max():
+            continue
+        share = (frame["stale_keys"] / frame["keys"].clip(lower=1)).to_numpy(dtype=float)
+        at = int(share.argmax())
+        if share[at] <= FELT_SHARE:
+            continue
+        capped = number((numbers.get("expiry") or {}).get("cycles_out_of_time"))
+        count, time_s = frame["stale_keys"].iloc[at], frame["time_s"].iloc[at]
+        text = (
+            f"At {time_s:.3g} s {say_count(count)} keys of {node} ({say_share(share[at])} of all) were past their time and still "
+            "took memory"
+        )
+        text += f"; {say_count(capped)} expire cycles ran out of time (expired_time_cap_reached_count)" if capped else ""
+        yield Finding("warning", f"{text}.", "raise hz or active-expire-effort")
+
+
+def fragmentation(result: Result) -> Findings:
+    """RSS stays when keys go."""
+    for node, numbers in facts.nodes(result).items():
+        rss = number((numbers.get("used_memory_rss_bytes") or {}).get("final"))
+        used = numbers.get("used_memory_bytes") or {}
+        final, peak = number(used.get("final")), number(used.get("peak"))
+        if not final or rss / final <= FRAGMENTED or rss - final <= FRAGMENTED_BYTES:
+            continue
+        text = (
+            f"RSS of {node} is {say_bytes(int(rss))} for {say_bytes(int(final))} of used_memory at the end "
+            f"(mem_fragmentation_ratio {rss / final:.2f})"
+        )
+        text += f": the peak was {say_bytes(int(peak))}, and pages that still hold a key stay" if peak > 1.2 * final else ""
+        yield Finding("warning", f"{text}.", "activedefrag yes (jemalloc of Redis), MEMORY PURGE, or a restart")
+
+
+def clients_take_room(result: Result) -> Findings:
+    """Buffers of clients count against maxmemory, so they push data out."""
+    for node in facts.nodes(result):
+        frame = _samples(result, node)
+        limited = frame[frame["maxmemory_bytes"] > 0]
+        if limited.empty or not limited["evicted_keys"].max():
+            continue
+        share = (limited["clients_bytes"] / limited["maxmemory_bytes"]).to_numpy(dtype=float)
+        at = int(share.argmax())
+        if share[at] <= CLIENTS_SHARE:
+            continue
+        row = limited.iloc[at]
+        is_replies = row["output_buffers_bytes"] > 0.5 * row["clients_bytes"]
+        text = (
+            f"{say_count(row['connected_clients'])} clients took {say_bytes(int(row['clients_bytes']))} of {node} at "
+            f"{row['time_s']:.3g} s, {say_share(share[at])} of maxmemory, "
+            f"{'most of it replies that were not read yet' if is_replies else 'for their buffers'}: keys are evicted for them."
+        )
+        cure = "client-output-buffer-limit normal 64mb 16mb 10" if is_replies else "fewer connections (a pool)"
+        yield Finding("warning", text, f"{cure}; maxmemory-clients (7.0)")
+
+
+def beyond_the_host(result: Result) -> Findings:
+    """RSS against the memory of the host."""
+    host = facts.host_memory_bytes(result)
+    for node, numbers in facts.nodes(result).items():
+        rss = number((numbers.get("used_memory_rss_bytes") or {}).get("peak"))
+        if not host or rss <= TIGHT * host:
+            continue
+        share = f"RSS of {node} peaked at {say_bytes(int(rss))}; the host has {say_bytes(host)}"
+        if rss > host:
+            yield Finding(
+                "critical", f"{share}: it would swap or be killed.", "maxmemory below the host's memory, or a larger host"
+            )
+        else:
+            yield Finding("warning", f"{share}, and a fork needs more.", "keep maxmemory well below the host's memory")
+
+
+def near_a_threshold(result: Result) -> Findings:
+    """A data set that misses its compact encoding by little."""
+    for row in facts.rows(result.datasets):
+        used, with_it = number(row.used_memory_bytes), number(row.used_memory_with_it_bytes)
+        if not row.directive or used - with_it < SAVES * used:
+            continue
+        text = (
+            f"Keys of {row.dataset} miss their compact encoding by little: {say_bytes(int(used))} as {row.encodings}, "
+            f"{say_bytes(int(with_it))} with a limit that holds them."
+        )
+        yield Finding("info", text, f"{row.directive}: less memory, more time for each access to a long one")
+
+
+MEMORY_FINDINGS = [
+    refused_for_memory, beyond_the_host, evictions, hit_ratio_fell, eviction_stalls, table_doubling, clients_take_room, headroom,
+    stale_keys, expiry_share, fragmentation, refused_growth, near_a_threshold,
+]  # fmt: skip

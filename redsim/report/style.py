@@ -26,6 +26,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
 GREY, PALE = "#6b6b6b", "#d9d9d9"
 LINES = [(BLUE, "-"), (RED, "--"), (GREEN, "-."), (PINK, ":"), (ORANGE, (0, (5, 1))), (BLACK, (0, (1, 1)))]
 WIDE_IN, NARROW_IN = 8.2, 4.3
+TIME = "simulated time, s"
 _POINTS = 10.0
 
 

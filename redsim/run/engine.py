@@ -20,7 +20,8 @@ from redsim.redis.slowlog import slowlog_get
 from redsim.run import stats
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
-from redsim.run.expiry import stale_keys
+from redsim.run.dataset_table import datasets_frame
+from redsim.run.expiry import lag_total_s, stale_keys
 from redsim.run.groups import say_plan
 from redsim.run.result import Result
 from redsim.run.server_memory import MemoryGauge
@@ -34,6 +35,7 @@ MEMORY_COLUMNS = [
     "used_memory_bytes", "used_memory_rss_bytes", "used_memory_overhead_bytes", "used_memory_dataset_bytes",
     "clients_normal_bytes", "allocator_active_bytes", "maxmemory_bytes",
     "expires", "expired_keys", "stale_keys", "evicted_keys", "keyspace_hits", "keyspace_misses",
+    "startup_bytes", "clients_bytes", "keys_bytes", "values_bytes", "expiry_lag_s",
 ]  # fmt: skip
 STANDING_LIMITS = [
     "memory: activedefrag, huge pages, swap; what SLOWLOG and scripts take",
@@ -77,12 +79,13 @@ def _sample(
         w = server.world
         query, output = buffers(w)
         live = int(w.dataset[:, dp.D_LIVE].sum())
-        m = gauge.read(w)
+        m, parts = gauge.read(w), gauge.parts(w)
         rows.append((
             env.now / S, node, live, int(w.st[dp.CLIENTS]), int(query), int(output), m.tables, m.used, m.pages.rss_bytes,
             m.overhead, m.dataset, m.clients_normal, m.pages.active_bytes, m.maxmemory,
             int(w.dataset[:, dp.D_EXPIRES].sum()), int(w.st[dp.EXPIRED]), stale_keys(w),
             *(int(w.st[column]) for column in (dp.EVICTED, dp.HITS, dp.MISSES)),
+            *(parts[name] for name in ("startup", "clients", "keys", "values")), lag_total_s(w),
         ))  # fmt: skip
 
 
@@ -130,6 +133,7 @@ def _result(
         slowlog={built.node: slowlog_get(slowlog)},
         not_modelled=_not_modelled(scenario, built, directives),
         offered={plan.name: w.offered[:, g].copy() for g, plan in enumerate(built.plans.plans)},
+        datasets=datasets_frame(built.datasets, gauge.rules, scenario.file.seed),
         partial=partial,
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from redsim.dataplane import layout as dp
 from redsim.dataplane.expires import MS_NS
 from redsim.dataplane.histogram import COARSE_EDGES, percentiles_ns
-from redsim.units import MS
+from redsim.units import MS, S
 
 LAG_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
@@ -40,6 +40,11 @@ def lag_ms(w: dp.World, by: int) -> dict[str, float]:
     found = percentiles_ns(counts[None], COARSE_EDGES, list(LAG_PERCENTILES.values()), np.array([longest]))[0].tolist()
     percentiles = {name: round(ns / MS, 3) for name, ns in zip(LAG_PERCENTILES, found, strict=True)}
     return {"mean": round(total / int(counts.sum()) / MS, 3), **percentiles, "max": round(longest / MS, 3)}
+
+
+def lag_total_s(w: dp.World) -> float:
+    """How late the keys were that expired so far, added up."""
+    return int(w.lag[:, -2].sum()) / S
 
 
 def stale_keys(w: dp.World) -> int:

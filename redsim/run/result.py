@@ -10,6 +10,10 @@ import pandas as pd
 from redsim.scenario.load import Scenario
 
 Ints = npt.NDArray[np.int64]
+DATASET_COLUMNS = [
+    "dataset", "node", "type", "keys", "encodings", "memory_usage_bytes", "used_memory_bytes", "directive",
+    "used_memory_with_it_bytes", "says",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Result:
     blame        group, percentile ("p50" | "p99" | "p999" | "mean"), cause, us
     commands     group, command, completed, failed, hits, misses, p50_us, p99_us, p999_us, max_us, usec_per_call
     directives   node, line, directive, value, status ("modelled" | "accepted" | "not modelled yet"), says
+    datasets     dataset, node, type, keys, encodings, memory_usage_bytes (of a key), used_memory_bytes (of all, at the start),
+                 directive, used_memory_with_it_bytes (where a larger limit would keep keys small), says
     guesses      name, value, says   (numbers of the host profile and the model that are guesses and were used)
     """
 
@@ -89,10 +95,12 @@ class Result:
     findings: list[Finding] = field(default_factory=list)
     not_modelled: list[str] = field(default_factory=list)  # sentences: what this run left out
     offered: dict[str, Ints] = field(default_factory=dict)  # group -> requests by window of their intended time, shape (windows,)
+    datasets: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DATASET_COLUMNS))
     partial: bool = False  # stopped by Ctrl-C before its end
 
     def figure(self, name: str) -> Any:
-        """A matplotlib Figure by name: latency, heatmap, percentiles, stall, throughput, blame (see redsim.report.figures)."""
+        """A matplotlib Figure by name: latency, heatmap, percentiles, stall, throughput, blame, memory, cache, expiry (see
+        redsim.report.figures)."""
         from importlib import import_module
 
         return import_module("redsim.report.figures").figure(self, name)

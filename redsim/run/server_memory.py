@@ -41,10 +41,12 @@ class MemoryGauge:
              active       bytes of their pages, and of the tables, at the last reading
              used_peak    the largest used_memory read so far, or the server's own
              rss_peak     the largest RSS read so far
+             host_bytes   memory of the host
              freed        (when in ns, bytes of pages) of those that have not all been returned
     """
 
     rules: Rules
+    host_bytes: int = 0
     data_peak: int = 0
     active: int = 0
     freed: list[tuple[int, int]] = field(default_factory=list)
@@ -54,7 +56,9 @@ class MemoryGauge:
     @classmethod
     def of(cls, scenario: Scenario, node: str) -> "MemoryGauge":
         """The gauge of a node of the scenario, before its run."""
-        return cls(Rules(scenario.confs[node], ALLOCATORS[scenario.file.nodes[node].allocator]))
+        written = scenario.file.nodes[node]
+        host_bytes = scenario.file.hosts[written.host].memory or scenario.profiles[written.host].memory_bytes
+        return cls(Rules(scenario.confs[node], ALLOCATORS[written.allocator]), host_bytes)
 
     def read(self, w: dp.World) -> ServerMemory:
         """The server's memory at this moment of the run; INFO memory, MEMORY STATS and the doctor are made from it."""
@@ -78,7 +82,16 @@ class MemoryGauge:
             normal_clients=int(w.st[dp.CLIENTS]),
             maxmemory=self.rules.limit("maxmemory"),
             maxmemory_policy=str(self.rules.conf.get("maxmemory-policy")),
+            total_system=self.host_bytes,
         )
+
+    def parts(self, w: dp.World) -> dict[str, int]:
+        """used_memory by what it was allocated for, in bytes; the parts add up to it."""
+        used, startup = int(w.st[dp.USED]), int(w.cost[dp.STARTUP_BYTES])
+        clients, tables = self._clients(w)[0], used_bytes(self._tables(w))
+        keys = _keys_bytes(w)
+        values = used - startup - clients - tables - keys
+        return {"startup": startup, "clients": clients, "tables": tables, "keys": keys, "values": values}
 
     def _pages(self, w: dp.World, data: int, tables: Blocks) -> Pages:
         allocator, table_bytes, now = self.rules.allocator, used_bytes(tables), int(w.st[dp.NOW])
@@ -138,14 +151,21 @@ def _databases(w: dp.World) -> dict[int, DbMemory]:
     return {0: DbMemory(keys, expires, sum(_slots(w, dp.MAIN)), sum(_slots(w, dp.EXPIRES)), len(moving), old_bytes)}
 
 
+def _keys_bytes(w: dp.World) -> int:
+    """Of the keys' names and of the dictEntries of both dicts."""
+    entries_of_ttls = int(w.dataset[:, dp.D_EXPIRES].sum()) * int(w.cost[dp.ENTRY_BYTES])
+    return int((w.dataset[:, dp.D_LIVE] * w.dataset[:, dp.D_KEYMEM]).sum()) + entries_of_ttls
+
+
 def _mean_blocks(w: dp.World, data: int, rules: Rules) -> dict[int, float]:
     """Keys, dictEntries and values of `data` bytes as blocks of their mean sizes' classes; counts that add up to `data`."""
-    live, entry = w.dataset[:, dp.D_LIVE], int(w.cost[dp.ENTRY_BYTES])
-    keys, expires = int(live.sum()), int(w.dataset[:, dp.D_EXPIRES].sum())
+    entry = int(w.cost[dp.ENTRY_BYTES])
+    keys, expires = (int(w.dataset[:, column].sum()) for column in (dp.D_LIVE, dp.D_EXPIRES))
     if keys == 0:
         return {}
-    key_bytes = int((live * w.dataset[:, dp.D_KEYMEM]).sum()) - keys * entry
-    parts = ((keys + expires, (keys + expires) * entry), (keys, key_bytes), (keys, data - (keys + expires) * entry - key_bytes))
+    entries = (keys + expires) * entry
+    names = _keys_bytes(w) - entries
+    parts = ((keys + expires, entries), (keys, names), (keys, data - entries - names))
     blocks: dict[int, float] = {}
     for count, total in parts:
         if total > 0:

@@ -127,7 +127,9 @@ def stalls_frame(built: Built, w: dp.World) -> pd.DataFrame:
     for start, ns, cause, kind, waiting, key in w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)].tolist():
         event = stall_event(built, w, cause, kind)
         because = built.causes[cause]
-        if event in EVENT_CAUSES:
+        if event is LatencyEvent.EXPIRE_CYCLE:
+            because = "deleting keys past their time"
+        elif event in EVENT_CAUSES:
             because = f"evicting {key_name(built, w, key)}" if key >= 0 else "evicting keys"
         if kind >= 0:
             because = f"{built.kinds[kind].name} from {built.kinds[kind].group}"

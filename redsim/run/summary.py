@@ -8,7 +8,7 @@ import redsim
 from redsim.dataplane import layout as dp
 from redsim.dataplane.histogram import COARSE_EDGES
 from redsim.redis.memory_doctor import memory_doctor
-from redsim.redis.memory_report import info_memory
+from redsim.redis.memory_report import info_memory, memory_stats
 from redsim.redis.server import Server
 from redsim.run import stats
 from redsim.run.build import Built
@@ -43,7 +43,7 @@ def summary(
         "wall_s": round(wall_s, 3),
         "commands": commands,
         "commands_per_wall_s": round(commands / wall_s) if wall_s > 0 else 0,
-        "host": {"cores": built.cores, "profile": scenario.profiles[built.host].name},
+        "host": {"cores": built.cores, "memory_bytes": gauge.host_bytes, "profile": scenario.profiles[built.host].name},
         "clients": {plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans)},
         "nodes": {built.node: _node(built, server, gauge, slowlog)},
         "replicas": {},
@@ -145,6 +145,7 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
         "eviction_exceeded_s": round(_exceeded_ns(w) / S, 6),
         "oom_errors": int(st[dp.OOM]),
         "hit_ratio": round(int(st[dp.HITS]) / looked_up, 6) if looked_up else None,
+        "memory_stats": memory_stats(memory),
         "memory_doctor": [{"code": found.code, "advice": found.advice} for found in memory_doctor(memory)],
         "stalls": stats.stall_totals(built, w),
         "slowlog": [{k: row[k] for k in ("id", "time_s", "duration_us", "args")} for row in slowlog],

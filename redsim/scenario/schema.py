@@ -122,6 +122,7 @@ class Hiccups(Model):
 class Host(Model):
     profile: str = "default"  # a shipped profile, or a path
     cores: PositiveInt | None = None  # None: as the profile says
+    memory: Memory | None = Field(default=None, gt=0)  # None: as the profile says
     hiccups: Literal["none", "profile"] | Hiccups = "none"
 
 
