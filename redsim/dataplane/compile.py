@@ -311,8 +311,27 @@ def _set_env(codegen: JITCPUCodegen, name: str, env: Any) -> None:
         _numba_set_env(codegen, name, env)
 
 
+def _add_ir_module(library: CPUCodeLibrary, module: ir.Module) -> None:
+    """Numba clears the places for a call's result and its error before the call, even for one on a rare path, where the optimiser
+    must leave it. A called part fills them itself."""
+    if library.name in _PARTS:
+        for function in module.functions:
+            called = [one for block in function.blocks for one in block.instructions if isinstance(one, ir.CallInstr)]
+            filled = {id(place) for call in called for place in call.args[:2] if isinstance(place, ir.AllocaInstr)}
+            for block in function.blocks:
+                block.instructions = [one for one in block.instructions if not _clears(one, filled)]
+    _numba_add_ir_module(library, module)
+
+
+def _clears(one: ir.Instruction, places: set[int]) -> bool:
+    """Is this a constant stored in one of `places`?"""
+    return isinstance(one, ir.StoreInstr) and isinstance(one.operands[0], ir.Constant) and id(one.operands[1]) in places
+
+
 _numba_finalize, _numba_set_env = CPUCodeLibrary.finalize, JITCPUCodegen.set_env
+_numba_add_ir_module = CPUCodeLibrary.add_ir_module
 CPUCodeLibrary.finalize, JITCPUCodegen.set_env = _finalize, _set_env
+CPUCodeLibrary.add_ir_module = _add_ir_module
 
 
 def _part(*, is_inlined: bool) -> Callable[[F], F]:

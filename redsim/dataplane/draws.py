@@ -70,7 +70,7 @@ def alias_draw(rng, i, tab, offset, n):
     u = next_u64(rng, i)
     row = np.int64(((u >> _S32) * np.uint64(n)) >> _S32)
     threshold, alias = tab[offset + 2 * row], tab[offset + 2 * row + 1]
-    return row if np.int64(u & _M32) < threshold else alias
+    return alias + (row - alias if np.int64(u & _M32) < threshold else 0)  # no branch: luck cannot be predicted
 
 
 @compiled
@@ -101,30 +101,28 @@ def quantile(u, tab, offset):
 @inlined
 def zipf_rank(rng, i, tab, offset, n, exponent_e9):
     """Rank 0.. by zipf. A bucket's row: threshold out of 2**32; first rank, width, sure acceptance out of 2**32 of the bucket
-    itself; the same of its alias. Nothing that luck decides is a branch but the rare rejection."""
+    itself; the same of its alias. Nothing that luck decides is a branch but the rare rejection, and a rank alone in its bucket
+    takes a second draw too: where the stream goes on must not wait for what the first one found."""
     u = next_u64(rng, i)
     row = offset + ZIPF_WORDS * np.int64(((u >> _S32) * np.uint64(n)) >> _S32)
     is_own = np.int64(u & _M32) < tab[row]
     first = tab[row + 1] if is_own else tab[row + 4]
     width = tab[row + 2] if is_own else tab[row + 5]
     sure = tab[row + 3] if is_own else tab[row + 6]
-    before = rng[i, 0]
-    state = before + rng[i, 1]
-    u = mix(state)
+    u = next_u64(rng, i)
     if np.int64(u & _M32) < sure:
-        rng[i, 0] = state if width > 1 else before  # one rank alone takes no second draw
         return first + np.int64(((u >> _S32) * np.uint64(width)) >> _S32)
-    return rank_by_rejection(rng, i, first, width, exponent_e9)
+    return rank_by_rejection(rng, i, u, first, width, exponent_e9)
 
 
 @compiled
-def rank_by_rejection(rng, i, first, width, exponent_e9):
-    """A rank of the bucket `first`, `width` by its weight."""
+def rank_by_rejection(rng, i, u, first, width, exponent_e9):
+    """A rank of the bucket `first`, `width` by its weight; the first to be tried is that of the 64 bits `u`."""
     while True:
-        u = next_u64(rng, i)
         rank = first + np.int64(((u >> _S32) * np.uint64(width)) >> _S32)
         if np.int64(u & _M32) < 4294967296.0 * ((first + 1.0) / (rank + 1.0)) ** (exponent_e9 * 1e-9):
             return rank
+        u = next_u64(rng, i)
 
 
 @inlined
@@ -158,6 +156,28 @@ def other_key(w: World, g):
             return base + below(rng, i, hot)
         return base + hot + below(rng, i, n - hot)
     return base + n - 1 - zipf_rank(rng, i, w.tab, group[g, G_POP_ARG], group[g, G_POP_N], group[g, G_POP_ARG2])
+
+
+@compiled
+def draw_ahead(w: World, g):
+    """Kinds and keys of the next requests of group `g`: into the last rows of its part of `drawn`. Many at once, because the
+    draws of one request are a long chain of steps and those of several run side by side; one at a time (G_AHEAD) if a command
+    draws further keys of the same stream when it is executed."""
+    group, kind, drawn = w.group, w.kind, w.drawn
+    end = (g + 1) * AHEAD
+    first = end - group[g, G_AHEAD]
+    n = group[g, G_MIX_N]
+    for i in range(first, end):
+        drawn[i, 0] = group[g, G_KIND0]
+        if n > 1:
+            drawn[i, 0] += alias_draw(w.rng, g * RNG_PER_GROUP + RNG_MIX, w.tab, group[g, G_MIX], n)
+    for i in range(first, end):
+        k = drawn[i, 0]
+        if kind[k, K_SLOTKEY] >= 0 or not kind[k, K_DRAW]:
+            drawn[i, 1] = kind[k, K_SLOTKEY]
+        else:
+            drawn[i, 1] = draw_key(w, g)
+    group[g, G_DRAWN] = first
 
 
 @entry

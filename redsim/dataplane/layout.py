@@ -50,7 +50,7 @@ COST_SIZE = 80
  G_MEASURE, G_THREAD0, G_THREADS, G_MIX, G_MIX_N, G_POP, G_POP_N, G_DATASET, G_KIND0, G_SEQ_KEY, G_TRACE0, G_TRACE_N,
  G_TRACE_I, G_OFFERED, G_COMPLETED, G_FAILED, G_ERR_TIMEOUT, G_ERR_CONN, G_ERR_BUSY, G_RETRIED, G_AREA, G_LAT_SUM,
  G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT,
- G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES, G_ERR_OOM) = range(59)
+ G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES, G_ERR_OOM, G_DRAWN, G_AHEAD) = range(61)
 G_SIZE = 64
 OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
@@ -126,6 +126,7 @@ NODATA = -1  # kv: the key does not exist
 FINE_BUCKETS = 5120  # 128 per octave up to 2**46 ns
 COARSE_BUCKETS = 704  # 16 per octave
 LOG_SIZE = 32768
+AHEAD = 64  # requests of a group drawn at once
 CAUSE_BLOCK = 8
 SEGS_MAX = 20000
 RECS_MAX = 20000
@@ -186,6 +187,7 @@ class World(NamedTuple):
     stallsum: I64  # [causes, 3]: count, total ns, longest ns of all stalls, also those beyond STALLS_MAX
     lanes: I64  # [I/O threads]: scratch
     live: I64  # [groups, 2]: scratch of live_requests()
+    drawn: I64  # [AHEAD per group, 2]: kind and key (NONE: it has none) of the requests drawn ahead, the next at G_DRAWN
 
     address: int = 0  # where compiled code finds all this; placed() says it
 
@@ -215,6 +217,7 @@ WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
     "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3, "dicts": H_SIZE, "pool": 2,
+    "drawn": 2,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ version of 6.0-7.4. Not modelled: a client socket whose buffer is full, output b
 from redsim.dataplane.clients import issue, make_ready
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import bytes_ns, charge, hiccups, segment, serve
+from redsim.dataplane.ledger import bytes_ns, charge, hiccups, pass_time, segment, serve
 from redsim.dataplane.memory import owe_less
 from redsim.dataplane.requests import complete, drop_server_interest, note_waiting, seal, think_until
 from redsim.dataplane.station import enqueue
@@ -65,9 +65,9 @@ def threaded_writes(w: World):
         lane = (i % cost[IO_THREADS]) % cost[IO_LANES]
         size = min(conn[c, C_OUT], MAX_WRITE_BYTES)
         ns = cost[WRITE_NS] + bytes_ns(size, cost[WRITE_PS])
+        held[WRITE] = held0 + lanes[lane]
         lanes[lane] += ns
         st[NOW] = t0 + lanes[lane]
-        held[WRITE] = held0 + lanes[lane]
         st[TWRITES] += 1
         sent_to_client(w, c, size, ns)
         if conn[c, C_FLAGS] & F_WANT_WRITE:
@@ -88,8 +88,9 @@ def write_to_client(w: World, c):
     cost = w.cost
     size = min(w.conn[c, C_OUT], MAX_WRITE_BYTES)
     ns = cost[WRITE_NS] + bytes_ns(size, cost[WRITE_PS]) + wake_peer(w, c)
-    charge(w, WRITE, ns)
+    pass_time(w, WRITE, ns)
     sent_to_client(w, c, size, ns)
+    w.held[WRITE] += ns
 
 
 @inlined
@@ -108,7 +109,8 @@ def wake_peer(w: World, c):
 
 @inlined
 def sent_to_client(w: World, c, size, ns):
-    """`size` bytes left in a write that took `ns` and ends now: the replies that are whole are answered."""
+    """`size` bytes left in a write that took `ns` and ends now: the replies that are whole are answered. `held` does not have the
+    write yet: it is their own service (and a row that has just been written to in part is read slowly as a whole)."""
     st, conn, req = w.st, w.conn, w.req
     st[WRITES] += 1
     st[NET_OUT] += size
@@ -120,13 +122,14 @@ def sent_to_client(w: World, c, size, ns):
     left = size
     while left > 0:
         r = conn[c, C_RHEAD]
-        serve(w, r, WRITE, ns)
         part = min(left, req[r, R_REPLY] - conn[c, C_SENT])
         left -= part
         over_link(w, c, part)
         if conn[c, C_SENT] + part < req[r, R_REPLY]:
+            serve(w, r, WRITE, ns)
             conn[c, C_SENT] += part
             break
+        req[r, R_OWN] += ns
         conn[c, C_SENT] = 0
         conn[c, C_RHEAD] = req[r, R_NEXT]
         answer(w, c, r)

@@ -6,7 +6,7 @@ storms are made of.
 """
 
 from redsim.dataplane.compile import add_causes, add_grown_causes, compiled, inlined, prefetch
-from redsim.dataplane.draws import alias_draw, below_ns, draw_key, draw_size, exponential
+from redsim.dataplane.draws import below_ns, draw_ahead, draw_size, exponential
 from redsim.dataplane.events import push
 from redsim.dataplane.histogram import COARSE_BITS, FINE_BITS, bit_length, bucket_of
 from redsim.dataplane.layout import *
@@ -92,15 +92,12 @@ def new_request(w: World, g, s, intended):
         row[R_KEY] = w.trace[i, 2]
         value = w.trace[i, 4]
     else:
-        n = group[g, G_MIX_N]
-        k = group[g, G_KIND0]
-        if n > 1:
-            k += alias_draw(w.rng, g * RNG_PER_GROUP + RNG_MIX, w.tab, group[g, G_MIX], n)
-        row[R_KEY] = NONE
-        if kind[k, K_SLOTKEY] >= 0:
-            row[R_KEY] = kind[k, K_SLOTKEY]
-        elif kind[k, K_DRAW]:
-            row[R_KEY] = draw_key(w, g)
+        if group[g, G_DRAWN] == (g + 1) * AHEAD:
+            draw_ahead(w, g)
+        drawn = w.drawn[group[g, G_DRAWN]]
+        group[g, G_DRAWN] += 1
+        k = drawn[0]
+        row[R_KEY] = drawn[1]
         value = 0
         if kind[k, K_VDIST] >= 0:
             value = draw_size(w.rng, g * RNG_PER_GROUP + RNG_SIZE, w.tab, w.dist, kind[k, K_VDIST])

@@ -246,6 +246,8 @@ class _Builder:
     def _kind_rows(self, group: dp.I64) -> dp.I64:
         for g, plan in enumerate(self.plans.plans):
             group[g, dp.G_KIND0], group[g, dp.G_MIX_N] = len(self.kinds), len(plan.kinds)
+            group[g, dp.G_DRAWN] = (g + 1) * dp.AHEAD
+            group[g, dp.G_AHEAD] = 1 if any(kind.row[dp.K_NKEYS] > 1 for kind in plan.kinds) else dp.AHEAD
             if len(plan.kinds) > 1 and plan.trace is None:
                 group[g, dp.G_MIX] = self.tables.add(alias_words(np.array([k.weight for k in plan.kinds])))
             if plan.fill is not None:
@@ -327,7 +329,7 @@ class _Builder:
             segs=dp.rows(dp.SEGS_MAX, 4), recs=dp.rows(dp.RECS_MAX, 4), trace=self._trace(group, dataset),
             rates=np.array(rates.rows or [(0, 0, 0, 0)], dtype=np.int64), offered=dp.rows(windows, group.shape[0]),
             stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
-            live=dp.rows(group.shape[0], 2),
+            live=dp.rows(group.shape[0], 2), drawn=dp.rows(group.shape[0] * dp.AHEAD, 2),
         )  # fmt: skip
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)

@@ -125,8 +125,6 @@ class Popularity:
     def _rank(self, stream: Stream) -> int:
         bucket = stream.alias(self.buckets)
         _, _, first, width, sure = self.buckets[bucket]
-        if width == 1:
-            return first
         while True:
             u = stream.bits()
             rank, test = first + (((u >> 32) * width) >> 32), u & 0xFFFFFFFF
