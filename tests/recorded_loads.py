@@ -23,6 +23,7 @@ from redsim.redis.t_hash import hset
 from redsim.redis.t_string import set_command
 from redsim.redis.t_zset import zadd
 from redsim.redis.value_blocks import value_blocks
+from redsim.redis.zmalloc import Pages, old_tables_dirty_bytes, pages
 from redsim.units import S
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -78,3 +79,10 @@ def predicted_used(row: dict[str, Any], since_load_ns: int, *, is_rehashing: boo
     clients = connection_bytes(buffers(age_ns=age_ns), DEBIAN)
     clients += (connections - 1) * connection_bytes(buffers(age_ns=age_ns, idle_ns=age_ns), DEBIAN)
     return startup + commands * HISTOGRAM_BYTES + clients + loaded(row, is_rehashing=is_rehashing).total_bytes
+
+
+def predicted_pages(row: dict[str, Any], since_load_ns: int) -> Pages:
+    """Pages behind a load, those of its old tables still dirty."""
+    tables = 2 if row["ttl"] else 1
+    dirty = old_tables_dirty_bytes(row["n"], int(row["load_s"] * S), since_load_ns, DEBIAN) * tables
+    return pages(predicted_used(row, since_load_ns), loaded(row).blocks, DEBIAN, dirty=dirty)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from redsim.lab import rig
 from redsim.lab.load_plan import GroupLoad, LoadPlan, merge, open_plan, plan, pool
 from redsim.lab.loadgen import Load, open_loop, play_plan
-from redsim.lab.resp import ERROR_REPLY, MORE, SCANNER_SIZE, encode, scan
+from redsim.lab.resp import ERROR_REPLY, MORE, NIL_REPLY, REPLY, SCANNER_SIZE, encode, scan
 from redsim.lab.schedule import draw_keys, open_times
 from redsim.lab.shapes import shapes
 from redsim.lab.twin_result import drained_after_ms, outstanding
@@ -72,6 +72,14 @@ def test_replies_are_counted_from_any_split():
     assert count([whole[i : i + 1] for i in range(len(whole))]) == expected
     for i in range(1, len(whole)):
         assert count([whole[:i], whole[i:]]) == expected
+
+
+def test_a_nil_answer_is_told_from_others():
+    """RESP2: a null bulk string by itself; not an empty one, nor a nil inside an array."""
+    state, found = np.zeros(SCANNER_SIZE, dtype=np.int64), []
+    for text in (b"$-1\r\n", b"$0\r\n\r\n", b"*2\r\n:1\r\n$-1\r\n", b"$1\r\n-\r\n", b":-1\r\n"):
+        found.append(scan(state, np.frombuffer(text, dtype=np.uint8).copy(), 0, len(text))[1])
+    assert found == [NIL_REPLY, REPLY, REPLY, REPLY, REPLY]
 
 
 def test_a_byte_that_begins_no_reply_is_told_apart():

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from recorded_loads import DEBIAN, SETTLING_NS, loaded, named, predicted_used, recorded
+from recorded_loads import DEBIAN, SETTLING_NS, named, predicted_pages, recorded
 
 from redsim.host.memory import (
     active_after_random_deletes,
@@ -22,7 +22,7 @@ from redsim.redis.memory_overhead import (
 )
 from redsim.redis.t_string import set_command
 from redsim.redis.value_blocks import value_blocks
-from redsim.redis.zmalloc import Pages, old_tables_dirty_bytes, pages
+from redsim.redis.zmalloc import Pages, pages
 from redsim.units import MIB, S
 
 # ---- pages ------------------------------------------------------------------------------------------------------------------
@@ -31,9 +31,7 @@ from redsim.units import MIB, S
 @pytest.mark.parametrize("row", recorded()["loads"], ids=named)
 def test_rss_of_a_loaded_server_is_within_five_percent(row: dict[str, Any]) -> None:
     """The 27 loads; the bar is issue 4's. Active pages of a server seconds old hold up to 0.3 MB that later goes."""
-    since_ns = SETTLING_NS
-    dirty = old_tables_dirty_bytes(row["n"], int(row["load_s"] * S), since_ns, DEBIAN) * (2 if row["ttl"] else 1)
-    model = pages(predicted_used(row, since_ns), loaded(row).blocks, DEBIAN, dirty=dirty)
+    model = predicted_pages(row, SETTLING_NS)
     assert abs(model.rss_bytes / row["settled"]["used_memory_rss"] - 1) < 0.05
     assert abs(model.active_bytes / row["settled"]["allocator_active"] - 1) < (0.02 if row["n"] >= 100_000 else 0.12)
 

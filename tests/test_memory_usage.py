@@ -1,11 +1,9 @@
 """MEMORY USAGE, OBJECT ENCODING and serializedlength: 3,000 recorded keys, keys drawn for a real server, published totals."""
 
 import doctest
-import gzip
 import json
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +11,19 @@ import pytest
 import redis
 from conftest import on_path, start
 from live_keys import draw_conf, draw_record, measured, replay
+from recorded_keys import recorded
 from typer.testing import CliRunner
 
 import redsim
 from redsim.cli import app
-from redsim.redis.config import Rules, rules
+from redsim.redis.config import rules
 from redsim.redis.object import HashTable, RedisObject, SkipList, key_bytes, memory_usage, spread_bytes
 from redsim.redis.rdb import serialized_length
 from redsim.rng import generator
 from redsim.run import size, size_records
-from redsim.run.size_records import build, rules_of
+from redsim.run.size_records import build
 from redsim.scenario.errors import ScenarioError
 
-RECORDED = Path(__file__).parent / "recorded" / "memory_usage.json.gz"
 LUCKY = ("hashtable", "skiplist")  # encodings whose order or heights are random
 SPREADS_MAX = 6.0  # of some 900 draws from a bell the farthest is near 3.3 standard deviations; heights have a longer tail
 TALL_NODE_BYTES = 200  # a node of 11 levels, one in a million, in a skiplist of few
@@ -39,14 +37,6 @@ def slots_of(obj: RedisObject) -> int:
 
 
 # ---- recorded ----------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def recorded() -> tuple[Rules, list[tuple[dict[str, Any], RedisObject]]]:
-    """The recording's rules; each record with the value the model builds of it."""
-    file = json.loads(gzip.decompress(RECORDED.read_bytes()))
-    ruled = rules_of(file)
-    return ruled, [(record, build(record, ruled, at)) for at, record in enumerate(file["data"]["keys"], start=1)]
 
 
 def test_encoding_and_serializedlength_of_all_recorded_keys_are_exact() -> None:

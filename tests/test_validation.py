@@ -200,6 +200,15 @@ def test_the_pack_holds_what_the_issue_asks_for():
     assert 0 < len(load_pack(quick=True)) <= len(PACK) / 2
 
 
+def test_the_pack_has_cases_about_memory():
+    """Issue 4: bytes per key, data-set memory, hit ratio, evicted keys, expiry lag and its latency."""
+    mine = [case for case in PACK if case.is_memory]
+    asked = {quantity for case in mine for quantity in case.file.quantities}
+    assert len(mine) >= 12
+    assert {"bytes_per_key", "used_memory_bytes", "used_memory_rss_bytes", "hit_ratio", "evicted_keys", "gone_after_ms"} <= asked
+    assert {"p99_us", "keys_exact", "expired_keys"} <= asked
+
+
 def test_load_is_a_share_of_the_capacity_of_the_run(tmp_path: Path):
     """A rate written LOAD: 0.2 of 50,000 a second."""
     (tmp_path / "small.yaml").write_text(CASE, encoding="utf-8")

@@ -32,7 +32,7 @@ class CaseFile(BaseModel):
 
     case: str = Field(min_length=1)
     says: str = Field(min_length=1)
-    capability: Literal["loop"]
+    capability: Literal["loop", "memory"]
     quantities: Annotated[list[str], Field(min_length=1)]
     group: str | None = None  # whose throughput and latencies; default: the first
     repeats: PositiveInt = 3
@@ -63,8 +63,13 @@ class Case:
 
     @property
     def group(self) -> str:
-        """The client group whose figures are compared."""
-        return self.file.group or next(iter(self.at(CAPACITY_PER_S).file.clients))
+        """The client group whose figures are compared; "" where a data set lies at rest."""
+        return self.file.group or next(iter(self.at(CAPACITY_PER_S).file.clients), "")
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether the data set is looked at before anything is sent."""
+        return self.file.capability == "memory"
 
     def at(self, capacity_per_s: float) -> Scenario:
         """The scenario with its rates in requests per second, rounded to whole ones."""
@@ -90,7 +95,7 @@ def load_case(path: Path) -> Case:
         raise ScenarioError(f"{source.where(_SECTION)}: load and {LOAD} go together; {cure}")
     case = Case(file, path, rates, "\n" * line + "\n".join(text.splitlines()[line:]) + "\n")
     groups = case.at(CAPACITY_PER_S).file.clients
-    if not groups:
+    if not groups and not case.is_memory:
         raise ScenarioError(f"{source.where(_SECTION)}: the scenario has no clients; a case compares what they see")
     if file.group is not None and file.group not in groups:
         raise ScenarioError(

@@ -68,13 +68,14 @@ from redsim.lab.load_rows import (
     arm,
     begin,
     clock,
+    fetch_and_fill,
     finish,
     issue,
     part,
     pop,
     retry_or_fail,
 )
-from redsim.lab.resp import BROKEN, ERROR_REPLY, MORE, scan
+from redsim.lab.resp import BROKEN, ERROR_REPLY, MORE, NIL_REPLY, scan
 
 _i, _p, _n = types.int32, types.uintp, types.intp
 epoll_wait = types.ExternalFunction("epoll_wait", _i(_i, _p, _i, _i))
@@ -187,8 +188,8 @@ def flush(s: Gen, c: int, now: int) -> None:
 
 
 @part
-def answered(s: Gen, c: int, now: int, is_error: bool) -> None:
-    """The oldest request of connection `c` has its reply."""
+def answered(s: Gen, c: int, now: int, what: int) -> None:
+    """The oldest request of connection `c` has its reply, `what` kind of it scan() says."""
     rec, con = s.rec, s.con
     r = con[c, HEAD]
     if r == NONE or r == con[c, UNSENT]:
@@ -202,8 +203,10 @@ def answered(s: Gen, c: int, now: int, is_error: bool) -> None:
     if rec[r, STATE] & DEAD:
         return
     rec[r, DONE] = now
-    if is_error:
+    if what == ERROR_REPLY:
         rec[r, STATE] |= ERROR
+    elif what == NIL_REPLY and s.fill[rec[r, TEMPLATE]] != NONE:
+        fetch_and_fill(s, r, now)
     finish(s, c, now, 0)
 
 
@@ -223,7 +226,7 @@ def receive(s: Gen, c: int, flags: int) -> None:
             hang_up(s, c, now)
             return
         if what != MORE:
-            answered(s, c, now, what == ERROR_REPLY)
+            answered(s, c, now, what)
 
 
 @part

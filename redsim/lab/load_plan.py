@@ -19,7 +19,7 @@ from redsim.lab.shapes import Shape
 from redsim.rng import generator
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
-from redsim.scenario.schema import Group, Popularity, Size
+from redsim.scenario.schema import CommandUse, Group, Popularity, Size
 from redsim.units import S
 from redsim.workload.tables import sample
 
@@ -29,6 +29,7 @@ Bytes = npt.NDArray[np.uint8]
 PLAN_BYTES = 256 * 1024 * 1024
 STOCK = 100_000  # different requests of a closed group
 JITTER = {"none": 0, "full": 1, "equal": 2}
+NO_INTS: Ints = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class GroupLoad:
     backoff_ns: int = 10_000_000
     cap_ns: int = 1_000_000_000
     jitter: int = 0  # 0 none, 1 full, 2 equal
+    fetch_ns: int = 0  # between a nil answer and the SET that fills it
+    fetch_is_exponential: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class LoadPlan:
     """Templates, open requests in time order, and groups; a closed group sends its templates in turn.
 
     `blob` uint8; `off` int64 (templates + 1,); `kind` int64 (templates,) into `names`; `at_ns`, `template`, `connection` int64
-    (open requests,); `pools[g]` the templates [first, last) of group g.
+    (open requests,); `pools[g]` the templates [first, last) of group g. `fill` int64 (templates,): the template that is
+    sent after a nil answer, -1 for none; empty where no group fills.
     """
 
     blob: Bytes = field(repr=False)
@@ -69,6 +73,7 @@ class LoadPlan:
     connection: Ints = field(repr=False)
     groups: tuple[GroupLoad, ...]
     pools: tuple[tuple[int, int], ...]
+    fill: Ints = field(default_factory=lambda: NO_INTS, repr=False)
 
     @property
     def connections(self) -> int:
@@ -76,12 +81,14 @@ class LoadPlan:
         return sum(group.connections for group in self.groups)
 
     @property
+    def fills(self) -> Ints:
+        """`fill`, of full length."""
+        return self.fill if self.fill.size else np.full(self.kind.size, -1, dtype=np.int64)
+
+    @property
     def seconds(self) -> float:
         """Until the last group stops."""
         return max((group.stop_ns for group in self.groups), default=0) / S
-
-
-NO_INTS = np.zeros(0, dtype=np.int64)
 
 
 def pool(commands: Sequence[Sequence[Word]], *, names: Sequence[str] | None = None) -> LoadPlan:
@@ -132,6 +139,8 @@ def merge(plans: Sequence[LoadPlan]) -> LoadPlan:
         groups=tuple(group for plan in plans for group in plan.groups),
         pools=tuple((low + int(first), high + int(first)) for plan, first in zip(plans, templates_before, strict=False)
                     for low, high in plan.pools),
+        fill=np.concatenate([np.where(plan.fills >= 0, plan.fills + first, -1)
+                             for plan, first in zip(plans, templates_before, strict=False)]),
     )  # fmt: skip
 
 
@@ -166,8 +175,10 @@ def plan(
     writers = [Writer(name.upper(), use, shape, lua_per_ms) for name, use in group.commands.items()]
     weights = np.array([use.weight for use in group.commands.values()])
     kind = generator(seed, "lab", group_name, "mix").choice(len(writers), count, p=weights / weights.sum())
-    stock = _write(group_name, group, writers, kind.astype(np.int64), seed)
+    stock, touched = _write(group_name, group, writers, kind.astype(np.int64), seed)
     template = np.arange(times.size, dtype=np.int64) % max(stock.kind.size, 1)
+    if group.on_miss is not None and shape is not None:
+        stock = _with_fills(group_name, group, shape, stock, touched, seed)
     return replace(stock, at_ns=times, template=template, connection=connection.astype(np.int64), groups=(load,))
 
 
@@ -179,12 +190,13 @@ def group_load(name: str, group: Group, stop_ns: int) -> GroupLoad:
         think_is_exponential=closed is not None and closed.think_is == "exponential", start_ns=group.start, stop_ns=stop_ns,
         requests=group.requests or -1, timeout_ns=group.timeout or 0, reconnects=group.on_timeout == "reconnect",
         retries=group.retries.max, backoff_ns=group.retries.backoff, cap_ns=group.retries.cap,
-        jitter=JITTER[group.retries.jitter],
+        jitter=JITTER[group.retries.jitter], fetch_ns=group.on_miss.fetch if group.on_miss else 0,
+        fetch_is_exponential=group.on_miss is not None and group.on_miss.fetch_is == "exponential",
     )  # fmt: skip
 
 
-def _write(name: str, group: Group, writers: Sequence[Writer], kind: Ints, seed: int) -> LoadPlan:
-    """The requests of these kinds, up to PLAN_BYTES of them."""
+def _write(name: str, group: Group, writers: Sequence[Writer], kind: Ints, seed: int) -> tuple[LoadPlan, Ints]:
+    """The requests of these kinds, up to PLAN_BYTES of them, and the first key of each."""
     shape = writers[0].shape
     popularity = group.keys.popularity if group.keys else Popularity(uniform=True)
     keys = max(shape.data.keys, 1) if shape else 1
@@ -211,4 +223,24 @@ def _write(name: str, group: Group, writers: Sequence[Writer], kind: Ints, seed:
             turn[k] += 1
         commands.append(writer.words(touched, size // max(writer.keys, 1), other))
     blob, off = encode_all(commands)
-    return LoadPlan(blob, off, kind, tuple(w.command for w in writers), NO_INTS, NO_INTS, NO_INTS, (), ((0, kind.size),))
+    names = tuple(w.command for w in writers)
+    return LoadPlan(blob, off, kind, names, NO_INTS, NO_INTS, NO_INTS, (), ((0, kind.size),)), first[: kind.size]
+
+
+def _with_fills(name: str, group: Group, shape: Shape, stock: LoadPlan, touched: Ints, seed: int) -> LoadPlan:
+    """The plan with a SET for the nil answer of each GET, its TTL and size drawn anew."""
+    assert group.on_miss is not None
+    miss = group.on_miss
+    is_get = stock.kind == stock.names.index("GET")
+    keys = touched[is_get]
+    use = CommandUse.model_construct(weight=1.0, ttl=miss.ttl, ttl_jitter=miss.ttl_jitter)
+    writer, rng = Writer("SET", use, shape), generator(seed, "lab", name, "fills")
+    sizes = sample(miss.value_bytes or group.value_bytes or shape.data.value_bytes, keys.size, seed, "lab", name, "sizes", "fill")
+    blob, off = encode_all([writer.words([k], size, rng) for k, size in zip(keys.tolist(), sizes.tolist(), strict=True)])
+    names = stock.names if "SET" in stock.names else (*stock.names, "SET")
+    fill = np.full(stock.kind.size + keys.size, -1, dtype=np.int64)
+    fill[: stock.kind.size][is_get] = stock.kind.size + np.arange(keys.size)
+    return replace(
+        stock, blob=np.concatenate([stock.blob, blob]), off=np.concatenate([stock.off, off[1:] + stock.off[-1]]), names=names,
+        kind=np.concatenate([stock.kind, np.full(keys.size, names.index("SET"), dtype=np.int64)]), fill=fill,
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 A request is a row; the rows of a connection form a chain in the order they are written: HEAD (oldest unanswered), UNSENT (first
 not yet written), TAIL. Times are ns from the run's start (BASE, CLOCK_MONOTONIC).
 Mirrors the clients of the simulator: open and closed groups, pipelines, think time, time-outs that reconnect or abandon, retries
-with a doubling backoff.
+with a doubling backoff, cache-aside groups.
 Differs: an abandoned request that is not yet written is written all the same.
 Not modelled: clients that share a limit of connections.
 """
@@ -34,7 +34,7 @@ FD, GROUP, HEAD, UNSENT, TAIL, ALIVE, PARTIAL, LINK, WANTS_OUT, TOUCHED, OUT, TI
 DOWN, CONNECTING, UP = range(3)
 # grp: a group
 IS_CLOSED, PIPELINE, THINK, THINK_EXP, TIMEOUT, RECONNECT, RETRIES, BACKOFF, CAP, JITTER, STOP, POOL0, POOL_N, POOL_I = range(14)
-ALLOWED, TIMEOUTS, LOST, RETRIED, GRP_SIZE = range(14, 19)  # ALLOWED: requests a closed group may still send, -1: any number
+ALLOWED, TIMEOUTS, LOST, RETRIED, FETCH, FETCH_EXP, GRP_SIZE = range(14, 21)  # ALLOWED: still to send if closed, -1: any number
 # heap: (time, what, argument)
 ISSUE, RETRY, ALARM = range(3)
 
@@ -49,6 +49,7 @@ class Gen(NamedTuple):
     grp: Ints  # (groups, GRP_SIZE)
     blob: Bytes  # the templates behind each other
     off: Ints  # (templates + 1,)
+    fill: Ints  # (templates,) the SET that follows this GET's nil, NONE where nothing does
     heap: Ints  # (timers, 3)
     touched: Ints  # (connections,)
     inbox: Bytes
@@ -199,6 +200,33 @@ def finish(s: Gen, c: int, now: int, pause: int) -> None:
         else:
             s.st[ISSUES] += 1
             push(s, now + think, ISSUE, c)
+
+
+@part
+def fetch_and_fill(s: Gen, r: int, now: int) -> None:
+    """Request `r` was answered nil: its value is fetched elsewhere, then SET on the same connection, not after the run's end."""
+    rec, st = s.rec, s.st
+    c = rec[r, CONN]
+    group = s.grp[s.con[c, GROUP]]
+    fetch = group[FETCH]
+    if group[FETCH_EXP]:
+        fetch = np.int64(-np.log(uniform(s)) * fetch)
+    s.con[c, OUT] += 1
+    if now + fetch >= group[STOP]:
+        return
+    fill = st[ROWS]
+    if fill == rec.shape[0]:
+        st[FULL] = 1
+        return
+    st[ROWS] += 1
+    copy_row(rec, fill, r)
+    rec[fill, INTENDED] = now + fetch
+    rec[fill, SENT] = NONE
+    rec[fill, DONE] = NONE
+    rec[fill, TEMPLATE] = s.fill[rec[r, TEMPLATE]]
+    rec[fill, STATE] = 0
+    st[LIVE] += 1
+    push(s, now + fetch, RETRY, fill)
 
 
 @part

@@ -148,9 +148,10 @@ def closed_loop(
 
 def play_plan(
     port: int, plan: LoadPlan, *, cpu: int = 1, spin: bool = True, host: str = "127.0.0.1", auth: Sequence[str] = (),
-    grace_s: float = GRACE_S, on_start: Callable[[int], None] | None = None,
+    grace_s: float = GRACE_S, on_start: Callable[[int], None] | None = None, not_before_ns: int = 0,
 ) -> Load:  # fmt: skip
-    """Play all groups of the plan with one generator thread. `on_start` is told BASE, CLOCK_MONOTONIC ns, before it comes.
+    """Play all groups of the plan with one generator thread. `on_start` is told BASE, CLOCK_MONOTONIC ns, before it comes; it
+    is `not_before_ns` at the earliest.
 
     With fewer than two CPUs it does not spin, whatever is asked: it would keep the server from its only one.
     """
@@ -161,7 +162,7 @@ def play_plan(
         gen = _state(plan, port, host, spin and cpu_count() > 1)
         try:
             _connect_all(gen, plan, epoll, host, port, auth)
-            gen.st[load_rows.BASE] = time.monotonic_ns() + HEAD_START_NS
+            gen.st[load_rows.BASE] = max(time.monotonic_ns() + HEAD_START_NS, not_before_ns)
             gen.st[load_rows.DEADLINE] = round((plan.seconds + grace_s) * S)
             if on_start is not None:
                 on_start(int(gen.st[load_rows.BASE]))
@@ -221,7 +222,8 @@ def _state(plan: LoadPlan, port: int, host: str, spin: bool) -> load_rows.Gen:
         if group.retries:
             mine = n if len(plan.groups) == 1 else int((_group_of(plan)[plan.connection] == g).sum())
             retries += (mine if not group.is_closed else rows - n) * group.retries
-    rec = np.empty((max(rows + retries, 1), load_rows.REC_SIZE), dtype=np.int64)
+    fills = rows if (plan.fills >= 0).any() else 0  # at most one for each request
+    rec = np.empty((max(rows + retries + fills, 1), load_rows.REC_SIZE), dtype=np.int64)
     if n:
         rec[:n] = -1
         rec[:n, load_rows.INTENDED], rec[:n, load_rows.TEMPLATE] = plan.at_ns, plan.template
@@ -238,7 +240,8 @@ def _state(plan: LoadPlan, port: int, host: str, spin: bool) -> load_rows.Gen:
     st[load_rows.FAMILY], st[load_rows.ADDR_LEN] = struct.unpack("=H", addr[:2].tobytes())[0], addr.size
     return load_rows.Gen(
         st=st, rec=rec, con=con, par=np.zeros((max(connections, 1), SCANNER_SIZE), dtype=np.int64), grp=_group_rows(plan),
-        blob=np.array(plan.blob), off=np.array(plan.off), heap=np.zeros((3 * connections + retries + 8, 3), dtype=np.int64),
+        blob=np.array(plan.blob), off=np.array(plan.off), fill=plan.fills,
+        heap=np.zeros((3 * connections + retries + fills + 8, 3), dtype=np.int64),
         touched=np.zeros(2 * connections + 1, dtype=np.int64), inbox=np.zeros(INBOX_BYTES, dtype=np.uint8),
         outbox=np.zeros(OUTBOX_BYTES, dtype=np.uint8),
         events=np.zeros((load_loop.EVENTS + 1) * load_loop.EV_WORDS, dtype=np.int32), word=np.zeros(8, dtype=np.int64), addr=addr,
@@ -256,7 +259,7 @@ def _group_rows(plan: LoadPlan) -> Ints:
         row[:] = (
             int(group.is_closed), group.pipeline, group.think_ns, int(group.think_is_exponential), group.timeout_ns,
             int(group.reconnects), group.retries, group.backoff_ns, group.cap_ns, group.jitter, group.stop_ns, low, high - low, 0,
-            group.requests, 0, 0, 0,
+            group.requests, 0, 0, 0, group.fetch_ns, int(group.fetch_is_exponential),
         )  # fmt: skip
     return rows
 

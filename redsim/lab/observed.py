@@ -26,6 +26,7 @@ SERVER_FIELDS = {  # field of INFO -> name in `counters`; all only ever rise
     "keyspace_misses": "misses", "expired_keys": "expired", "evicted_keys": "evicted", "rejected_connections": "rejected",
     "total_connections_received": "connections_received", "total_error_replies": "errors",
 }  # fmt: skip
+MEMORY_FIELDS = ("used_memory", "used_memory_rss", "used_memory_overhead", "used_memory_dataset")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class Shape:
     elements: list[tuple[int, int]] = field(default_factory=list)
     with_ttl: int = 0
     ttl_ms: int | None = None  # median of those that have one
+    ttls_ms: tuple[int, int] | None = None  # what nine in ten of them lie between
+    encodings: dict[str, int] = field(default_factory=dict)  # OBJECT ENCODING -> keys seen with it
     biggest: int | None = None  # bytes of a string, elements of others
     said: str = ""
     lfu: "Fit | None" = None  # popularity by OBJECT FREQ, where the policy is LFU
@@ -151,6 +154,8 @@ class Observation:
     traffic: Traffic | None = None
     slowlog: list[tuple[int, str]] = field(default_factory=list)  # (µs, command name), newest first
     latency: list[tuple[str, int]] = field(default_factory=list)  # LATENCY LATEST: (event, worst ms)
+    memory: dict[str, int] = field(default_factory=dict)  # MEMORY_FIELDS of INFO, bytes
+    allocator: str = ""  # as a scenario calls it, "" if INFO does not tell
     exec_us: dict[str, dict[str, float]] = field(default_factory=dict)  # NAME -> percentile -> µs inside the command
     exec_said: str = ""
     could_not_see: list[str] = field(default_factory=list)
@@ -267,6 +272,15 @@ def version_of(info: InfoCapture) -> tuple[str, str]:
     return VERSIONS[nearest], f"{shown}, simulated as Redis {VERSIONS[nearest]}"
 
 
+def allocator_of(fields: dict[str, str], version: str) -> str:
+    """The build's allocator as a scenario calls it: Redis up to 7.0 brings jemalloc 5.2 and older along, so that 5.3 is the
+    system's. From 7.2 on the two cannot be told apart. "" if INFO does not say."""
+    name = fields.get("mem_allocator", "")
+    if name.startswith("jemalloc"):
+        return "jemalloc-debian" if name.startswith("jemalloc-5.3") and version in ("6.2", "7.0") else "jemalloc"
+    return "libc" if name == "libc" else ""
+
+
 def databases(info: InfoCapture) -> dict[int, int]:
     """Database number -> keys, of INFO keyspace; empty if there are none."""
     out = {}
@@ -284,6 +298,8 @@ def about_server(seen: Observation, info: InfoCapture) -> None:
     at = whole(fields, "server_time_usec")
     if at is not None and at < 4_000_000_000_000_000:
         seen.when = datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    seen.memory = {name: size for name in MEMORY_FIELDS if (size := whole(fields, name)) is not None}
+    seen.allocator = allocator_of(fields, seen.version)
     counted = databases(info)
     if "Keyspace" in info.sections:
         seen.keys = sum(counted.values())
@@ -355,6 +371,10 @@ def compare(observed: dict[str, Any], summary: dict[str, Any]) -> list[tuple[str
         if counters.get(f"{name}_bytes") is not None:
             said = " (fitted)" if name == "net_out" and ranges else ""
             row(f"{name}_bytes_per_s{said}", counters[f"{name}_bytes"] / seconds, stats[field_name] / simulated_s)
+    memory = observed.get("memory") or {}
+    for name, predicted in node["info"]["memory"].items():
+        if name in MEMORY_FIELDS:
+            row(f"{name}_bytes", memory.get(name), predicted)
     for command in window.get("commands", []):
         found = node["info"]["commandstats"].get(f"cmdstat_{command['name'].lower()}")
         if found is not None and found["calls"]:

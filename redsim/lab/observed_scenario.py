@@ -3,8 +3,8 @@
 One data set and one group of clients for each key type that commands touch, in proportion to the calls; what has no key, or is
 no command redsim has, is a group of its own that only holds the loop as long as the server measured. Weights are calls as
 counted, so shares are exact. Differs: a command that takes any type (DEL, EXPIRE, …) goes to the type with most calls;
-connections are divided among the groups in proportion. Not modelled: TTLs set by SET, look-ups that miss, clients' own
-round trips.
+connections are divided among the groups in proportion; TTLs lie evenly between the shortest and the longest twentieth of those
+seen. Not modelled: look-ups that miss, clients' own round trips.
 """
 
 import json
@@ -18,7 +18,7 @@ from redsim.redis.commands import ALL
 from redsim.redis.commands import Command as Model
 from redsim.scenario.check import CONNECTIONS_MAX, DATASET_KEYS_MAX, PIPELINE_MAX
 from redsim.scenario.monitor import bulk_bytes, request_bytes
-from redsim.units import say_bytes
+from redsim.units import DAY, MS, say_bytes
 
 OTHER = "other"
 PIPELINE_SEEN_MIN = 1.5  # guess: commands a read below it are chance meetings in the socket, not pipelines
@@ -26,6 +26,8 @@ SIZES_DIFFER = 0.25  # guess: network bytes a write must tell of a mean this far
 WRITES_MIN, STRINGS_MIN = 0.02, 0.8  # guesses: shares of the calls from which network bytes tell the size of a write
 VALUE_BYTES_GUESS = 100
 TTL_GUESS_MS = 3_600_000
+RENEWED_MIN = 0.5  # guess: share of keys with a TTL from which SET is taken to give one
+TTL_MAX_MS = 3650 * DAY // MS  # a scenario's longest time
 COMMANDS_MIN = 2_000  # guess: what a run should serve at least
 SECONDS_MIN, SECONDS_MAX = 20, 600
 KEYS_PER_CALL = (dp.OP_MGET, dp.OP_MSET, dp.OP_DEL, dp.OP_UNLINK, dp.OP_EXISTS, dp.OP_UNION)
@@ -133,6 +135,8 @@ def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
         f'    version: "{seen.version}"  # {_line(seen.version_said)}',
     ]
     source = "what differs from the version's defaults" if seen.conf_seen else "as far as INFO tells"
+    if seen.allocator:
+        lines.append(f"    allocator: {seen.allocator}  # by INFO mem_allocator")
     conf = [f"    conf: |  # {source}", *(f"      {line}" for line in seen.conf)]
     lines += conf if seen.conf else [f'    conf: ""  # {source}: nothing']
     lines.append("datasets:")
@@ -194,7 +198,7 @@ def unseen(seen: Observation, parts: list[Part]) -> list[str]:
         out.append("the limit: the server was over 90 % busy; open-loop clients here do not slow down as yours may have")
     if any(shape.with_ttl for shape in seen.shapes):
         with_ttl = sum(shape.with_ttl for shape in seen.shapes) / max(sum(shape.sampled for shape in seen.shapes), 1)
-        out.append(f"expiry: {with_ttl:.0%} of the keys looked at have a TTL; the scenario's do not")
+        out.append(f"expiry: {with_ttl:.0%} of the keys looked at have a TTL; which commands give and renew it is not seen")
     out.append(
         "clients: their machines, their round trips and what they waited; a loopback round trip and ample clients stand in"
     )
@@ -245,6 +249,8 @@ def dataset_lines(shape: Shape) -> list[str]:
         said += f"; biggest seen {say_bytes(shape.biggest) if shape.type == 'string' else f'{shape.biggest:,} elements'}"
     if shape.ttl_ms is not None:
         said += f"; {shape.with_ttl} of {shape.sampled} have a TTL, median {shape.ttl_ms / 1000:,.0f} s"
+    if shape.encodings:
+        said += "; " + ", ".join(f"{name} {count / shape.sampled:.0%}" for name, count in shape.encodings.items())
     lines = [f"  {PLURAL[shape.type]}:  # {said}", "    node: main", f"    keys: {shape.keys}", f"    type: {shape.type}"]
     if shape.key_bytes:
         lines.append(f"    key_bytes: {_size(shape.key_bytes)}")
@@ -257,6 +263,10 @@ def dataset_lines(shape: Shape) -> list[str]:
         lines.append(f"    value_bytes: {_size(shape.value_bytes)}  # {how}")
     else:
         lines.append(f"    value_bytes: {VALUE_BYTES_GUESS}  # a guess: nobody told")
+    if shape.ttls_ms is not None:
+        low, high = (min(ms, TTL_MAX_MS) for ms in shape.ttls_ms)
+        share = min(shape.with_ttl / shape.sampled, 1)
+        lines.append(f"    ttl: {{uniform: [{low}ms, {high}ms], share: {share:.4g}}}  # nine in ten of those left, by PTTL")
     return lines
 
 
@@ -332,6 +342,9 @@ def _arguments(
     if model.op == dp.OP_EXPIRE:
         options.append(f"ttl: {max(dataset.ttl_ms or TTL_GUESS_MS, 1)}ms")
         said.append("TTL: median of the keys seen" if dataset.ttl_ms else "TTL: a guess")
+    if command.name == "SET" and dataset.ttl_ms and dataset.with_ttl >= RENEWED_MIN * dataset.sampled:
+        options.append(f"ttl: {min(2 * dataset.ttl_ms, TTL_MAX_MS)}ms")
+        said.append("TTL: a guess, twice the median that keys have left")
     if written is not None and model.writes_value:
         options.append(f"value_bytes: {_size(written)}")
         said.append("sizes by MONITOR")

@@ -14,7 +14,9 @@ from typing import Any
 
 from redsim.lab.case import Case
 from redsim.lab.grade import Repeat, Row, grade, lateness_of, noise_of
-from redsim.lab.predicted import Drift, in_order, predict
+from redsim.lab.memory_predicted import EXACT, predict_memory
+from redsim.lab.memory_twin import KeySeen
+from redsim.lab.predicted import Drift, Side, in_order, predict
 from redsim.lab.yardstick import AROUND, Mark, drift, reference
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.profile import HostProfile
@@ -28,6 +30,7 @@ class Shot:
     """One repeat of one case, measured, between the yardstick's readings `turn` and `turn` + 1 of the record.
 
     Shares: `steal` of the machine's CPU time taken from it, `queued` of the time in which the server was ready and had no CPU.
+    `keys`: (data set, index, OBJECT ENCODING, MEMORY USAGE SAMPLES 0) of those looked at.
     """
 
     measured: dict[str, float]
@@ -37,6 +40,7 @@ class Shot:
     steal: float = 0.0
     queued: float = 0.0
     late_p99_us: float = 0.0
+    keys: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,10 @@ def read_record(path: Path) -> Record:
 
 def repeats_of(case: Case, record: Record, profile: HostProfile, against: Mark) -> list[Repeat]:
     """Each measured repeat with the prediction made for it, at the speed that the machine had then."""
-    scenario = case.at(record.capacity_per_s)
     made = []
     for shot in record.shots[case.name]:
-        side = predict(scenario, case.group, record.drift(shot, against).on(profile))
-        measured = {**shot.measured, IN_ORDER: float(len(shot.slowlog))}
+        side = predicted_side(case, shot, record.capacity_per_s, record.drift(shot, against).on(profile))
+        measured = {**shot.measured, IN_ORDER: float(len(shot.slowlog)), EXACT: float(len(shot.keys))}
         predicted = {**_zeros(case.file.quantities), **side.figures}
         predicted[IN_ORDER] = float(in_order(tuple(shot.slowlog), side.slowlog))
         late = lateness_of(shot.late_p99_us, measured.get("p99_us", math.nan))
@@ -126,6 +129,14 @@ def repeats_of(case: Case, record: Record, profile: HostProfile, against: Mark) 
             )
         )
     return made
+
+
+def predicted_side(case: Case, shot: Shot, capacity_per_s: float, profile: HostProfile) -> Side:
+    """What the model says of the case on that profile."""
+    scenario = case.at(capacity_per_s)
+    if case.is_memory:
+        return predict_memory(scenario, case.group, profile, [KeySeen(*key) for key in shot.keys])
+    return predict(scenario, case.group, profile)
 
 
 def _zeros(quantities: Sequence[str]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """RESP on the wire: requests written by Python, replies counted by a compiled, incremental scanner.
 
 scan() follows RESP2 from whatever split of the bytes and jumps over the bodies of bulk strings without looking at them, so that
-the answer of KEYS on a million keys costs its headers only. It keeps no content, only whether a reply is an error.
+the answer of KEYS on a million keys costs its headers only. It keeps no content, only whether a reply is an error, or nil.
 Not modelled: RESP3's streamed types; replies nested deeper than 8; inline requests.
 """
 
@@ -19,7 +19,7 @@ DEPTH_MAX = 8
 MODE, NUMBER, NEGATIVE, LEFT, DEPTH, IS_ERROR, STACK = range(7)  # a scanner's state: an int64 row of SCANNER_SIZE
 SCANNER_SIZE = STACK + DEPTH_MAX
 TYPE, LINE, BULK, MULTI, BODY = range(5)  # what comes next
-MORE, REPLY, ERROR_REPLY, BROKEN = range(4)  # what scan() says
+MORE, REPLY, ERROR_REPLY, BROKEN, NIL_REPLY = range(5)  # what scan() says
 
 _PLUS, _MINUS, _COLON, _DOLLAR, _STAR, _LF, _CR, _ZERO = (ord(c) for c in "+-:$*\n\r0")
 _OTHER_LINES = tuple(ord(c) for c in "_#,(")  # RESP3's one-line types
@@ -89,8 +89,10 @@ def _type_read(p: Ints, byte: int) -> bool:
 
 @njit(_nrt=False, nogil=True)
 def scan(p: Ints, buf: Bytes, at: int, n: int) -> tuple[int, int]:
-    """Go on from byte `at` of buf[:n]: (where it stopped, REPLY or ERROR_REPLY; MORE at the end of the bytes; or BROKEN)."""
+    """Go on from byte `at` of buf[:n]: (where it stopped, REPLY, NIL_REPLY or ERROR_REPLY; MORE at the end of the
+    bytes; or BROKEN)."""
     while at < n:
+        is_nil = False
         if p[MODE] == BODY:
             step = min(p[LEFT], n - at)
             p[LEFT] -= step
@@ -111,6 +113,7 @@ def scan(p: Ints, buf: Bytes, at: int, n: int) -> tuple[int, int]:
                     p[MODE] = TYPE
             elif byte == _LF:
                 over, broken = _number_read(p)
+                is_nil = p[NEGATIVE] == 1 and p[DEPTH] == 0
             elif byte == _MINUS:
                 p[NEGATIVE] = 1
             elif byte != _CR:
@@ -118,7 +121,7 @@ def scan(p: Ints, buf: Bytes, at: int, n: int) -> tuple[int, int]:
             if broken:
                 return at, BROKEN
         if over and _element_over(p):
-            what = ERROR_REPLY if p[IS_ERROR] else REPLY
+            what = ERROR_REPLY if p[IS_ERROR] else NIL_REPLY if is_nil else REPLY
             p[IS_ERROR] = 0
             return at, what
     return at, MORE

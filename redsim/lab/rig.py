@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 PROGRAMS = {"redis-server": "redis-server", "redis-benchmark": "redis-tools", "redis-cli": "redis-tools"}  # Debian's packages
 SAMPLE_COMMANDS = 3  # INFO calls of one sample, in one write
+STATS = (  # further fields of INFO stats that only rise
+    "keyspace_hits", "keyspace_misses", "evicted_keys", "expired_keys", "expired_time_cap_reached_count",
+    "expire_cycle_cpu_milliseconds",
+)  # fmt: skip
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STARTS_MAX = 5  # another process may take the free port before the server does
 BEFORE = 'save ""\nappendonly no\nloglevel warning\n'
@@ -93,6 +97,7 @@ class Sample:
     steal_ns: int
     queued_ns: int = -1
     number: int = 0  # of the server's samples so far, this one included
+    stats: dict[str, int] = field(default_factory=dict, repr=False)  # by STATS, 0 where the server has no such field
 
     def __sub__(self, earlier: "Sample") -> "Sample":
         """What happened from `earlier` to here, without the samples' own INFO calls (their bytes and CPU stay in)."""
@@ -113,6 +118,7 @@ class Sample:
             reads=less("reads", samples), writes=less("writes", samples), sleeps=less("sleeps"),
             net_in_bytes=less("net_in_bytes"), net_out_bytes=less("net_out_bytes"), usec=usec,
             steal_ns=less("steal_ns"), queued_ns=less("queued_ns"), number=samples,
+            stats={name: count - earlier.stats.get(name, 0) for name, count in self.stats.items()},
         )  # fmt: skip
 
     @property
@@ -173,6 +179,7 @@ class RealServer:
             reads=int(stats.get("total_reads_processed", -1)), writes=int(stats.get("total_writes_processed", -1)), sleeps=sleeps,
             net_in_bytes=int(stats["total_net_input_bytes"]), net_out_bytes=int(stats["total_net_output_bytes"]),
             usec=usec, steal_ns=steal_ns(), queued_ns=queued_ns, number=self._samples,
+            stats={name: int(stats.get(name, 0)) for name in STATS},
         )  # fmt: skip
 
     def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 Mirrors what TYPE, STRLEN, HLEN, MEMORY USAGE and OBJECT ENCODING answer. Differs: the size of one element of an aggregate is
 what is left of MEMORY USAGE after its container (guesses by encoding, OVERHEAD_BYTES), since reading elements would read
-somebody's data. Not modelled: streams and module types, counted only; which keys expire when.
+somebody's data. Not modelled: streams and module types, counted only; which keys expire first.
 """
 
 from collections import Counter
@@ -17,6 +17,7 @@ from redsim.run.rdb_datasets import FIELD_BYTES
 from redsim.workload.tables import table_of
 
 KEY_OVERHEAD_BYTES = 100  # guess: dictEntry, robj, the container's header, what the allocator rounds up
+TTLS = (0.05, 0.95)  # what the spread of the TTLs is told by
 ELEMENTS_GUESS = 10  # guess: of an aggregate whose elements nobody counted
 OVERHEAD_BYTES = {  # guesses: bytes of one element's bookkeeping, by encoding; a pair (hash, zset) has two entries
     "listpack": 3, "ziplist": 3, "quicklist": 3, "linkedlist": 40, "intset": 0, "hashtable": 48, "skiplist": 90,
@@ -29,6 +30,7 @@ class _Type:
     values: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     ttl_ms: list[int] = field(default_factory=list)
+    encodings: Counter[str] = field(default_factory=Counter)
     lfu: list[int] = field(default_factory=list)
 
 
@@ -48,6 +50,8 @@ class Sampled:
         self.count += 1
         one = self.types.setdefault(kind, _Type())
         one.key_bytes.append(key_bytes)
+        if encoding:
+            one.encodings[encoding] += 1
         if isinstance(length, int):
             one.lengths.append(length)
             if kind == "string":
@@ -88,7 +92,11 @@ def shapes_of(sampled: Sampled, keys: int) -> list[Shape]:
         shape.value_bytes = table_of(np.array(one.values)) if one.values else []
         shape.elements = table_of(np.array(one.lengths)) if kind != "string" and one.lengths else []
         shape.with_ttl = len(one.ttl_ms)
-        shape.ttl_ms = int(np.median(one.ttl_ms)) if one.ttl_ms else None
+        if one.ttl_ms:
+            shape.ttl_ms = int(np.median(one.ttl_ms))
+            low, high = np.quantile(one.ttl_ms, TTLS)
+            shape.ttls_ms = (max(int(low), 1), max(int(high), 1))
+        shape.encodings = dict(one.encodings.most_common())
         shape.biggest = max(one.lengths, default=None)
         if one.lfu and sampled.lfu_log_factor is not None:
             shape.lfu = fit_lfu(np.array(one.lfu), sampled.lfu_log_factor, shape.keys)

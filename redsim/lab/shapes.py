@@ -176,6 +176,13 @@ def fill(server: RealServer, shape: Shape, *, progress: Progress | None = None) 
         progress(shape.name, shape.data.keys, shape.data.keys)
 
 
+def exchange(server: RealServer, requests: list[bytes], name: str) -> None:
+    """Send requests about the data set `name`, pipelined over a connection of its own; ScenarioError if one is refused."""
+    with socket.create_connection((server.host, server.port), timeout=60) as wire:
+        for low in range(0, len(requests), AT_ONCE):
+            _exchange(wire, b"".join(requests[low : low + AT_ONCE]), name)
+
+
 def _exchange(wire: socket.socket, chunk: bytes, name: str) -> None:
     """Send a chunk, and behind it an ECHO whose answer shows that all of it has been answered."""
     end = b"$3\r\nend\r\n"

@@ -1,6 +1,6 @@
 """real_run(scenario): any scenario of one node played against a real server, and what it left.
 
-    start the server with the scenario's conf → fill it → sample → all groups and the timeline → sample → read SLOWLOG
+    start the server with the scenario's conf → fill it → TTLs → sample → all groups and the timeline → sample → read SLOWLOG
 
 One load generator plays all groups and sends the timeline's commands over connections of their own; a group whose station is
 redis-benchmark is that program. The server has the first CPU, the clients the second.
@@ -12,13 +12,14 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from redsim.lab.benchmark import Benchmark, redis_benchmark, requests_for
 from redsim.lab.load_plan import GroupLoad, LoadPlan, merge, plan
 from redsim.lab.loadgen import Load, compile_loop, play_plan
+from redsim.lab.memory_twin import ExpiryWatch, MemorySeen, empty_bytes, look, set_ttls
 from redsim.lab.replayed import Replay, replays
 from redsim.lab.requests import LUA
 from redsim.lab.resp import Word, encode_all
@@ -45,6 +46,7 @@ __all__ = ["CLI", "Measured", "NodeMeasured", "RealRun", "RealStall", "load_data
 CLI = "redis-cli"  # the timeline's group
 LUA_READINGS = 5
 LUA_PROBE_MS = 20
+HEAD_START_S = 0.3  # to connect all clients before keys are due
 OURS = frozenset({
     "bind", "port", "daemonize", "dir", "logfile", "pidfile", "unixsocket", "unixsocketperm", "supervised", "requirepass",
     "masterauth", "masteruser", "user", "aclfile", "include", "loadmodule", "tls-port", "syslog-enabled", "syslog-ident",
@@ -55,10 +57,17 @@ Say = Callable[[str], None]
 
 
 def real_run(
-    scenario: Scenario, *, server: RealServer | None = None, spin: bool = True, say: Say = lambda what: None, grace_s: float = 5.0
+    scenario: Scenario,
+    *,
+    server: RealServer | None = None,
+    spin: bool = True,
+    say: Say = lambda what: None,
+    grace_s: float = 5.0,
+    looks_at_memory: bool = False,
 ) -> RealRun:
     """Play the scenario against a server of our own (or `server`, empty, already configured as it should be).
 
+    `looks_at_memory`: the data set's bytes and some of its keys are measured before anything is played.
     Takes the scenario's duration and the time to fill the server. ScenarioError for what a real run cannot do, naming it.
     """
     _refuse(scenario)
@@ -66,7 +75,7 @@ def real_run(
         live = stack.enter_context(start(conf_text(scenario))) if server is None else server
         if live.redis.dbsize():
             raise ScenarioError("the server holds keys already; give real_run an empty one")
-        return _Twin(scenario, live, spin, grace_s, say).run()
+        return _Twin(scenario, live, spin, grace_s, say, looks_at_memory).run()
 
 
 def conf_text(scenario: Scenario) -> str:
@@ -83,7 +92,9 @@ def conf_text(scenario: Scenario) -> str:
 
 def load_dataset(server: RealServer, scenario: Scenario) -> dict[str, Shape]:
     """Fill the server with all data sets of the scenario, those its MONITOR captures imply included; their shapes by name."""
-    return _fill_all(server, scenario, replays(scenario), lambda what: None)
+    known = _all_shapes(scenario, replays(scenario))
+    _fill_all(server, known, lambda what: None)
+    return known
 
 
 def lua_per_ms(server: RealServer) -> float:
@@ -98,14 +109,17 @@ def lua_per_ms(server: RealServer) -> float:
     return best
 
 
-def _fill_all(server: RealServer, scenario: Scenario, played: dict[str, Replay], say: Say) -> dict[str, Shape]:
+def _all_shapes(scenario: Scenario, played: dict[str, Replay]) -> dict[str, Shape]:
     known = shapes(scenario)
     for replay in played.values():
         known |= replay.all_shapes
+    return known
+
+
+def _fill_all(server: RealServer, known: dict[str, Shape], say: Say) -> None:
     for shape in known.values():
         say(f"filling {shape.name}: {shape.data.keys:,} keys")
         fill(server, shape)
-    return known
 
 
 # ---- what cannot be done -------------------------------------------------------------------------------------------
@@ -119,16 +133,7 @@ def _refuse(scenario: Scenario) -> None:
         if isinstance(host.hiccups, Hiccups):
             where = scenario.where("hosts", name, "hiccups")
             raise ScenarioError(f"{where}: a real machine has hiccups of its own; remove hosts.{name}.hiccups for a real run")
-    for name, dataset in file.datasets.items():
-        if dataset.ttl is not None:
-            where = scenario.where("datasets", name, "ttl")
-            raise ScenarioError(f"{where}: a real run fills keys without a TTL so far; remove datasets.{name}.ttl for it")
     for name, group in file.clients.items():
-        if group.on_miss is not None:
-            where = scenario.where("clients", name, "on_miss")
-            raise ScenarioError(
-                f"{where}: the load generator does not look at answers; remove clients.{name}.on_miss for a real run"
-            )
         for what in ("rtt", "bandwidth"):
             if getattr(group, what) is not None:
                 where = scenario.where("clients", name, what)
@@ -179,15 +184,18 @@ class _Twin:
     spin: bool
     grace_s: float
     say: Say
+    looks_at_memory: bool = False
     shapes: dict[str, Shape] = field(default_factory=dict)
     sent: list[_Sent] = field(default_factory=list)
     benchmarks: dict[str, Benchmark] = field(default_factory=dict)
+    expires: list[tuple[int, int]] = field(default_factory=list)
 
     def run(self) -> RealRun:
         file, redis = self.scenario.file, self.server.redis
         compile_loop()
         played = replays(self.scenario)
-        self.shapes = _fill_all(self.server, self.scenario, played, self.say)
+        self.shapes = _all_shapes(self.scenario, played)
+        memory, start_ns = self._fill()
         lua = lua_per_ms(self.server) if self._needs_lua() else 0.0
         plans = [self._plan(name, played, lua) for name, group in file.clients.items() if group.station.kind != "redis-benchmark"]
         self.sent = self._timeline(lua)
@@ -196,15 +204,26 @@ class _Twin:
         redis.slowlog_reset()
         counts = {name: self._benchmark_requests(name) for name, g in file.clients.items() if g.station.kind == "redis-benchmark"}
         self.say("playing")
-        load, happened = self._play(plans, counts)
+        load, happened = self._play(plans, counts, start_ns)
         groups = {name: self._measured(name, load) for name in file.clients}
         rows = redis.slowlog_get(1000)
         slowlog = [{"id": row["id"], "duration_us": int(row["duration"]), "args": _text(row["command"])} for row in rows]
         seconds = file.duration / S
         if load is None and self.benchmarks:
             seconds = max(found.requests / found.per_s for found in self.benchmarks.values())
-        node = node_measured(self.server.version, happened, seconds)
-        return RealRun(groups, node, self._stalls(load, slowlog, node), slowlog, load)
+        node = node_measured(self.server.version, happened, seconds, redis.dbsize())
+        if memory is not None:
+            memory = replace(memory, expires=self.expires)
+        return RealRun(groups, node, self._stalls(load, slowlog, node), slowlog, load, memory)
+
+    def _fill(self) -> tuple[MemorySeen | None, int]:
+        """(the filled server's memory, if it is looked at; when the run is to start, CLOCK_MONOTONIC ns, 0: at once)."""
+        known = list(self.shapes.values())
+        empty = empty_bytes(self.server, known) if self.looks_at_memory else 0
+        _fill_all(self.server, self.shapes, self.say)
+        volatile = [shape for shape in known if shape.data.ttl is not None]
+        start_ns = set_ttls(self.server, volatile) if volatile else 0
+        return look(self.server, known, empty) if self.looks_at_memory else None, start_ns
 
     def _needs_lua(self) -> bool:
         file = self.scenario.file
@@ -216,9 +235,10 @@ class _Twin:
             return played[name].load_plan(self.scenario)
         return plan(self.scenario, name, shapes=self.shapes, lua_per_ms=lua)
 
-    def _play(self, plans: list[LoadPlan], counts: dict[str, int]) -> tuple[Load | None, Sample]:
+    def _play(self, plans: list[LoadPlan], counts: dict[str, int], start_ns: int) -> tuple[Load | None, Sample]:
         """Generator and redis-benchmarks side by side, between two samples."""
         before: list[Sample] = []
+        watch = ExpiryWatch(self.server) if start_ns else None
         failed: list[BaseException] = []
 
         def one_benchmark(name: str) -> None:
@@ -230,20 +250,28 @@ class _Twin:
         threads = [threading.Thread(target=one_benchmark, args=(name,), daemon=True) for name in counts]
 
         def begin(base_ns: int) -> None:
+            if self.looks_at_memory:
+                self.server.redis.config_resetstat()  # the histograms of what was called to look
             before.append(self.server.sample())
+            if watch is not None:
+                watch.start(base_ns)
             for thread in threads:
                 thread.start()
 
+        time.sleep(max((start_ns - time.monotonic_ns()) / S - HEAD_START_S, 0))
         load = None
         if plans:
             load = play_plan(
-                self.server.port, merge(plans), spin=self.spin, host=self.server.host, on_start=begin, grace_s=self.grace_s
-            )
+                self.server.port, merge(plans), spin=self.spin, host=self.server.host, on_start=begin, grace_s=self.grace_s,
+                not_before_ns=start_ns,
+            )  # fmt: skip
         else:
-            begin(time.monotonic_ns())
+            begin(max(time.monotonic_ns(), start_ns))
         for thread in threads:
             thread.join()
         after = self.server.sample()
+        if watch is not None:
+            self.expires = watch.stop()
         if failed:
             raise failed[0]
         return load, after - before[0]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redsim.lab.loadgen import Load, latency_summary
+from redsim.lab.memory_twin import MemorySeen
 from redsim.lab.rig import Sample
 from redsim.scenario.schema import ScenarioFile
 from redsim.units import MS, US, S
@@ -60,6 +61,8 @@ class NodeMeasured:
     commandstats: dict[str, dict[str, float]]
     steal_ns: int
     queued_ns: int
+    stats: dict[str, int] = field(default_factory=dict)  # of INFO stats, rig.STATS
+    keys_end: int = 0  # DBSIZE
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,14 @@ class RealStall:
 @dataclass(frozen=True)
 class RealRun:
     """`groups` by name; `slowlog` as SLOWLOG GET gives it, newest first: id, duration_us, args; `load` the requests themselves
-    (None if redis-benchmark sent them all)."""
+    (None if redis-benchmark sent them all), `memory` where it was looked at."""
 
     groups: dict[str, Measured]
     node: NodeMeasured
     stalls: list[RealStall]
     slowlog: list[dict[str, Any]]
     load: Load | None = field(default=None, repr=False)
+    memory: MemorySeen | None = None
 
 
 def group_measured(load: Load, name: str, file: ScenarioFile) -> Measured:
@@ -118,7 +122,7 @@ def group_measured(load: Load, name: str, file: ScenarioFile) -> Measured:
     )  # fmt: skip
 
 
-def node_measured(version: str, happened: Sample, seconds: float) -> NodeMeasured:
+def node_measured(version: str, happened: Sample, seconds: float, keys_end: int = 0) -> NodeMeasured:
     """The server from a difference of samples over a run of `seconds`."""
     stats = {
         name: {"calls": float(calls), "usec": float(us), "usec_per_call": round(us / calls, 3) if calls else 0.0}
@@ -129,7 +133,7 @@ def node_measured(version: str, happened: Sample, seconds: float) -> NodeMeasure
         version=version, seconds=seconds, cpu_utilisation=round(min(happened.cpu_ns / S / seconds, 1.0), 4),
         cpu_us_per_command=round(happened.cpu_ns / US / commands, 3), commands=happened.commands, reads=happened.reads,
         writes=happened.writes, sleeps=happened.sleeps, commands_per_read=round(happened.commands / max(happened.reads, 1), 4),
-        commandstats=stats, steal_ns=happened.steal_ns, queued_ns=happened.queued_ns,
+        commandstats=stats, steal_ns=happened.steal_ns, queued_ns=happened.queued_ns, stats=happened.stats, keys_end=keys_end,
     )  # fmt: skip
 
 

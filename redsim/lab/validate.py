@@ -7,6 +7,7 @@ the case before it. What was measured is a Record; grading it needs no server. D
 machine's speed of that moment and nothing else. NOT modelled: cases that need several servers.
 """
 
+import math
 import os
 import platform
 import tempfile
@@ -26,11 +27,14 @@ from ruamel.yaml import YAML
 import redsim
 from redsim.lab import accuracy, published
 from redsim.lab.calibrate import calibrate
-from redsim.lab.case import Case, load_pack
+from redsim.lab.case import CAPACITY_PER_S, Case, load_pack
+from redsim.lab.memory_predicted import last_due_ns
+from redsim.lab.memory_twin import MemorySeen, gone_after_ms
 from redsim.lab.predicted import DRAIN_WINDOW_NS, drained_after_us
 from redsim.lab.profile_out import default_data, machine_facts, write_profile
 from redsim.lab.record import Record, Shot, grade_record, read_record, write_record
 from redsim.lab.twin import RealRun, real_run
+from redsim.lab.twin_result import NodeMeasured
 from redsim.lab.yardstick import Yardstick, apart_pct, middle, open_rate, reference
 from redsim.scenario.profile import HostProfile, load_profile, shipped_profiles
 from redsim.scenario.source import read_text
@@ -155,7 +159,7 @@ def measure(
         record.marks.append(readings[-1])
         for i, (number, case) in enumerate(turns):
             progress(i / len(turns), f"{case.name}, repeat {number + 1}")
-            run = real_run(case.at(record.capacity_per_s))
+            run = real_run(case.at(record.capacity_per_s), looks_at_memory=case.is_memory)
             record.shots.setdefault(case.name, []).append(shot_of(run, case, len(record.marks) - 1))
             record.marks.append(yardstick.read())
             if resume is not None:
@@ -172,7 +176,9 @@ def _turns(record: Record, cases: Sequence[Case], repeats: int | None) -> list[t
 
 def shot_of(run: RealRun, case: Case, turn: int) -> Shot:
     """One repeat: the figures of the real run behind reading `turn` of the yardstick, and the evidence of noise."""
-    measured, slowlog = measured_of(run, case.group)
+    measured, slowlog = measured_of(run, case.group) if case.group else ({}, [])
+    if run.memory is not None:
+        measured |= memory_of(run.memory, run.node, last_due_ns(case.at(CAPACITY_PER_S)))
     node = run.node
     return Shot(
         measured=measured,
@@ -181,7 +187,8 @@ def shot_of(run: RealRun, case: Case, turn: int) -> Shot:
         turn=turn,
         steal=max(node.steal_ns, 0) / max(node.seconds * S * (os.cpu_count() or 1), 1),
         queued=max(node.queued_ns, 0) / max(node.seconds * S, 1),
-        late_p99_us=run.groups[case.group].late_p99_us,
+        late_p99_us=run.groups[case.group].late_p99_us if case.group else 0.0,
+        keys=[[key.dataset, key.index, key.encoding, key.memory_bytes] for key in (run.memory.keys if run.memory else [])],
     )
 
 
@@ -209,6 +216,23 @@ def measured_of(run: RealRun, group: str) -> tuple[dict[str, float], list[str]]:
             arrived, left = (counted(times[there], run.load.seconds) for times in (mine.intended_ns, mine.done_ns))
             figures |= drained_after_us(arrived - left, DRAIN_WINDOW_NS, end_ns)
     return figures, [str(row["args"]).split()[0].upper() for row in reversed(run.slowlog)]
+
+
+def memory_of(seen: MemorySeen, node: NodeMeasured, due_ns: int) -> dict[str, float]:
+    """Figures by quantity; `due_ns`: when the last key with a TTL was due."""
+    stats = node.stats
+    looked_up = stats["keyspace_hits"] + stats["keyspace_misses"]
+    return {
+        "used_memory_bytes": seen.dataset_bytes,
+        "used_memory_rss_bytes": seen.rss_bytes,
+        "bytes_per_key": float(np.mean([key.memory_bytes for key in seen.keys])) if seen.keys else math.nan,
+        "hit_ratio": stats["keyspace_hits"] / looked_up if looked_up else math.nan,
+        "evicted_keys": stats["evicted_keys"],
+        "expired_keys": stats["expired_keys"],
+        "expire_cpu_ms": stats["expire_cycle_cpu_milliseconds"],
+        "gone_after_ms": gone_after_ms(seen.expires, due_ns),
+        "keys_end": node.keys_end,
+    }
 
 
 def counted(times_ns: Ints, seconds: float) -> Ints:

@@ -24,6 +24,10 @@ WORDS = {
     "cpu_utilisation": "utilisation", "cpu_us_per_command": "CPU per command", "commands_per_read": "commands per read",
     "usec_per_call": "commandstats' time per call", "calls": "number of calls", "slowlog_entries": "SLOWLOG entries",
     "slowlog_in_order": "SLOWLOG order", "timeouts": "time-outs", "retries": "retries", "failed": "failures",
+    "used_memory_bytes": "used_memory of a data set", "used_memory_rss_bytes": "RSS", "bytes_per_key": "bytes per key",
+    "keys_exact": "keys equal to the byte", "hit_ratio": "hit ratio (hundredths)", "evicted_keys": "evicted keys",
+    "keys_end": "keys at the end", "expired_keys": "expired keys", "gone_after_ms": "expiry lag of the last key",
+    "expire_cpu_ms": "time in expire cycles",
 }  # fmt: skip
 TOLD = ("throughput_per_s", "p50_us", "p99_us", "p999_us", "stall_us", "timeouts", "failed")
 FEW = 2  # rows: fewer than this say little

@@ -22,7 +22,7 @@ from redsim.report.html import Plot, Table, template_environment
 from redsim.report.style import svg_uri
 from redsim.report.trust import WORDS, sentence
 from redsim.report.validation_figures import HOW_TO_READ, against, utilisation
-from redsim.scenario.regime import BANDS, KINDS
+from redsim.scenario.regime import AT_REST, BANDS, KINDS
 
 CSV_COLUMNS = ["case", "quantity", "utilisation", "measured", "measured_spread", "predicted", "error_pct", "fitted", "verdict"]
 MARKS = {"pass": "✔ pass", "miss": "✖ miss", "inconclusive": "? inconclusive"}
@@ -96,7 +96,7 @@ def answer(data: Data) -> str:
     )
 
 
-_HEAD = ("throughput_per_s", "p50_us", "p99_us", "stall_us", "cpu_us_per_command")
+_HEAD = ("throughput_per_s", "p50_us", "p99_us", "stall_us", "cpu_us_per_command", "used_memory_bytes", "used_memory_rss_bytes")
 
 
 def distrust_page(data: Data) -> str:
@@ -105,7 +105,8 @@ def distrust_page(data: Data) -> str:
     bad = sorted((r for r in regions if not r["trusted"]), key=lambda r: -r["median_error_pct"] / r["bar_pct"])
     good = [r for r in regions if r["trusted"]]
     seen = {(r["kind"], r["band"]) for r in regions}
-    unseen = [f"{kind}, main thread {band} busy" for kind in KINDS for _, band in BANDS if (kind, band) not in seen]
+    played = [kind for kind in KINDS if kind != AT_REST]
+    unseen = [f"{kind}, main thread {band} busy" for kind in played for _, band in BANDS if (kind, band) not in seen]
     return _template("distrust.html.j2").render(
         answer=_distrust_answer(bad, regions),
         bad=_by_place(bad),

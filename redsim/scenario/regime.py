@@ -7,6 +7,7 @@ NOT modelled: a scenario whose parts lie in several regimes counts as the graves
 
 from redsim.scenario.schema import ScenarioFile
 
+AT_REST = "at rest"
 KINDS = {
     "time-outs": "clients that lose patience and ask again",
     "stall": "a long command sent once into an open or closed load",
@@ -14,6 +15,7 @@ KINDS = {
     "redis-benchmark": "redis-benchmark, with its own loop and its own clock",
     "open loop": "requests that come when they come",
     "closed loop": "connections that wait for their answer",
+    AT_REST: "no clients: a data set as it lies in memory",
 }
 BANDS = ((0.3, "< 30 %"), (0.6, "30-60 %"), (0.8, "60-80 %"), (float("inf"), "> 80 %"))
 
@@ -26,6 +28,8 @@ def band_of(utilisation: float) -> str:
 def kind_of_load(file: ScenarioFile) -> str:
     """One of KINDS, the gravest that the scenario has."""
     groups = file.clients.values()
+    if not groups and not file.timeline:
+        return AT_REST
     if any(group.timeout is not None for group in groups):
         return "time-outs"
     if file.timeline:
