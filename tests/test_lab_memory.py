@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from redsim.host.malloc import ALLOCATORS
+from redsim.lab.case import load_pack
 from redsim.lab.memory_predicted import EXACT, at_rest, filled_value, last_due_ns
 from redsim.lab.memory_twin import KeySeen, gone_after_ms
 from redsim.lab.shapes import shapes
@@ -42,6 +43,15 @@ clients:
 
 def rules(scenario: Scenario) -> Rules:
     return Rules(scenario.confs["main"], ALLOCATORS["jemalloc-debian"])
+
+
+def test_the_pack_has_cases_about_memory() -> None:
+    """Issue 4: bytes per key, data-set memory, hit ratio, evicted keys, expiry lag and its latency."""
+    mine = [case for case in load_pack() if case.is_memory]
+    asked = {quantity for case in mine for quantity in case.file.quantities}
+    assert len(mine) >= 12
+    assert {"bytes_per_key", "used_memory_bytes", "used_memory_rss_bytes", "hit_ratio", "evicted_keys", "gone_after_ms"} <= asked
+    assert {"p99_us", "keys_exact", "expired_keys"} <= asked
 
 
 @pytest.mark.parametrize("name", ["s", "h", "l", "e", "z"])

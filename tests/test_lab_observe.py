@@ -162,7 +162,7 @@ def test_the_shape_of_a_small_data_set_is_exact(server: Server, tmp_path: Path) 
     assert shapes["zset"].elements == [(60, 1)]
     assert sum(count for _, count in shapes["string"].value_bytes) == 200
     assert shapes["string"].with_ttl == sum(server.redis.pttl(f"user:{i}") > 0 for i in range(200))
-    for kind, key in (("hash", "h:1"), ("list", "l:1"), ("zset", "z")):
+    for kind, key in (("hash", "session:1"), ("set", "tags:1"), ("zset", "board")):
         assert list(shapes[kind].encodings) == [server.redis.object("ENCODING", key)]
     assert seen.memory["used_memory"] > seen.memory["used_memory_dataset"] > 0
 
