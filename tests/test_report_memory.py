@@ -130,13 +130,15 @@ FIRES = {
         "warning", "97 % of maxmemory: 3 MiB are left", "raise maxmemory before",
     ),
     "doubling": (_doubled, "warning", "8 MiB more at once, close to maxmemory, and 27,400 keys were evicted", "16 bytes a key"),
-    "refused-growth": (_memory(keys=700_000), "info", "700,000 keys share 262,144 buckets (2.7 a bucket)", "next table"),
+    "refused-growth": (_memory(keys=700_000), "info", "700,000 keys share 262,144 buckets (2.67 a bucket)", "next table"),
     "eviction-cycle": (_stall("eviction-cycle"), "warning", "many keys in a row, 21 ms at worst", "tenacity"),
     "eviction-del": (_stall("eviction-del"), "warning", "deleting one large key, 21 ms at worst", "lazyfree-lazy-eviction"),
     "expiry-share": (
         _node(expiry={"cycle_ms": 4000.0, "cycles_out_of_time": 55}),
-        "warning", "Active expiry takes 20 % of the loop of main; 55 of its cycles ran out of time", "spread the TTLs",
+        "warning", "Active expiry took 20 % of the loop of main. It removed 0 keys", "spread the TTLs",
     ),
+    "expire-cycle": (_stall("expire-cycle"), "warning", "Active expiry held the loop of main once, 21 ms at worst, 1.5 %", "hz"),
+    "rehash": (_stall("server-cron"), "warning", "A hash table changed its size", "activerehashing"),
     "stale": (_same, "warning", "36,000 keys of main (12 % of all) were past their time", "active-expire-effort"),
     "fragmentation": (
         _node(used_memory_bytes={"final": 40 * MIB, "peak": 90 * MIB}),

@@ -19,6 +19,7 @@ from redsim.units import say_ns
 NETWORK = frozenset({"network"})
 CLIENT = frozenset({"client", "client station", "client machine"})
 OWN = frozenset({"own service", "service", "own"})
+STALL_WARNING_US = 10_000.0  # slowlog-log-slower-than's default: what Redis itself calls slow
 WINDOWS_MAX = 400  # a figure a few hundred points wide shows no more
 _COMMAND = re.compile(r"\b[A-Z][A-Z]+(?:[ |](?:SLEEP|KILL|LOAD|SAVE|REWRITE|SHARDS|SLOTS|LIST))?\b")
 
@@ -45,6 +46,11 @@ def say_share(share: float) -> str:
     if 0.995 <= share < 1:
         return f"{math.floor(share * 1000) / 10:.1f} %"
     return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.2g} %"
+
+
+def say_times(count: int) -> str:
+    """`1` → `once`, `1200` → `1,200 times`."""
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def groups(result: Result) -> dict[str, dict[str, Any]]:

@@ -25,13 +25,12 @@ from redsim.report.client_findings import (
     retry_storm,
     timeouts,
 )
-from redsim.report.facts import number, say_count, say_share, say_us
+from redsim.report.facts import STALL_WARNING_US, number, say_count, say_share, say_times, say_us
 from redsim.report.memory_findings import MEMORY_FINDINGS
 from redsim.run.result import Finding, Result
 
 _RANK = {"critical": 0, "warning": 1, "info": 2}
 STALL_US = 1_000.0  # a loop held this long is felt by thousands of commands; below it is ordinary work
-STALL_WARNING_US = 10_000.0  # slowlog-log-slower-than's default: what Redis itself calls slow
 STALL_CRITICAL_US = 100_000.0  # a person notices; usual client time-outs begin here
 SATURATED = 0.9
 LITTLE_IDLE = 0.75
@@ -189,7 +188,7 @@ def host_hiccups(result: Result) -> Findings:
         if float(mine["duration_us"].max()) < STALL_US:
             continue
         victim, p999_us, blamed_us = facts.worst_victim(result, str(node), "hiccup")
-        text = f"The host took the CPU from {node} {len(mine):,} times, {say_us(mine['duration_us'].max())} at worst"
+        text = f"The host took the CPU from {node} {say_times(len(mine))}, {say_us(mine['duration_us'].max())} at worst"
         text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that" if victim else ""
         yield Finding(
             "warning",
@@ -199,34 +198,22 @@ def host_hiccups(result: Result) -> Findings:
 
 
 def long_cron(result: Result) -> Findings:
-    """serverCron itself held the loop: clientsCron over very many connections."""
+    """serverCron itself held the loop: it moved a hash table's keys, or looked after very many connections."""
     rows = result.stalls[result.stalls["event"] == "server-cron"]
     for node, mine in rows.groupby("node"):
+        longest_us = float(mine["duration_us"].max())
         victim, p999_us, blamed_us = facts.worst_victim(result, str(node), "serverCron")
-        text = f"serverCron held the loop of {node} {len(mine):,} times for {say_us(mine['duration_us'].max())} at worst"
+        text = f"serverCron held the loop of {node} {say_times(len(mine))} for {say_us(longest_us)} at worst"
         if victim:
             text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
         clients = say_count(number(facts.nodes(result)[str(node)].get("connected_clients")))
-        yield Finding(
-            "warning",
-            f"{text}. In each run it looks after connections / hz of the {clients} there are.",
-            "dynamic-hz yes, a larger hz, or fewer connections (a pool)",
-        )
-
-
-def expire_cycles(result: Result) -> Findings:
-    """Keys that are past due together: the active expire cycle holds the loop, and they stay for a while."""
-    rows = result.stalls[result.stalls["event"] == "expire-cycle"]
-    for node, mine in rows.groupby("node"):
-        expiry = facts.nodes(result)[str(node)].get("expiry") or {}
-        victim, p999_us, blamed_us = facts.worst_victim(result, str(node), "expire-cycle")
-        text = f"Active expiry held the loop of {node} {len(mine):,} times, {say_us(mine['duration_us'].max())} at worst"
-        if victim:
-            text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
-        late = number((expiry.get("active_lag_ms") or {}).get("p99"))
-        text += f". It removed {say_count(number(expiry.get('expired_by_cycles')))} keys, 99 % of them within {late:,.0f} ms."
-        severity = "warning" if float(mine["duration_us"].max()) >= STALL_WARNING_US else "info"
-        yield Finding(severity, text, "spread the TTLs (a random part in each), or raise hz: more and shorter cycles")
+        why = f"In each run it looks after connections / hz of the {clients} there are"
+        cure = "dynamic-hz yes, a larger hz, or fewer connections (a pool)"
+        if result.memory[result.memory["node"] == node]["dict_table_bytes"].nunique() > 1:
+            why = "A hash table changed its size, and each run moves keys for a millisecond until all have the new one"
+            cure = "activerehashing no leaves that to the commands, a bucket each; both tables stay for longer"
+        is_felt = longest_us >= STALL_WARNING_US or blamed_us >= DOMINATES * p999_us > 0
+        yield Finding("warning" if is_felt else "info", f"{text}. {why}.", cure)
 
 
 def blind_slowlog(result: Result) -> Findings:
@@ -278,8 +265,8 @@ def cut_short(result: Result) -> Findings:
 
 _ALL: list[Callable[[Result], Findings]] = [
     cut_short, slow_commands, saturated_loop, timeouts, retry_storm, rejected_connections, busy_replies,
-    neighbours_pipeline, failing, host_hiccups, long_cron, *MEMORY_FINDINGS, expire_cycles, costly_commands, client_bound,
-    io_threads, blind_slowlog, network_bound, little_idle,
+    neighbours_pipeline, failing, host_hiccups, long_cron, *MEMORY_FINDINGS, costly_commands, client_bound, io_threads,
+    blind_slowlog, network_bound, little_idle,
 ]  # fmt: skip
 
 

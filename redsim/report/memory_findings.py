@@ -4,18 +4,17 @@ Mirrors the questions of MEMORY DOCTOR (object.c:getMemoryDoctorReport) and thos
 known, so a finding says what changed and when. NOT modelled: what a miss costs the application behind the cache.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from redsim.report import facts
-from redsim.report.facts import number, say_count, say_share, say_us
+from redsim.report.client_findings import Findings
+from redsim.report.facts import STALL_WARNING_US, number, say_count, say_share, say_times, say_us
 from redsim.run.result import Finding, Result
 from redsim.units import MIB, say_bytes
 
-Findings = Iterator[Finding]
 YOUNG_S = 60  # a cache that lets go of what was read a minute ago forgets within a user's visit
 FELL = 0.02  # a hit ratio moves by less from window to window
 TIGHT = 0.9  # of a limit
@@ -154,7 +153,7 @@ def refused_growth(result: Result) -> Findings:
         load = 8 * row["keys"] / row["dict_table_bytes"]
         text = (
             f"The hash table of {node} could not grow: with maxmemory so near, {say_count(row['keys'])} keys share "
-            f"{say_count(row['dict_table_bytes'] / 8)} buckets ({load:.2g} a bucket), and look-ups take longer."
+            f"{say_count(row['dict_table_bytes'] / 8)} buckets ({load:.3g} a bucket), and look-ups take longer."
         )
         yield Finding("info", text, "raise maxmemory by the size of the next table")
 
@@ -169,28 +168,38 @@ def eviction_stalls(result: Result) -> Findings:
         for node, mine in rows.groupby("node"):
             group, p999_us, blamed_us = facts.worst_victim(result, str(node), event)
             longest = say_us(mine["duration_us"].max())
-            text = f"Evictions held the loop of {node} {len(mine):,} times by {says}, {longest} at worst ({event})"
+            text = f"Evictions held the loop of {node} {say_times(len(mine))} by {says}, {longest} at worst ({event})"
             if group:
                 text += f"; of {group}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
             yield Finding("warning", f"{text}.", cure)
 
 
-def expiry_share(result: Result) -> Findings:
-    """The active expire cycle takes a part of the loop that is worth knowing."""
+def expire_cycles(result: Result) -> Findings:
+    """Keys that are past due together: the active expire cycle holds the loop, and takes a part of it that is worth knowing."""
     for node, numbers in facts.nodes(result).items():
         told = numbers.get("expiry") or {}
-        share = number(told.get("cycle_ms")) / (1000 * facts.duration_s(result)) if facts.duration_s(result) else 0.0
-        if share <= FELT_SHARE:
+        held = result.stalls[(result.stalls["event"] == "expire-cycle") & (result.stalls["node"] == node)]
+        share = number(told.get("cycle_ms")) / 1000 / max(facts.duration_s(result), 1e-9)
+        if held.empty and share <= FELT_SHARE:
             continue
+        longest_us = float(held["duration_us"].max()) if len(held) else 0.0
+        text = f"Active expiry took {say_share(share)} of the loop of {node}"
+        if len(held):
+            held_for = f"{say_us(longest_us)} at worst, {say_share(share)} of the run"
+            text = f"Active expiry held the loop of {node} {say_times(len(held))}, {held_for}"
+        victim, p999_us, blamed_us = facts.worst_victim(result, node, "expire-cycle")
+        text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that" if victim else ""
+        late = number((told.get("active_lag_ms") or {}).get("p99"))
+        text += f". It removed {say_count(number(told.get('expired_by_cycles')))} keys, 99 % of them within {say_us(1000 * late)}"
         capped = number(told.get("cycles_out_of_time"))
-        text = f"Active expiry takes {say_share(share)} of the loop of {node}"
-        text += f"; {say_count(capped)} of its cycles ran out of time" if capped else ""
-        yield Finding("warning", f"{text}.", "spread the TTLs; a lower active-expire-effort takes less and leaves more keys")
+        text += f"; {say_count(capped)} cycles ran out of time (expired_time_cap_reached_count)" if capped else ""
+        severity = "warning" if longest_us >= STALL_WARNING_US or share > FELT_SHARE else "info"
+        yield Finding(severity, f"{text}.", "spread the TTLs (a random part in each), or raise hz: more and shorter cycles")
 
 
 def stale_keys(result: Result) -> Findings:
     """Keys past their time that take memory."""
-    for node, numbers in facts.nodes(result).items():
+    for node in facts.nodes(result):
         frame = _samples(result, node)
         if frame.empty or not frame["keys"].max():
             continue
@@ -198,13 +207,11 @@ def stale_keys(result: Result) -> Findings:
         at = int(share.argmax())
         if share[at] <= FELT_SHARE:
             continue
-        capped = number((numbers.get("expiry") or {}).get("cycles_out_of_time"))
         count, time_s = frame["stale_keys"].iloc[at], frame["time_s"].iloc[at]
         text = (
             f"At {time_s:.3g} s {say_count(count)} keys of {node} ({say_share(share[at])} of all) were past their time and still "
             "took memory"
         )
-        text += f"; {say_count(capped)} expire cycles ran out of time (expired_time_cap_reached_count)" if capped else ""
         yield Finding("warning", f"{text}.", "raise hz or active-expire-effort")
 
 
@@ -228,8 +235,8 @@ def clients_take_room(result: Result) -> Findings:
     """Buffers of clients count against maxmemory, so they push data out."""
     for node in facts.nodes(result):
         frame = _samples(result, node)
-        limited = frame[frame["maxmemory_bytes"] > 0]
-        if limited.empty or not limited["evicted_keys"].max():
+        limited = frame[frame["evicted_keys"] > 0]
+        if limited.empty:
             continue
         share = (limited["clients_bytes"] / limited["maxmemory_bytes"]).to_numpy(dtype=float)
         at = int(share.argmax())
@@ -277,5 +284,5 @@ def near_a_threshold(result: Result) -> Findings:
 
 MEMORY_FINDINGS = [
     refused_for_memory, beyond_the_host, evictions, hit_ratio_fell, eviction_stalls, table_doubling, clients_take_room, headroom,
-    stale_keys, expiry_share, fragmentation, refused_growth, near_a_threshold,
+    expire_cycles, stale_keys, fragmentation, refused_growth, near_a_threshold,
 ]  # fmt: skip
