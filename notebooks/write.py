@@ -1,32 +1,22 @@
 """Write and execute the notebooks: `python notebooks/write.py`, whenever the model has moved.
 
-Prose is here, figures come from runs: the numbers told in the text are filled in from the same scenarios that the cells
-run, so that a
-notebook never tells a number that its own output contradicts.
+Prose is here and in memory_and_eviction.py, figures come from runs: the numbers told in the text are filled in from the same
+scenarios that the cells run, so that a notebook never tells a number that its own output contradicts.
 NOT modelled: anything; a notebook uses only what `import redsim` gives everybody.
 """
 
 import sys
-from pathlib import Path
 
 import nbformat
+from cells import HERE, SCENARIOS, SETUP, api, do, say, us
+from memory_and_eviction import memory_and_eviction
 from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_notebook
 
 import redsim
 from redsim.units import say_ns
 
-HERE = Path(__file__).parent
-KEYS_STALL = HERE.parent / "scenarios" / "learn" / "keys-stall.yaml"
-SETUP = """
-%matplotlib inline
-%config InlineBackend.figure_formats = ["svg"]
-import pandas as pd
-
-import redsim
-
-pd.options.display.float_format = "{:,.2f}".format
-"""
+KEYS_STALL = SCENARIOS / "learn" / "keys-stall.yaml"
 HELLO = """
 question: What do users of a quiet Redis wait?
 duration: 5s
@@ -46,23 +36,6 @@ clients:
     commands: {GET: 0.9, SET: 0.1}
     keys: {dataset: users, popularity: {zipf: 0.99}}
 """
-
-
-def us(value: float) -> str:
-    """A latency in µs for people."""
-    return say_ns(round(value * 1000))
-
-
-def say(text: str) -> nbformat.NotebookNode:
-    return new_markdown_cell(text.strip())
-
-
-def do(text: str) -> nbformat.NotebookNode:
-    return new_code_cell(text.strip())
-
-
-def api(result: redsim.Result) -> dict:
-    return result.summary["clients"]["api"]
 
 
 # ---- 00 ----------------------------------------------------------------------------------------------------------
@@ -200,7 +173,7 @@ def keys_stall() -> list[nbformat.NotebookNode]:
         say(f"""
 # 01 One KEYS, and everybody waits
 
-**Question.** A server with a million keys answers 20,000 requests a second, {us(latency['p50'])} each at the
+**Question.** A server with a million keys answers 20,000 requests a second, {us(latency["p50"])} each at the
 median. Somebody types `KEYS *`. How long does it hold everybody else up, and for how long after it has ended?
 
 **Predict first**, on paper: (a) p50 and p99.9 of all requests of the next ten seconds; (b) how many requests wait at the
@@ -360,3 +333,4 @@ def write(name: str, cells: list[nbformat.NotebookNode]) -> None:
 if __name__ == "__main__":
     write("00-hello", hello())
     write("01-keys-stall", keys_stall())
+    write("02-memory-and-eviction", memory_and_eviction())

@@ -240,7 +240,7 @@ def many_keys(w: World, r, op, k, d, key):
             key = draw_key(w, g)
         there = lookup(w, d, key)
         if op == OP_MSET:
-            size = w.req[r, R_ARG] if i == 0 else draw_value(w, g, k)
+            size = w.req[r, R_ARG] if i == 0 else draw_size(w.rng, g * RNG_PER_GROUP + RNG_SIZE, w.tab, w.dist, kind[k, K_VDIST])
             create(w, d, key, size)
             ns += size * kind[k, K_IN_PS] // 1000
         elif op == OP_MGET:
@@ -258,10 +258,10 @@ def many_keys(w: World, r, op, k, d, key):
     return ns, reply
 
 
-@compiled
-def draw_value(w: World, g, k):
-    """Bytes of a value written by kind `k`."""
-    return draw_size(w.rng, g * RNG_PER_GROUP + RNG_SIZE, w.tab, w.dist, w.kind[k, K_VDIST])
+@inlined
+def scan_ns(w: World, k, d, n):
+    """listpack.c:lpFind: a member among n is found by reading on from the first one; mean over the members."""
+    return n * w.kind[k, K_SCAN_PS] // 1000 if n <= w.dataset[d, D_PACKED] else 0
 
 
 @compiled
@@ -278,7 +278,7 @@ def aggregate_command(w: World, r, op, k, d, key):
             set_elements(w, d, key, more)
         elif op == OP_PUSH:
             set_elements(w, d, key, min(n + more, 2**31 - 1))
-        ns += (more - 1) * kind[k, K_EXTRA_NS] + more * ebytes * kind[k, K_IN_PS] // 1000
+        ns += (more - 1) * kind[k, K_EXTRA_NS] + more * ebytes * kind[k, K_IN_PS] // 1000 + more * scan_ns(w, k, d, n)
         return ns + curve_ns(w.curve, kind[k, K_CURVE_KEY], n), 3 + digits(np.int64(w.ke[key]))
     if op != OP_SORT and op != OP_UNION:
         kind[k, K_HITS] += 1 if there else 0
@@ -294,7 +294,7 @@ def aggregate_command(w: World, r, op, k, d, key):
             set_elements(w, d, key, n - take)
         return ns + max(take - 1, 0) * kind[k, K_EXTRA_NS], bulk(ebytes) if take > 0 else 5
     if op == OP_FIELD:
-        return ns + ebytes * kind[k, K_OUT_PS] // 1000, bulk(ebytes) if there else 5
+        return ns + ebytes * kind[k, K_OUT_PS] // 1000 + scan_ns(w, k, d, n), bulk(ebytes) if there else 5
     returned = n
     if op == OP_RANGE:
         low = kind[k, K_LO] if kind[k, K_LO] >= 0 else max(n + kind[k, K_LO], 0)

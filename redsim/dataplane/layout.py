@@ -77,7 +77,8 @@ Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS, Z_OOM = 1, 2, 4, 8, 16, 
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
  K_REQ_BYTES, K_ARGC, K_VDIST, K_TTL, K_LO, K_HI, K_COUNT, K_DUR, K_FAST, K_MATCH_PPM, K_DATASET,
- K_CALLS, K_USEC_NS, K_HITS, K_MISSES, K_ERRORS, K_SLOTKEY, K_LOOKUPS, K_DRAW, K_MEASURED, K_TTL_JITTER, K_DENYOOM) = range(34)
+ K_CALLS, K_USEC_NS, K_HITS, K_MISSES, K_ERRORS, K_SLOTKEY, K_LOOKUPS, K_DRAW, K_MEASURED, K_TTL_JITTER, K_DENYOOM,
+ K_SCAN_PS) = range(35)
 K_SIZE = 40
 (OP_PING, OP_GET, OP_SET, OP_DEL, OP_UNLINK, OP_EXISTS, OP_EXPIRE, OP_INCR, OP_APPEND, OP_MGET, OP_MSET, OP_KEYS, OP_SCAN,
  OP_DBSIZE, OP_FLUSHALL, OP_PUSH, OP_POP, OP_PUT, OP_RANGE, OP_ALL, OP_FIELD, OP_SORT, OP_UNION, OP_SCRIPT,
@@ -86,8 +87,9 @@ K_SIZE = 40
 # dataset ------------------------------------------------------------------------------------------------------
 # D_VOLATILE: its keys may have a TTL, so that kx has their column; D_EXPIRES: how many have one now
 # D_KEYMEM: bytes of a key and its dictEntry; D_SIZES: where tab has those of aggregates; D_INT: integers only
+# D_PACKED: up to so many elements a hash or sorted set is one listpack, read from its start to find one
 (D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_VOLATILE, D_EXPIRES, D_KEYMEM, D_SIZES, D_INT, D_GROWS,
- D_DEL_CURVE) = range(13)
+ D_DEL_CURVE, D_PACKED) = range(14)
 D_SIZE = 16
 
 # dicts: a row for the keyspace and one for the expires of the database ---------------------------------------

@@ -111,7 +111,8 @@ def _commands(old: dict[str, Any], laws: dict[str, dict[str, Any]]) -> dict[str,
             out[name] = {**law, "source": "guess", "says": TAKEN_OVER}
             continue
         values = {column: int(figure["value"]) for column, figure in mine.items()}
-        out[name] = {**values, "spread": {column: figure["spread"] for column, figure in mine.items()}}
+        not_measured = {"scan_ps": law["scan_ps"]} if "scan_ps" in law else {}
+        out[name] = {**values, **not_measured, "spread": {column: figure["spread"] for column, figure in mine.items()}}
     return out
 
 

@@ -5,6 +5,7 @@ per finding, each given the Result. NOT modelled: the application behind a clien
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from redsim.report import facts
 from redsim.report.advice import busy_directive
@@ -133,6 +134,13 @@ def busy_replies(result: Result) -> Findings:
             )
 
 
+def _at_the_same_time(one: Any, other: Any) -> bool:
+    """Whether two groups of the scenario file ask at the same time, if only for a while."""
+    if other is None:
+        return True
+    return all(late.stop is None or early.start < late.stop for early, late in ((one, other), (other, one)))
+
+
 def neighbours_pipeline(result: Result) -> Findings:
     """One group's long pipelines hold the replies of another."""
     for name, group in facts.groups(result).items():
@@ -141,6 +149,8 @@ def neighbours_pipeline(result: Result) -> Findings:
             continue
         for other, numbers in facts.groups(result).items():
             if other == name or facts.node_of(result, other) != facts.node_of(result, name):
+                continue
+            if not _at_the_same_time(written, facts.group_file(result, other)):
                 continue
             parts = facts.blame_us(numbers, "p99")
             behind = sum(us for cause, us in parts.items() if cause in (group.get("by_command") or {}) or cause == name)

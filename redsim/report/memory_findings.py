@@ -23,6 +23,7 @@ CLIENTS_SHARE = 0.1  # of maxmemory
 FRAGMENTED = 1.4  # object.c: what MEMORY DOCTOR calls high_frag, with 10 MiB at least
 FRAGMENTED_BYTES = 10 * MIB
 SAVES = 0.1  # of a data set
+EXCEEDED_US = 10_000  # above maxmemory for less is no news: a value is written, then room made for it
 
 
 def _samples(result: Result, node: str) -> pd.DataFrame:
@@ -174,6 +175,19 @@ def eviction_stalls(result: Result) -> Findings:
             yield Finding("warning", f"{text}.", cure)
 
 
+def over_the_limit(result: Result) -> Findings:
+    """Evictions that a slice before each command could not keep up with."""
+    for node, numbers in facts.nodes(result).items():
+        exceeded_us, evicted = 1e6 * number(numbers.get("eviction_exceeded_s")), number(numbers.get("evicted_keys"))
+        if exceeded_us < EXCEEDED_US or not evicted:
+            continue
+        group, p999_us, blamed_us = facts.worst_victim(result, node, "eviction-cycle")
+        text = f"Memory of {node} was above maxmemory for {say_us(exceeded_us)} while each command first evicted for its while"
+        if group:
+            text += f"; of {group}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that"
+        yield Finding("warning", f"{text}.", "room below maxmemory for what comes at once: a table that doubles, large values")
+
+
 def expire_cycles(result: Result) -> Findings:
     """Keys that are past due together: the active expire cycle holds the loop, and takes a part of it that is worth knowing."""
     for node, numbers in facts.nodes(result).items():
@@ -228,6 +242,8 @@ def fragmentation(result: Result) -> Findings:
             f"(mem_fragmentation_ratio {rss / final:.2f})"
         )
         text += f": the peak was {say_bytes(int(peak))}, and pages that still hold a key stay" if peak > 1.2 * final else ""
+        least, most = (int(number(value)) for value in numbers.get("activedefrag_returns_bytes") or (0, 0))
+        text += f"; activedefrag would give back {say_bytes(least)} to {say_bytes(most)}" if most else ""
         yield Finding("warning", f"{text}.", "activedefrag yes (jemalloc of Redis), MEMORY PURGE, or a restart")
 
 
@@ -283,6 +299,6 @@ def near_a_threshold(result: Result) -> Findings:
 
 
 MEMORY_FINDINGS = [
-    refused_for_memory, beyond_the_host, evictions, hit_ratio_fell, eviction_stalls, table_doubling, clients_take_room, headroom,
-    expire_cycles, stale_keys, fragmentation, refused_growth, near_a_threshold,
+    refused_for_memory, beyond_the_host, evictions, hit_ratio_fell, eviction_stalls, over_the_limit, table_doubling,
+    clients_take_room, headroom, expire_cycles, stale_keys, fragmentation, refused_growth, near_a_threshold,
 ]  # fmt: skip

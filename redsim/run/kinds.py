@@ -176,7 +176,7 @@ class KindMaker:
         row[dp.K_CURVE_KEY] = row[dp.K_CURVE_RET] = row[dp.K_CURVE_DB] = dp.NONE
         if measured_ns is None:
             row[dp.K_IN_PS], row[dp.K_OUT_PS] = law.get("in_ps", 0), law.get("out_ps", 0)
-            row[dp.K_EXTRA_NS] = law.get("extra_ns", 0)
+            row[dp.K_EXTRA_NS], row[dp.K_SCAN_PS] = law.get("extra_ns", 0), law.get("scan_ps", 0)
             row[dp.K_CURVE_KEY] = self.curves.number(command.key_curve.format(type=kind_type))
             row[dp.K_CURVE_RET] = self.curves.number(command.returned_curve)
             row[dp.K_CURVE_DB] = self.curves.number(command.database_curve)

@@ -14,7 +14,7 @@ from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, c
 from redsim.redis.config import Rules
 from redsim.redis.dict import ENTRY_BYTES
 from redsim.redis.memory_overhead import command_histogram_bytes, entry_blocks, startup_bytes
-from redsim.run.value_sizes import size_table
+from redsim.run.value_sizes import listpack_max, size_table
 from redsim.scenario.schema import Dataset, Size
 from redsim.workload.tables import Tables, quantile_at
 
@@ -46,6 +46,7 @@ def size_datasets(rows: dp.I64, datasets: dict[str, Dataset], kinds: list[dp.I64
         rows[d, dp.D_GROWS] = int(dp.OP_APPEND in mine)
         if data.type != "string":
             rows[d, dp.D_SIZES] = tables.add(size_table(data.type, int(rows[d, dp.D_EBYTES]), rules))
+            rows[d, dp.D_PACKED] = listpack_max(data.type, int(rows[d, dp.D_EBYTES]), rules)
 
 
 def _key_bytes(length: int, rules: Rules) -> int:

@@ -16,9 +16,10 @@ import numpy as np
 
 from redsim.dataplane import layout as dp
 from redsim.host.malloc import ALLOCATORS
-from redsim.host.memory import Blocks, active_after_random_deletes, dirty_bytes, merge, touched_bytes, used_bytes
+from redsim.host.memory import Blocks, active_after_random_deletes, active_bytes, dirty_bytes, merge, touched_bytes, used_bytes
 from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, client_counted_bytes, output_list_bytes
 from redsim.redis.config import Rules
+from redsim.redis.defrag import defrag_returns_bytes
 from redsim.redis.dict import POINTER_BYTES
 from redsim.redis.memory_report import DbMemory, ServerMemory
 from redsim.redis.sds import sds_bytes
@@ -42,6 +43,7 @@ class MemoryGauge:
              used_peak    the largest used_memory read so far, or the server's own
              rss_peak     the largest RSS read so far
              host_bytes   memory of the host
+             dense        bytes of those pages if they had no gaps
              freed        (when in ns, bytes of pages) of those that have not all been returned
     """
 
@@ -49,6 +51,7 @@ class MemoryGauge:
     host_bytes: int = 0
     data_peak: int = 0
     active: int = 0
+    dense: int = 0
     freed: list[tuple[int, int]] = field(default_factory=list)
     used_peak: int = 0
     rss_peak: int = 0
@@ -93,6 +96,12 @@ class MemoryGauge:
         values = used - startup - clients - tables - keys
         return {"startup": startup, "clients": clients, "tables": tables, "keys": keys, "values": values}
 
+    def defrag_returns(self, memory: ServerMemory) -> tuple[int, int]:
+        """Bytes that activedefrag would give back at the last reading, which was `memory`: (at least, at most)."""
+        allocated, active = memory.pages.allocated_bytes, memory.pages.active_bytes
+        dense = active - (self.active - self.dense)
+        return defrag_returns_bytes(allocated, active, dense, self.rules.allocator)
+
     def _pages(self, w: dp.World, data: int, tables: Blocks) -> Pages:
         allocator, table_bytes, now = self.rules.allocator, used_bytes(tables), int(w.st[dp.NOW])
         blocks = _mean_blocks(w, data, self.rules)
@@ -102,6 +111,7 @@ class MemoryGauge:
         if active < self.active:
             self.freed.append((now, self.active - active))
         self.active = active
+        self.dense = active_bytes(blocks, allocator) + table_bytes
         left = [(at, dirty_bytes(_FREED_EXTENT_BYTES, now - at, allocator) / _FREED_EXTENT_BYTES) for at, _ in self.freed]
         dirty = round(sum(size * part for (_, size), (_, part) in zip(self.freed, left, strict=True)))
         self.freed = [entry for entry, (_, part) in zip(self.freed, left, strict=True) if part]

@@ -139,6 +139,7 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
         "expiry": expiry(w),
         "used_memory_bytes": {"final": memory.used, "peak": memory.peak},
         "used_memory_rss_bytes": {"final": memory.pages.rss_bytes, "peak": gauge.rss_peak},
+        "activedefrag_returns_bytes": list(gauge.defrag_returns(memory)),
         "maxmemory_bytes": memory.maxmemory,
         "evicted_keys": int(st[dp.EVICTED]),
         "eviction_age_s": _eviction_age_s(w),

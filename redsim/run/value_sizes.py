@@ -41,6 +41,16 @@ def size_table(kind: str, element_bytes: int, rules: Rules) -> I64:
     return np.concatenate([np.rint(dense).astype(np.int64), np.array(rest, dtype=np.int64)])
 
 
+def listpack_max(kind: str, element_bytes: int, rules: Rules) -> int:
+    """Elements up to which a hash or sorted set is one listpack (ziplist); 0 for other types and for longer elements."""
+    limits = {
+        "hash": (rules.hash_max_entries, rules.hash_max_value_bytes),
+        "zset": (rules.zset_max_entries, rules.zset_max_value_bytes),
+    }
+    entries, value_bytes = limits.get(kind, (0, 0))
+    return entries if element_bytes <= value_bytes else 0
+
+
 def _built(kind: str, element_bytes: int, rules: Rules) -> dict[int, float]:
     """{n: bytes} of values that were built: every n while the encoding is a small one, then the middle and the end of each
     octave, when no table is being rehashed."""

@@ -26,7 +26,7 @@ from redsim.scenario.source import parse_source, read_text
 Points = tuple[tuple[int, int], ...]
 DELAYS = ("syn_retry_ns", "deep_after_ns")  # not work: a timer of TCP, the length of sleep after which a CPU halts deeply
 DEPTH_MAX = 5
-LAW_COLUMNS = ("const_ns", "in_ps", "out_ps", "extra_ns")
+LAW_COLUMNS = ("const_ns", "in_ps", "out_ps", "extra_ns", "scan_ps")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class HostProfile:
-    """Costs by name; `commands[NAME][const_ns | in_ps | out_ps | extra_ns]`; curves by name."""
+    """Costs by name; `commands[NAME][const_ns | in_ps | out_ps | extra_ns | scan_ps]`; curves by name."""
 
     name: str
     says: str

@@ -93,6 +93,7 @@ class Law(Shape):
     in_ps: Amount | None = None
     out_ps: Amount | None = None
     extra_ns: Amount | None = None
+    scan_ps: Amount | None = None  # for each element of a listpack, looking for one
     source: ProvenanceWord | None = None
     ref: str = ""
     says: str = ""

@@ -149,7 +149,12 @@ class Keys:
         elif op == dp.OP_PUSH:
             sim.ke[key] = min(before + kind.nelem, LARGEST)
         ns = (kind.nelem - 1) * kind.extra_ns + kind.nelem * self.data.ebytes * kind.in_ps // 1000
+        ns += kind.nelem * self.scan_ns(before)
         return ns + curve_ns(sim, kind.curve_key, before), 3 + digits(sim.ke[key])
+
+    def scan_ns(self, n: int) -> int:
+        """A listpack of n members is read up to the one wanted."""
+        return n * self.kind.scan_ps // 1000 if n <= self.data.packed else 0
 
     def read_elements(self, op: int, key: int) -> tuple[int, int]:
         """LPOP, HGET, LRANGE, ZRANGE, HGETALL, SMEMBERS, SORT, SUNION."""
@@ -166,7 +171,7 @@ class Keys:
                     self.forget(key)
             return max(take - 1, 0) * kind.extra_ns, bulk(size) if take > 0 else 5
         if op == dp.OP_FIELD:
-            return size * kind.out_ps // 1000, bulk(size) if there else 5
+            return size * kind.out_ps // 1000 + self.scan_ns(n), bulk(size) if there else 5
         returned = n
         if op == dp.OP_RANGE:
             low = kind.lo if kind.lo >= 0 else max(n + kind.lo, 0)
