@@ -182,7 +182,8 @@ that were idle longest in a pool, and evicts the worst of them. How much worse i
 by Zipf's law, a cache for 10,000 of them. **Predict** the hit ratio with 1, 3, 5, 10 and 64 samples, and of exact LRU."""),
         do(ACCESSES.strip()),
         do(f"""
-rows = redsim.rehearse(accesses, capacity=10_000, samples={SAMPLES}, policies=["allkeys-lru", "allkeys-lfu", "allkeys-random"])
+policies = ["allkeys-lru", "allkeys-lfu", "allkeys-random"]
+rows = redsim.rehearse(accesses, capacity=10_000, samples={SAMPLES}, policies=policies)
 rows["hit_percent"] = 100 * rows["hit_ratio"]
 rows[["policy", "samples", "hit_percent", "evicted", "idle_s_when_evicted"]]"""),
         do("""
