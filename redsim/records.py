@@ -17,6 +17,7 @@ class LatencyEvent(StrEnum):
     HOST_HICCUP = "host-hiccup"
     EVICTION_CYCLE = "eviction-cycle"
     EVICTION_DEL = "eviction-del"
+    ACTIVE_DEFRAG_CYCLE = "active-defrag-cycle"
 
 
 class Cause(StrEnum):

@@ -79,11 +79,12 @@ def active_bytes(blocks: Blocks, allocator: Allocator) -> int:
     return sum(_slabs(size, count) * slab_bytes(size) for size, count in blocks.items())
 
 
-def active_after_random_deletes(blocks: Blocks, deleted_share: float, allocator: Allocator) -> int:
+def active_after_random_deletes(blocks: Blocks, deleted_share: float, allocator: Allocator, scanned_share: float = 0.0) -> int:
     """Bytes of active pages when that share of each size's blocks, drawn at random, has been freed.
 
     A slab of s regions is empty with probability deleted_share ** s. The heap of glibc returns nothing but its blocks of 128 KiB
-    and more.
+    and more. Defragmentation that has come upon `scanned_share` of the rest, in no order, moves them into the holes of other
+    slabs: one with k blocks left is empty when it has come upon all of them, with probability scanned_share ** k.
     """
     assert 0 <= deleted_share <= 1, "a share is 0 to 1"
     if allocator.name == "libc":
@@ -91,7 +92,11 @@ def active_after_random_deletes(blocks: Blocks, deleted_share: float, allocator:
     left = 0.0
     for size, count in blocks.items():
         regions = max(slab_bytes(size) // size, 1)
-        left += _slabs(size, count) * slab_bytes(size) * (1 - deleted_share**regions)
+        slabs = _slabs(size, count) * (1 - deleted_share**regions)
+        kept = count * (1 - deleted_share)
+        if scanned_share and kept:
+            slabs -= max(slabs - _slabs(size, kept), 0.0) * scanned_share ** (kept / slabs)
+        left += slabs * slab_bytes(size)
     return round(left)
 
 

@@ -6,8 +6,7 @@ visits max(clients/hz, 5) clients.
 
     SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
 
-Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: active defrag, forks, save
-points.
+Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: forks, save points.
 """
 
 from collections.abc import Callable, Generator
@@ -20,6 +19,7 @@ from redsim.dataplane.cron import clients_cron, hold
 from redsim.dataplane.expire import slow_expire_cycle
 from redsim.dataplane.loop import run
 from redsim.dataplane.rehash import databases_cron
+from redsim.redis.defrag import ActiveDefrag
 from redsim.scenario.profile import HostProfile
 from redsim.scenario.redis_conf import RedisConf
 from redsim.units import MS, S
@@ -35,7 +35,8 @@ class Server:
 
     state    hz         runs of serverCron per second, now
              cronloops  runs so far
-             sleepers   called after each return of the data plane with (now_ns,): progress, Ctrl-C
+             defrag     the active defragmentation, if the conf has it on
+             on_step    called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
 
     run, hold = staticmethod(run), staticmethod(hold)  # the data plane, or its twin
@@ -56,6 +57,7 @@ class Server:
         self.cron_100ms_ns = profile.costs["cron_100ms_ns"].value
         self.cron_client_ns = profile.costs["cron_client_ns"].value
         self.on_step: list[Callable[[int], None]] = []
+        self.defrag: ActiveDefrag | None = None
         self._cursor = 0
 
     def main(self) -> Generator[simpy.Event, Any, None]:
@@ -87,7 +89,7 @@ class Server:
                 self.hz = min(2 * self.hz, CONFIG_MAX_HZ)
         period_ms = 1000 // self.hz
         ns = self.cron_ns
-        if period_ms >= 100 or self.cronloops % (100 // period_ms) == 0:  # run_with_period(100)
+        if self._is_run_of(100, period_ms):
             ns += self.cron_100ms_ns
         visits = min(int(st[dp.CLIENTS]), max(int(st[dp.CLIENTS]) // self.hz, CLIENTS_CRON_MIN_ITERATIONS))
         ns += visits * self.cron_client_ns
@@ -95,6 +97,17 @@ class Server:
         self._cursor = int(self.clients_cron(self.world, self._cursor, visits, self.timeout_ns))
         if self.has_volatile_keys:
             self.slow_expire_cycle(self.world, self.hz)
+        if self.defrag is not None:
+            self._active_defrag(self.defrag, self._is_run_of(1000, period_ms))
         self.databases_cron(self.world, self.is_rehashing_actively)
         self.cronloops += 1
         st[dp.CRON_DUE] = int(st[dp.NOW]) + period_ms * MS
+
+    def _is_run_of(self, every_ms: int, period_ms: int) -> bool:
+        """server.h:run_with_period: whether this run does the jobs of every `every_ms`."""
+        return period_ms >= every_ms or self.cronloops % (every_ms // period_ms) == 0
+
+    def _active_defrag(self, defrag: ActiveDefrag, is_a_second: bool) -> None:
+        ns = defrag.cycle(int(self.world.st[dp.NOW]), self.hz, is_a_second)
+        if ns:
+            self.hold(self.world, defrag.cause, ns)

@@ -11,7 +11,7 @@ from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
 from redsim.dataplane.memory import REPLY_BYTES
 from redsim.host.malloc import ALLOCATORS
-from redsim.records import Cause
+from redsim.records import Cause, LatencyEvent
 from redsim.redis.config import Rules
 from redsim.redis.expire import EVENT, expires_table, expiry_row
 from redsim.redis.networking import loop_costs
@@ -57,6 +57,7 @@ def check(scenario: Scenario) -> None:
     maker = _maker(scenario, node)
     make_plans(scenario, maker)
     _io_threads(scenario, node)
+    _has_defrag(scenario, node)
 
 
 def build(scenario: Scenario) -> Built:
@@ -84,6 +85,17 @@ def _io_threads(scenario: Scenario, node: str) -> int:
             f" {scenario.file.nodes[node].version!r}: redsim models the I/O threads of 6.0 to 7.4 so far; use one of those"
         )
     return threads
+
+
+def _has_defrag(scenario: Scenario, node: str) -> bool:
+    """Whether activedefrag is on; config.c:isValidActiveDefrag refuses it without Redis' own jemalloc."""
+    is_on, allocator = bool(scenario.confs[node].get("activedefrag")), scenario.file.nodes[node].allocator
+    if is_on and allocator != "jemalloc":
+        raise ScenarioError(
+            f"{scenario.where('nodes', node, 'allocator')}: activedefrag yes with allocator {allocator!r}: Redis refuses it"
+            " without its own modified jemalloc; use allocator: jemalloc, or activedefrag no"
+        )
+    return is_on
 
 
 class _Builder:
@@ -114,6 +126,8 @@ class _Builder:
         rules = Rules(self.scenario.confs[self.node], ALLOCATORS[self.file.nodes[self.node].allocator])
         memory_costs(cost, rules, self.tables)
         eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()))
+        if _has_defrag(self.scenario, self.node):
+            self.maker.cause(str(LatencyEvent.ACTIVE_DEFRAG_CYCLE))
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
         size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], rules, self.tables)
         for row, data in zip(dataset, self.plans.datasets.values(), strict=False):

@@ -21,6 +21,7 @@ from redsim.run import stats
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
 from redsim.run.dataset_table import datasets_frame
+from redsim.run.defrag import active_defrag
 from redsim.run.expiry import lag_total_s, stale_keys
 from redsim.run.groups import say_plan
 from redsim.run.result import Result
@@ -38,7 +39,7 @@ MEMORY_COLUMNS = [
     "startup_bytes", "clients_bytes", "keys_bytes", "values_bytes", "expiry_lag_s",
 ]  # fmt: skip
 STANDING_LIMITS = [
-    "memory: activedefrag, huge pages, swap; what SLOWLOG and scripts take",
+    "memory: huge pages, swap; what SLOWLOG and scripts take",
     "persistence and replication: forks, BGSAVE, AOF, fsync, replicas, Sentinel, Cluster",
     "the network beyond a delay and a bandwidth: loss, socket buffers that fill, TLS",
     "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
@@ -56,6 +57,7 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     memory: list[tuple[Any, ...]] = []
     env.process(server.main())
     gauge = MemoryGauge.of(scenario, built.node)
+    server.defrag = gauge.defrag = active_defrag(scenario, built, lambda: gauge.fragments(server.world))
     env.process(_sample(env, server, built.node, gauge, memory))
     if progress is not None:
         server.on_step.append(lambda now: progress(now, int(server.world.st[dp.COMMANDS])))

@@ -3,7 +3,7 @@
 Mirrors what server.c:cronUpdateMemoryStats samples for INFO; the laws are redis/memory_overhead.py, redis/zmalloc.py and
 host/memory.py, the running total is dataplane/memory.py.
 
-    data now against data at their peak -> slabs still in use -> allocator_active -> resident -> RSS
+    data against their peak, or what activedefrag left -> slabs in use -> allocator_active -> resident -> RSS
 
 Differs: keys and values are blocks of their mean sizes, and what is gone since the peak went at random; pages freed between two
 readings start to decay at the later one.
@@ -19,7 +19,7 @@ from redsim.host.malloc import ALLOCATORS
 from redsim.host.memory import Blocks, active_after_random_deletes, active_bytes, dirty_bytes, merge, touched_bytes, used_bytes
 from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, client_counted_bytes, output_list_bytes
 from redsim.redis.config import Rules
-from redsim.redis.defrag import defrag_returns_bytes
+from redsim.redis.defrag import ActiveDefrag, DefragPolicy, Fragments, defrag_returns_bytes
 from redsim.redis.dict import POINTER_BYTES
 from redsim.redis.memory_report import DbMemory, ServerMemory
 from redsim.redis.sds import sds_bytes
@@ -39,12 +39,15 @@ class MemoryGauge:
 
     state    rules        version, allocator and conf of the node
              data_peak    bytes of keys and values at their most
+             slabs_peak   the same since activedefrag last packed them, None: it never did
              active       bytes of their pages, and of the tables, at the last reading
              used_peak    the largest used_memory read so far, or the server's own
              rss_peak     the largest RSS read so far
              host_bytes   memory of the host
              dense        bytes of those pages if they had no gaps
              freed        (when in ns, bytes of pages) of those that have not all been returned
+             blocks       keys and values at the last reading
+             defrag       the node's active defragmentation, None: off
     """
 
     rules: Rules
@@ -55,6 +58,10 @@ class MemoryGauge:
     freed: list[tuple[int, int]] = field(default_factory=list)
     used_peak: int = 0
     rss_peak: int = 0
+    blocks: Blocks = field(default_factory=dict)
+    defrag: ActiveDefrag | None = None
+    slabs_peak: int | None = None
+    _passes: int = 0
 
     @classmethod
     def of(cls, scenario: Scenario, node: str) -> "MemoryGauge":
@@ -86,7 +93,16 @@ class MemoryGauge:
             maxmemory=self.rules.limit("maxmemory"),
             maxmemory_policy=str(self.rules.conf.get("maxmemory-policy")),
             total_system=self.host_bytes,
+            active_defrag_running=self.defrag.running_percent if self.defrag else 0,
         )
+
+    def fragments(self, w: dp.World) -> Fragments:
+        """What a scan of activedefrag would find now."""
+        m = self.read(w)
+        in_slabs = self.active - used_bytes(self._tables(w))
+        holes_share = (self.active - self.dense) / in_slabs if in_slabs else 0.0
+        buckets, keys = sum(_slots(w, dp.MAIN)), int(w.dataset[:, dp.D_LIVE].sum())
+        return Fragments(m.pages.allocated_bytes, m.pages.active_bytes, keys, buckets, sum(self.blocks.values()), holes_share)
 
     def parts(self, w: dp.World) -> dict[str, int]:
         """used_memory by what it was allocated for, in bytes; the parts add up to it."""
@@ -100,14 +116,13 @@ class MemoryGauge:
         """Bytes that activedefrag would give back at the last reading, which was `memory`: (at least, at most)."""
         allocated, active = memory.pages.allocated_bytes, memory.pages.active_bytes
         dense = active - (self.active - self.dense)
-        return defrag_returns_bytes(allocated, active, dense, self.rules.allocator)
+        return defrag_returns_bytes(allocated, active, dense, self.rules.allocator, DefragPolicy.of(self.rules.conf))
 
     def _pages(self, w: dp.World, data: int, tables: Blocks) -> Pages:
         allocator, table_bytes, now = self.rules.allocator, used_bytes(tables), int(w.st[dp.NOW])
         blocks = _mean_blocks(w, data, self.rules)
-        share = data / self.data_peak if self.data_peak else 1.0
-        at_peak = {size: count / share for size, count in blocks.items()} if share else {}
-        active = active_after_random_deletes(at_peak, 1 - share, allocator) + table_bytes
+        at_peak = _before_deletes(blocks, data / self.data_peak if self.data_peak else 1.0)
+        active = self._data_active(blocks, data) + table_bytes
         if active < self.active:
             self.freed.append((now, self.active - active))
         self.active = active
@@ -127,6 +142,20 @@ class MemoryGauge:
         self.rss_peak = max(self.rss_peak, figures.rss_bytes)
         return figures
 
+    def _data_active(self, blocks: Blocks, data: int) -> int:
+        """Pages of the data; a whole scan of activedefrag leaves them as if loaded in order."""
+        scanned_share = 0.0
+        if self.defrag is not None:
+            scanned_share = self.defrag.scanned_share
+            if self.defrag.passes != self._passes:
+                self._passes, self.slabs_peak = self.defrag.passes, data
+        if self.slabs_peak is not None:
+            self.slabs_peak = max(self.slabs_peak, data)
+        peak = self.data_peak if self.slabs_peak is None else self.slabs_peak
+        share = data / peak if peak else 1.0
+        self.blocks = blocks
+        return active_after_random_deletes(_before_deletes(blocks, share), 1 - share, self.rules.allocator, scanned_share)
+
     def _clients(self, w: dp.World) -> tuple[int, int]:
         """(bytes of used_memory, bytes that mem_clients_normal counts) of all accepted connections."""
         rows = w.conn[(w.conn[:, dp.C_LIVE] != 0) & (w.conn[:, dp.C_FLAGS] & dp.F_ACCEPTED != 0)]
@@ -145,6 +174,11 @@ class MemoryGauge:
 
     def _tables(self, w: dp.World) -> dict[int, float]:
         return merge(*({self.rules.allocator.usable(POINTER_BYTES * slots): 1} for h in _DICTS for slots in _slots(w, h)))
+
+
+def _before_deletes(blocks: Blocks, left_share: float) -> dict[int, float]:
+    """The census of which `left_share` is left."""
+    return {size: count / left_share for size, count in blocks.items()} if left_share else {}
 
 
 def _slots(w: dp.World, h: int) -> list[int]:

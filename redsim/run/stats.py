@@ -17,6 +17,7 @@ EVENT_CAUSES = (
     LatencyEvent.EVICTION_CYCLE,
     LatencyEvent.EVICTION_DEL,
     LatencyEvent.EXPIRE_CYCLE,
+    LatencyEvent.ACTIVE_DEFRAG_CYCLE,
 )  # causes under the names of their events
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 Ints = npt.NDArray[np.int64]
@@ -129,6 +130,8 @@ def stalls_frame(built: Built, w: dp.World) -> pd.DataFrame:
         because = built.causes[cause]
         if event is LatencyEvent.EXPIRE_CYCLE:
             because = "deleting keys past their time"
+        elif event is LatencyEvent.ACTIVE_DEFRAG_CYCLE:
+            because = "moving keys and values out of fragmented pages"
         elif event in EVENT_CAUSES:
             because = f"evicting {key_name(built, w, key)}" if key >= 0 else "evicting keys"
         if kind >= 0:

@@ -170,6 +170,17 @@ def _exceeded_ns(w: dp.World) -> int:
     return int(w.st[dp.EXCEEDED_NS]) + (int(w.st[dp.NOW] - w.st[dp.EXCEEDED_FROM]) if is_exceeded else 0)
 
 
+def _defrag_stats(server: Server) -> dict[str, int]:
+    """What INFO stats counts of active defragmentation; zeros while it is off."""
+    defrag = server.defrag
+    total_ms, current_ms = defrag.time_ms(int(server.world.st[dp.NOW])) if defrag else (0, 0)
+    counters = ("hits", "misses", "key_hits", "key_misses")
+    return {
+        **{f"active_defrag_{name}": int(getattr(defrag, name, 0)) for name in counters},
+        "total_active_defrag_time": total_ms, "current_active_defrag_time": current_ms,
+    }  # fmt: skip
+
+
 def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
     """INFO sections this step can answer, with Redis' field names."""
     w, st = server.world, server.world.st
@@ -195,6 +206,7 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
             "expired_time_cap_reached_count": int(w.expiry[dp.X_CAP_REACHED]),
             "expire_cycle_cpu_milliseconds": int(w.expiry[dp.X_CYCLE_NS]) // MS,
             "evicted_keys": int(st[dp.EVICTED]), "total_eviction_exceeded_time": _exceeded_ns(w) // MS,
+            **_defrag_stats(server),
             "keyspace_hits": int(st[dp.HITS]), "keyspace_misses": int(st[dp.MISSES]),
             "total_reads_processed": int(st[dp.READS]), "total_writes_processed": int(st[dp.WRITES]),
             "io_threaded_reads_processed": int(st[dp.TREADS]), "io_threaded_writes_processed": int(st[dp.TWRITES]),
