@@ -71,8 +71,11 @@ def defrag_cycle_percent(allocated_bytes: int, active_bytes: int, policy: Defrag
     percent = 100 * excess / allocated_bytes
     if percent < p.threshold_lower_percent or excess < p.ignore_bytes:
         return 0
-    slope = (p.cycle_max_percent - p.cycle_min_percent) / (p.threshold_upper_percent - p.threshold_lower_percent)
-    wanted = int(p.cycle_min_percent + (percent - p.threshold_lower_percent) * slope)
+    width = p.threshold_upper_percent - p.threshold_lower_percent
+    if width == 0:
+        return p.cycle_max_percent
+    more = (percent - p.threshold_lower_percent) * (p.cycle_max_percent - p.cycle_min_percent) / width
+    wanted = int(p.cycle_min_percent + more)
     return max(p.cycle_min_percent, min(wanted, p.cycle_max_percent))
 
 
