@@ -28,9 +28,8 @@ def defrag(found: list[Fragments], conf: str = "") -> ActiveDefrag:
 
 def fragments(frag_percent: int, *, keys: int = 1_000_000, holes_share: float = 0.5, each: int = 3) -> Fragments:
     """A gibibyte allocated, with that many percent more pages."""
-    return Fragments(
-        1024 * MIB, math.ceil(1024 * MIB * (100 + frag_percent) / 100), keys, 1 << 20, float(each * keys), holes_share
-    )
+    paged_bytes = math.ceil(1024 * MIB * (100 + frag_percent) / 100)
+    return Fragments(1024 * MIB, paged_bytes, keys, 1 << 20, float(each * keys), holes_share)
 
 
 def pass_over(d: ActiveDefrag) -> int:
@@ -101,7 +100,7 @@ def test_of_all_blocks_those_move_whose_slab_is_not_full_yet(left: float) -> Non
     pass_over(d)
     law = (1 - left) / left * math.log(1 / (1 - left))
     assert d.hits == pytest.approx(2 * 1_000_000 * law, rel=0.02), "dictEntries are moved and not counted"
-    assert d.hits + d.misses == pytest.approx(1_000_000 * (3 - law), rel=0.02)
+    assert d.misses == pytest.approx(3 * 1_000_000 * (1 - law), rel=0.02)
     assert d.key_hits + d.key_misses == pytest.approx(1_000_000, rel=0.001)
 
 
@@ -109,7 +108,7 @@ def test_of_all_blocks_those_move_whose_slab_is_not_full_yet(left: float) -> Non
     ("each", "keys", "hits", "misses"),
     [(3, 200_289, 244_526, 224_832), (4, 200_289, 363_369, 305_519), (4, 100_096, 153_572, 180_982)],
 )
-def test_a_real_server_moves_ten_to_twenty_percent_fewer_blocks(each: int, keys: int, hits: int, misses: int) -> None:
+def test_a_real_server_moves_a_tenth_to_a_quarter_fewer_blocks(each: int, keys: int, hits: int, misses: int) -> None:
     """[lab-defrag]: every other of the strings of 10, 100 and 1,000 bytes deleted; active_defrag_hits and _misses of a scan."""
     d = defrag([fragments(50, keys=keys, each=each)])
     pass_over(d)
@@ -154,7 +153,8 @@ def test_a_run_gives_back_pages_and_says_who_held_the_loop() -> None:
 def test_below_a_hundred_mebibytes_it_changes_nothing() -> None:
     """redis.conf: active-defrag-ignore-bytes 100mb."""
     on, off = run("activedefrag yes", duration="2s"), run("", duration="2s")
-    assert on.memory.equals(off.memory)
+    columns = ["keys", "used_memory_bytes", "allocator_active_bytes"]
+    assert on.memory[columns].equals(off.memory[columns])
     assert "active-defrag-cycle" not in on.summary["nodes"]["main"]["busy_s_by_cause"]
     assert on.summary["nodes"]["main"]["info"]["stats"]["total_active_defrag_time"] == 0
 

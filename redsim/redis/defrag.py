@@ -10,7 +10,7 @@ blocks to move, so Redis' own jemalloc: the build of a distribution refuses `act
     a share f was looked at, as every slab drains alike and one after the other is filled up with what they lose
 
 Differs: every key costs the mean; keys are all in database 0. jemalloc does not move blocks of slabs 12.5 % fuller than the mean:
-10 to 20 % fewer moves in measured scans, and these left 6 to 10 % of the holes, none here [lab-defrag]. Versions after 7.4 are
+11 to 23 % fewer moves in measured scans, and these left 6 to 10 % of the holes, none here [lab-defrag]. Versions after 7.4 are
 taken to do as 7.0 does.
 Not modelled: keys of more than active-defrag-max-scan-fields elements, which are scanned in parts; a key costs the same whatever
 it holds. Blocks of the server's own, which are not moved. The small-bin figure of 7.4.
