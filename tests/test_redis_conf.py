@@ -309,9 +309,13 @@ def test_exactly_these_directives_are_modelled_now() -> None:
     assert modelled == {
         "hz", "dynamic-hz", "maxclients", "timeout", "io-threads", "io-threads-do-reads",
         "slowlog-log-slower-than", "slowlog-max-len", "busy-reply-threshold", "lazyfree-lazy-user-del",
-        "active-expire-effort", "activerehashing", "lazyfree-lazy-expire",
-            "lazyfree-lazy-user-flush", "latency-monitor-threshold", "rename-command", "tcp-backlog",
-        "max-new-connections-per-cycle",
+        "lazyfree-lazy-user-flush", "latency-monitor-threshold", "rename-command", "tcp-backlog",
+        "max-new-connections-per-cycle", "active-expire-effort", "activerehashing", "lazyfree-lazy-expire",
+        "maxmemory", "maxmemory-policy", "maxmemory-samples", "maxmemory-eviction-tenacity", "lazyfree-lazy-eviction",
+        "lfu-decay-time", "lfu-log-factor", "hash-max-listpack-entries", "hash-max-listpack-value", "list-max-listpack-size",
+        "set-max-intset-entries", "set-max-listpack-entries", "set-max-listpack-value", "zset-max-listpack-entries",
+        "zset-max-listpack-value", "activedefrag", "active-defrag-cycle-max", "active-defrag-cycle-min",
+        "active-defrag-ignore-bytes", "active-defrag-threshold-lower", "active-defrag-threshold-upper",
     }  # fmt: skip
 
 
@@ -323,9 +327,10 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         ("appendonly no", "accepted", "off"),
         ('save ""', "accepted", "off"),
         ("save 60 1", "not modelled yet", "BGSAVE"),
-        ("maxmemory 0", "accepted", "off"),
-        ("maxmemory 1gb", "not modelled yet", "eviction"),
-        ("maxmemory-policy allkeys-lru", "accepted", "no effect while maxmemory is 0"),
+        ("maxmemory 1gb", "modelled", "eviction"),
+        ("maxmemory-clients 0", "accepted", "off"),
+        ("maxmemory-clients 1gb", "not modelled yet", "disconnected"),
+        ("active-defrag-max-scan-fields 10", "accepted", "no effect while activedefrag is no"),
         ("cluster-node-timeout 5000", "accepted", "no effect while cluster-enabled is no"),
         ("tls-cert-file a.pem", "accepted", "no effect while tls-port is 0"),
         ("replicaof no one", "accepted", "off"),
