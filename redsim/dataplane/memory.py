@@ -214,17 +214,29 @@ def recount(w: World):
     """used_memory, added up anew over every key, table and client."""
     total = w.cost[STARTUP_BYTES]
     for d in range(w.dataset.shape[0]):
-        low = w.dataset[d, D_BASE]
-        for key in range(low, low + w.dataset[d, D_N]):
-            if w.kv[key, 0] != NODATA:
-                total += w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
-        total += w.dataset[d, D_EXPIRES] * w.cost[ENTRY_BYTES]
+        total += dataset_bytes(w, d) + w.dataset[d, D_EXPIRES] * w.cost[ENTRY_BYTES]
     for c in range(w.conn.shape[0]):
         if w.conn[c, C_LIVE] and w.conn[c, C_FLAGS] & F_ACCEPTED:
             total += client_memory(w, c)
     for h in range(w.dicts.shape[0]):
         total += tables_bytes(w, h)
     return total + called_commands(w) * w.cost[HISTOGRAM_BYTES]
+
+
+@compiled
+def dataset_bytes(w: World, d):
+    """Keys, their dictEntries and values of a data set; a string as long as the one before it takes as much."""
+    low = w.dataset[d, D_BASE]
+    is_plain = w.dataset[d, D_STRING] and not w.dataset[d, D_GROWS]
+    size, value, total = np.int64(NODATA), 0, 0
+    for key in range(low, low + w.dataset[d, D_N]):
+        there = np.int64(w.kv[key, 0])
+        if there == NODATA:
+            continue
+        if there != size or not is_plain:
+            size, value = there, value_memory(w, d, key)
+        total += w.dataset[d, D_KEYMEM] + value
+    return total
 
 
 @compiled

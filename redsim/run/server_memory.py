@@ -10,9 +10,8 @@ readings start to decay at the later one.
 Not modelled: new blocks of another size class, which cannot use the room that deletes left.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from redsim.dataplane import layout as dp
 from redsim.host.malloc import ALLOCATORS
@@ -76,7 +75,7 @@ class MemoryGauge:
         self.used_peak = peak = max(self.used_peak, int(w.st[dp.USED_PEAK]), used)  # INFO looks, as the cron does
         clients, counted = self._clients(w)
         tables = self._tables(w)
-        called = len(np.unique(w.kind[w.kind[:, dp.K_CALLS] > 0, dp.K_CAUSE]))
+        called = len(set(w.kind[w.kind[:, dp.K_CALLS] > 0, dp.K_CAUSE].tolist()))
         rest = int(w.cost[dp.STARTUP_BYTES]) + clients + used_bytes(tables) + called * int(w.cost[dp.HISTOGRAM_BYTES])
         data = used - rest
         assert data >= 0, "keys and values take some of used_memory, not less than none"
@@ -159,11 +158,11 @@ class MemoryGauge:
     def _clients(self, w: dp.World) -> tuple[int, int]:
         """(bytes of used_memory, bytes that mem_clients_normal counts) of all accepted connections."""
         rows = w.conn[(w.conn[:, dp.C_LIVE] != 0) & (w.conn[:, dp.C_FLAGS] & dp.F_ACCEPTED != 0)]
-        sizes, counts = np.unique(rows[:, dp.C_ALLOC], return_counts=True)
+        sizes = Counter(rows[:, dp.C_ALLOC].tolist())
         usable = self.rules.allocator.usable
         first, first_bytes = int(w.cost[dp.QB_ALLOC]), int(w.cost[dp.QUERY_BYTES])
-        sized = {int(n): first_bytes if n == first else usable(sds_bytes(int(n), self.rules)) for n in sizes if n}
-        query = sum(sized.get(int(n), 0) * int(count) for n, count in zip(sizes, counts, strict=True))
+        sized = {n: first_bytes if n == first else usable(sds_bytes(n, self.rules)) for n in sizes if n}
+        query = sum(each * sizes[n] for n, each in sized.items())
         over = rows[:, dp.C_OUT] - rows[:, dp.C_RBUF]
         lists = sum(output_list_bytes(int(n), self.rules) for n in over[over > 0])
         buffers = int(rows[:, dp.C_RBUF].sum()) + query + lists
