@@ -103,6 +103,14 @@ def test_pages_stay_when_nine_in_ten_keys_are_gone() -> None:
     assert 0 < least < most < summary["used_memory_rss_bytes"]["final"] - summary["used_memory_bytes"]["final"]
 
 
+def test_active_defragmentation_gives_the_pages_back_in_slices_of_the_loop() -> None:
+    """defrag.c: at most active-defrag-cycle-max 25 % of a cron period of 10 ms; costs measured [lab-defrag]."""
+    summary = node(ran("incident/fragmentation", "nodes.main.conf.activedefrag=yes"))
+    assert summary["used_memory_rss_bytes"]["final"] < 2 * summary["used_memory_bytes"]["final"]
+    assert summary["activedefrag_returns_bytes"] == [0, 0]
+    assert 2_500 < summary["stalls"]["active-defrag-cycle"]["max_us"] < 2_600
+
+
 def test_a_listpack_of_many_fields_is_read_slowly_and_a_hash_table_is_not() -> None:
     """Measured [lab-listpack]: usec_per_call of HGET of a random field among 1,024: 4.3 as a listpack, 0.18 as a table."""
     clients = ran("plan/listpack-thresholds").summary["clients"]
