@@ -80,7 +80,8 @@ def profile(*, zero: bool, rtt_ns: int | None = None, commands: dict[str, dict[s
         for law in data["commands"].values():
             if isinstance(law, dict):
                 law.update(dict.fromkeys(law, 0))
-        data["curves"]["lookup"]["each"] = [[1, 0], [10, 0]]
+        for name in ("lookup", "connections", "client_connections", "rehash"):
+            data["curves"][name]["each"] = [[1, 0], [10, 0]]
     if rtt_ns is not None:
         data["loopback_rtt_ns"]["value"] = rtt_ns
     data["commands"].update(commands or {})
