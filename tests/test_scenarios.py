@@ -116,6 +116,7 @@ def test_a_latency_event_is_emitted_by_some_scenario_and_has_advice(event: Laten
         LatencyEvent.EXPIRE_CYCLE: "Active expiry held",
         LatencyEvent.SERVER_CRON: "serverCron", LatencyEvent.HOST_HICCUP: "The host took the CPU",
         LatencyEvent.EVICTION_CYCLE: "Evictions held", LatencyEvent.EVICTION_DEL: "Evictions held",
+        LatencyEvent.ACTIVE_DEFRAG_CYCLE: "Active defragmentation held",
     }[event]  # fmt: skip
     told = [f for name in emitting for f in smoke(name).findings if words in f.text and f.directive]
     assert told, f"no finding tells of {event} with something to change; add it to redsim/report/findings.py"

@@ -111,6 +111,18 @@ def test_active_defragmentation_gives_the_pages_back_in_slices_of_the_loop() -> 
     assert 2_500 < summary["stalls"]["active-defrag-cycle"]["max_us"] < 2_600
 
 
+def test_slices_of_active_defragmentation_are_a_quarter_of_a_cron_period_and_add_to_those_of_expiry() -> None:
+    """defrag.c: activeDefragCycle has its own 25 % of a period, beside expire.c's: 25 ms each at hz 10, 2.5 ms at hz 100."""
+    worst = {}
+    for hz, slice_us in ((10, 25_000), (100, 2_500)):
+        result = ran("incident/activedefrag", f"nodes.main.conf.hz={hz}")
+        assert slice_us < node(result)["stalls"]["active-defrag-cycle"]["max_us"] < 1.04 * slice_us
+        worst[hz] = result.summary["clients"]["api"]["latency_us"]["p999"]
+    assert worst[10] > 40_000 > 10_000 > worst[100]
+    without = ran("incident/activedefrag", "nodes.main.conf.activedefrag=no").summary["clients"]["api"]["latency_us"]["p999"]
+    assert without < 30_000
+
+
 def test_a_listpack_of_many_fields_is_read_slowly_and_a_hash_table_is_not() -> None:
     """Measured [lab-listpack]: usec_per_call of HGET of a random field among 1,024: 4.3 as a listpack, 0.18 as a table."""
     clients = ran("plan/listpack-thresholds").summary["clients"]

@@ -243,8 +243,28 @@ def fragmentation(result: Result) -> Findings:
         )
         text += f": the peak was {say_bytes(int(peak))}, and pages that still hold a key stay" if peak > 1.2 * final else ""
         least, most = (int(number(value)) for value in numbers.get("activedefrag_returns_bytes") or (0, 0))
-        text += f"; activedefrag would give back {say_bytes(least)} to {say_bytes(most)}" if most else ""
-        yield Finding("warning", f"{text}.", "activedefrag yes (jemalloc of Redis), MEMORY PURGE, or a restart")
+        is_on = number(((numbers.get("info") or {}).get("memory") or {}).get("active_defrag_running")) > 0
+        would = "has still to give back" if is_on else "would give back"
+        text += f"; activedefrag {would} {say_bytes(least)} to {say_bytes(most)}" if most else ""
+        cure = "activedefrag yes (jemalloc of Redis), MEMORY PURGE, or a restart"
+        yield Finding("warning", f"{text}.", "a higher active-defrag-cycle-max, or time" if is_on else cure)
+
+
+def defrag_cycles(result: Result) -> Findings:
+    """Active defragmentation works in slices of serverCron, each of which everybody waits for."""
+    for node, numbers in facts.nodes(result).items():
+        held = result.stalls[(result.stalls["event"] == "active-defrag-cycle") & (result.stalls["node"] == node)]
+        if held.empty:
+            continue
+        total = numbers.get("stalls", {}).get("active-defrag-cycle", {})
+        share = number(total.get("total_us")) / 1e6 / max(facts.duration_s(result), 1e-9)
+        longest_us = float(held["duration_us"].max())
+        text = f"Active defragmentation held the loop of {node} {say_times(int(number(total.get('count'))))}, "
+        text += f"{say_us(longest_us)} at worst, {say_share(share)} of the run"
+        victim, p999_us, blamed_us = facts.worst_victim(result, node, "active-defrag-cycle")
+        text += f"; of {victim}'s p99.9 of {say_us(p999_us)}, {say_us(blamed_us)} is due to that" if victim else ""
+        severity = "warning" if longest_us >= STALL_WARNING_US or share > FELT_SHARE else "info"
+        yield Finding(severity, f"{text}.", "raise hz: as much work in shorter slices; or a lower active-defrag-cycle-max")
 
 
 def clients_take_room(result: Result) -> Findings:
@@ -300,5 +320,5 @@ def near_a_threshold(result: Result) -> Findings:
 
 MEMORY_FINDINGS = [
     refused_for_memory, beyond_the_host, evictions, hit_ratio_fell, eviction_stalls, over_the_limit, table_doubling,
-    clients_take_room, headroom, expire_cycles, stale_keys, fragmentation, refused_growth, near_a_threshold,
+    clients_take_room, headroom, expire_cycles, defrag_cycles, stale_keys, fragmentation, refused_growth, near_a_threshold,
 ]  # fmt: skip
