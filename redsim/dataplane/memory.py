@@ -215,12 +215,25 @@ def recount(w: World):
     total = w.cost[STARTUP_BYTES]
     for d in range(w.dataset.shape[0]):
         total += dataset_bytes(w, d) + w.dataset[d, D_EXPIRES] * w.cost[ENTRY_BYTES]
+    for h in range(w.dicts.shape[0]):
+        total += tables_bytes(w, h)
+    return total + clients_memory(w) + called_commands(w) * w.cost[HISTOGRAM_BYTES]
+
+
+@entry
+def at_rest(w: World):
+    """(bytes that the server has for its clients, commands called so far): what used_memory has beside data and tables."""
+    return clients_memory(w), called_commands(w)
+
+
+@compiled
+def clients_memory(w: World):
+    """All that the server has for the connections it has accepted."""
+    total = 0
     for c in range(w.conn.shape[0]):
         if w.conn[c, C_LIVE] and w.conn[c, C_FLAGS] & F_ACCEPTED:
             total += client_memory(w, c)
-    for h in range(w.dicts.shape[0]):
-        total += tables_bytes(w, h)
-    return total + called_commands(w) * w.cost[HISTOGRAM_BYTES]
+    return total
 
 
 @compiled

@@ -10,18 +10,18 @@ readings start to decay at the later one.
 Not modelled: new blocks of another size class, which cannot use the room that deletes left.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.memory import at_rest
 from redsim.host.malloc import ALLOCATORS
 from redsim.host.memory import Blocks, active_after_random_deletes, active_bytes, dirty_bytes, merge, touched_bytes, used_bytes
-from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, client_counted_bytes, output_list_bytes
+from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, client_counted_bytes
 from redsim.redis.config import Rules
 from redsim.redis.defrag import ActiveDefrag, DefragPolicy, Fragments, defrag_returns_bytes
 from redsim.redis.dict import POINTER_BYTES
 from redsim.redis.memory_report import DbMemory, ServerMemory
-from redsim.redis.sds import sds_bytes
 from redsim.redis.zmalloc import Pages, pages
 from redsim.scenario.load import Scenario
 from redsim.units import MIB
@@ -39,6 +39,7 @@ class MemoryGauge:
     state    rules        version, allocator and conf of the node
              data_peak    bytes of keys and values at their most
              slabs_peak   the same since activedefrag last packed them, None: it never did
+             reading      what the last reading was made from, what it found, used_memory by its parts
              active       bytes of their pages, and of the tables, at the last reading
              used_peak    the largest used_memory read so far, or the server's own
              rss_peak     the largest RSS read so far
@@ -60,6 +61,7 @@ class MemoryGauge:
     blocks: Blocks = field(default_factory=dict)
     defrag: ActiveDefrag | None = None
     slabs_peak: int | None = None
+    reading: tuple[tuple[Any, ...], ServerMemory, dict[str, int]] | None = None
     _passes: int = 0
 
     @classmethod
@@ -73,9 +75,16 @@ class MemoryGauge:
         """The server's memory at this moment of the run; INFO memory, MEMORY STATS and the doctor are made from it."""
         used = int(w.st[dp.USED])
         self.used_peak = peak = max(self.used_peak, int(w.st[dp.USED_PEAK]), used)  # INFO looks, as the cron does
-        clients, counted = self._clients(w)
+        clients, called = at_rest(w)
+        made_from = (used, peak, clients, called, int(w.st[dp.CLIENTS]), w.dataset.tobytes(), w.dicts.tobytes())
+        if self.reading and self.reading[0] == made_from and not self.freed and not self.defrag:
+            return self.reading[1]
+        found = self._read(w, used, peak, clients, called)
+        self.reading = (made_from, found, self._parts(w, clients))
+        return found
+
+    def _read(self, w: dp.World, used: int, peak: int, clients: int, called: int) -> ServerMemory:
         tables = self._tables(w)
-        called = len(set(w.kind[w.kind[:, dp.K_CALLS] > 0, dp.K_CAUSE].tolist()))
         rest = int(w.cost[dp.STARTUP_BYTES]) + clients + used_bytes(tables) + called * int(w.cost[dp.HISTOGRAM_BYTES])
         data = used - rest
         assert data >= 0, "keys and values take some of used_memory, not less than none"
@@ -87,7 +96,7 @@ class MemoryGauge:
             dbs=_databases(w),
             pages=self._pages(w, data, tables),
             rules=self.rules,
-            clients_normal=counted,
+            clients_normal=self._counted(w, clients),
             normal_clients=int(w.st[dp.CLIENTS]),
             maxmemory=self.rules.limit("maxmemory"),
             maxmemory_policy=str(self.rules.conf.get("maxmemory-policy")),
@@ -105,9 +114,13 @@ class MemoryGauge:
 
     def parts(self, w: dp.World) -> dict[str, int]:
         """used_memory by what it was allocated for, in bytes; the parts add up to it."""
+        self.read(w)
+        assert self.reading is not None, "it was just read"
+        return self.reading[2]
+
+    def _parts(self, w: dp.World, clients: int) -> dict[str, int]:
         used, startup = int(w.st[dp.USED]), int(w.cost[dp.STARTUP_BYTES])
-        clients, tables = self._clients(w)[0], used_bytes(self._tables(w))
-        keys = _keys_bytes(w)
+        tables, keys = used_bytes(self._tables(w)), _keys_bytes(w)
         values = used - startup - clients - tables - keys
         return {"startup": startup, "clients": clients, "tables": tables, "keys": keys, "values": values}
 
@@ -155,21 +168,12 @@ class MemoryGauge:
         self.blocks = blocks
         return active_after_random_deletes(_before_deletes(blocks, share), 1 - share, self.rules.allocator, scanned_share)
 
-    def _clients(self, w: dp.World) -> tuple[int, int]:
-        """(bytes of used_memory, bytes that mem_clients_normal counts) of all accepted connections."""
-        rows = w.conn[(w.conn[:, dp.C_LIVE] != 0) & (w.conn[:, dp.C_FLAGS] & dp.F_ACCEPTED != 0)]
-        sizes = Counter(rows[:, dp.C_ALLOC].tolist())
-        usable = self.rules.allocator.usable
-        first, first_bytes = int(w.cost[dp.QB_ALLOC]), int(w.cost[dp.QUERY_BYTES])
-        sized = {n: first_bytes if n == first else usable(sds_bytes(n, self.rules)) for n in sizes if n}
-        query = sum(each * sizes[n] for n, each in sized.items())
-        over = rows[:, dp.C_OUT] - rows[:, dp.C_RBUF]
-        lists = sum(output_list_bytes(int(n), self.rules) for n in over[over > 0])
-        buffers = int(rows[:, dp.C_RBUF].sum()) + query + lists
+    def _counted(self, w: dp.World, clients: int) -> int:
+        """What mem_clients_normal counts of the bytes that the server has for its clients."""
         fixed = client_counted_bytes(ClientBuffers(reply_bytes=0), self.rules)
         if w.cost[dp.FIXED_RBUF]:
             fixed -= PROTO_REPLY_CHUNK_BYTES  # 6.2: the reply buffer is in the struct
-        return len(rows) * int(w.cost[dp.CLIENT_BYTES]) + buffers, len(rows) * fixed + buffers
+        return clients - int(w.st[dp.CLIENTS]) * (int(w.cost[dp.CLIENT_BYTES]) - fixed)
 
     def _tables(self, w: dp.World) -> dict[int, float]:
         return merge(*({self.rules.allocator.usable(POINTER_BYTES * slots): 1} for h in _DICTS for slots in _slots(w, h)))
@@ -196,8 +200,9 @@ def _databases(w: dp.World) -> dict[int, DbMemory]:
 
 def _keys_bytes(w: dp.World) -> int:
     """Of the keys' names and of the dictEntries of both dicts."""
-    entries_of_ttls = int(w.dataset[:, dp.D_EXPIRES].sum()) * int(w.cost[dp.ENTRY_BYTES])
-    return int((w.dataset[:, dp.D_LIVE] * w.dataset[:, dp.D_KEYMEM]).sum()) + entries_of_ttls
+    entry = int(w.cost[dp.ENTRY_BYTES])
+    rows = w.dataset[:, [dp.D_LIVE, dp.D_KEYMEM, dp.D_EXPIRES]].tolist()
+    return sum(live * each + expires * entry for live, each, expires in rows)
 
 
 def _mean_blocks(w: dp.World, data: int, rules: Rules) -> dict[int, float]:
