@@ -37,6 +37,7 @@ LARGE = """\
 sets: {node: main, type: set, keys: 60, elements: 4000, value_bytes: 12}
 lists: {node: main, type: list, keys: 900, elements: {uniform: [1, 200]}}
 """
+LONG_LISTS = "lists: {node: main, type: list, keys: 300, value_bytes: 20, elements: {uniform: [900, 2600]}}"
 DELETIONS = "{DEL: {weight: 1, keys: 30}, GET: 1}"
 ALL_STRINGS = "users: {node: main, keys: 2500, value_bytes: 50}"
 
@@ -64,6 +65,8 @@ SCENARIOS = {
     "large-values-lazily": text_of(open_group(3000, "{SMEMBERS: 1, SADD: 1}", dataset="sets", more=FEW), duration="60ms",
                                    conf=short("16mb", "allkeys-random", "lazyfree-lazy-eviction yes"), datasets=LARGE),
     "large-arguments": text_of(open_group(2000, "{SET: 1, GET: 1}", dataset="big", more=FEW), conf=short("5mb", "allkeys-lru")),
+    "long-lists": text_of(open_group(3000, "{LPUSH: {weight: 2, elements: 9}, LPOP: 1}", dataset="lists", more=FEW),
+                          conf=short("9mb", "allkeys-lru", "list-compress-depth 1"), datasets=LONG_LISTS, **FULL),
     "long-replies": text_of(group("{closed: {}}", "{GET: 1, SET: 1}", dataset="big", n=12, more=", pipeline: 4"),
                             conf=short("6mb", "allkeys-lru"), **FULL),
     "flushall": text_of(WRITES, conf=short("5mb", "allkeys-lru"), timeline="[{at: 20ms, run: FLUSHALL, node: main}]", **FULL),

@@ -87,9 +87,10 @@ K_SIZE = 40
 # dataset ------------------------------------------------------------------------------------------------------
 # D_VOLATILE: its keys may have a TTL, so that kx has their column; D_EXPIRES: how many have one now
 # D_KEYMEM: bytes of a key and its dictEntry; D_SIZES: where tab has those of aggregates; D_INT: integers only
+# D_LIST: it holds lists, whose bytes go by nodes
 # D_PACKED: up to so many elements a hash or sorted set is one listpack, read from its start to find one
 (D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_VOLATILE, D_EXPIRES, D_KEYMEM, D_SIZES, D_INT, D_GROWS,
- D_DEL_CURVE, D_PACKED) = range(14)
+ D_DEL_CURVE, D_PACKED, D_LIST) = range(15)
 D_SIZE = 16
 
 # dicts: a row for the keyspace and one for the expires of the database ---------------------------------------

@@ -34,6 +34,11 @@ PEAK_RESET_NS = 5_000_000_000  # server.h: REPLY_BUFFER_DEFAULT_PEAK_RESET_TIME
 DENSE = 1024  # sizes of an aggregate are tabulated for each number of elements up to here, then twice an octave
 DENSE_BITS = 10
 OCTAVES = 21  # up to 2**31 elements
+# a list's words behind its dense sizes (run/list_sizes.py): elements of the first node and of each further one; bytes of a full
+# node with its struct, of the struct alone, of an element in a block and of an empty block; of everything but the block while
+# there is one node, and with the first one full; nodes at each end that stay uncompressed, and what a compressed one saves
+(L_FIRST, L_PER_NODE, L_FULL, L_NODE, L_ENTRY, L_HEADER, L_SMALL, L_LARGE, L_DEPTH, L_SAVED) = range(10)
+L_SIZE = 10
 
 
 @inlined
@@ -78,14 +83,33 @@ def string_bytes(w: World, d, size):
 
 @compiled
 def elements_bytes(w: World, d, n):
-    """An aggregate of n >= 1 elements, by the table of its data set (run/memory.py)."""
+    """An aggregate of n >= 1 elements, by the table of its data set (run/value_sizes.py)."""
     at = w.dataset[d, D_SIZES]
     if n <= DENSE:
         return w.tab[at + n]
+    at += DENSE + 1
+    if w.dataset[d, D_LIST]:
+        return quicklist_bytes(w, at, n)
     k = bit_length(n - 1) - 1
-    at += DENSE + 1 + 2 * (k - DENSE_BITS)
+    at += 2 * (k - DENSE_BITS)
     first = (1 << k) + 1  # the table has the bytes at 2**k + 1 and what each element more takes, in 1024ths
     return w.tab[at] + w.tab[at + 1] * (n - first) // 1024
+
+
+@compiled
+def quicklist_bytes(w: World, at, n):
+    """A list of more than DENSE elements: full nodes and one at an end that is being filled; 0 <= rest < L_PER_NODE."""
+    first = w.tab[at + L_FIRST]
+    if n <= first:
+        return w.tab[at + L_SMALL] + usable(w, w.tab[at + L_HEADER] + n * w.tab[at + L_ENTRY])
+    full = (n - first) // w.tab[at + L_PER_NODE]
+    rest = (n - first) % w.tab[at + L_PER_NODE]
+    size = w.tab[at + L_LARGE] + full * w.tab[at + L_FULL]
+    nodes = 1 + full
+    if rest > 0:
+        size += w.tab[at + L_NODE] + usable(w, w.tab[at + L_HEADER] + rest * w.tab[at + L_ENTRY])
+        nodes += 1
+    return size - w.tab[at + L_SAVED] * max(nodes - 2 * w.tab[at + L_DEPTH], 0)
 
 
 @compiled

@@ -83,13 +83,13 @@ class Quicklist:
     def push(self, element: bytes, *, at_head: bool) -> None:
         """quicklistPush."""
         if self._is_large(element):
-            self._add(QuicklistNode(self._block([]), plain=element), at_head)
+            self._add(QuicklistNode(self.block([]), plain=element), at_head)
             return
         node = self.nodes[0 if at_head else -1] if self.nodes else None
         if node is not None and self._allows(node, len(element)):
             node.block.insert(0 if at_head else len(node.block.entries), element)
         else:
-            self._add(QuicklistNode(self._block([element])), at_head)
+            self._add(QuicklistNode(self.block([element])), at_head)
 
     def delete_range(self, first: int, count: int) -> None:
         """quicklistDelRange; `first` counts from the head."""
@@ -109,7 +109,8 @@ class Quicklist:
         depth = self.rules.list_compress_depth
         return depth > 0 and depth <= at < len(self.nodes) - depth
 
-    def _block(self, entries: list[bytes]) -> Listpack | Ziplist:
+    def block(self, entries: list[bytes]) -> Listpack | Ziplist:
+        """A node's block of this version."""
         return Listpack.of(entries) if self.rules.since("7.0") else Ziplist.of(entries)
 
     def _add(self, node: QuicklistNode, at_head: bool) -> None:

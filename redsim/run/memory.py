@@ -46,6 +46,7 @@ def size_datasets(rows: dp.I64, datasets: dict[str, Dataset], kinds: list[dp.I64
         rows[d, dp.D_GROWS] = int(dp.OP_APPEND in mine)
         if data.type != "string":
             rows[d, dp.D_SIZES] = tables.add(size_table(data.type, int(rows[d, dp.D_EBYTES]), rules))
+            rows[d, dp.D_LIST] = int(data.type == "list")
             rows[d, dp.D_PACKED] = listpack_max(data.type, int(rows[d, dp.D_EBYTES]), rules)
 
 

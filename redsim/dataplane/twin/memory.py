@@ -5,7 +5,21 @@ Written from zmalloc.c, sds.c, object.c, networking.c and dict.c. Differs and no
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
-from redsim.dataplane.memory import DENSE, DENSE_BITS
+from redsim.dataplane.memory import (
+    DENSE,
+    DENSE_BITS,
+    L_DEPTH,
+    L_ENTRY,
+    L_FIRST,
+    L_FULL,
+    L_HEADER,
+    L_LARGE,
+    L_NODE,
+    L_PER_NODE,
+    L_SAVED,
+    L_SIZE,
+    L_SMALL,
+)
 from redsim.dataplane.twin.things import Conn, Record, Sim, Table
 
 ROBJ, LIST_NODE, BLOCK_HEADER = 16, 24, 16
@@ -46,9 +60,24 @@ def string(sim: Sim, data: Record, size: int, room: int = 0) -> int:
 def aggregate(sim: Sim, data: Record, n: int) -> int:
     if n <= DENSE:
         return sim.tab[data.sizes + n]
+    if data.list:
+        return quicklist(sim, sim.tab[data.sizes + DENSE + 1 :][:L_SIZE], n)
     octave = (n - 1).bit_length() - 1
     first, each = sim.tab[data.sizes + DENSE + 1 + 2 * (octave - DENSE_BITS) :][:2]
     return first + each * (n - 2**octave - 1) // 1024
+
+
+def quicklist(sim: Sim, law: list[int], n: int) -> int:
+    """Node by node, from the tail that was pushed first."""
+    if n <= law[L_FIRST]:
+        return law[L_SMALL] + usable(sim, law[L_HEADER] + n * law[L_ENTRY])
+    counts = [law[L_PER_NODE]] * ((n - law[L_FIRST]) // law[L_PER_NODE])
+    last = n - law[L_FIRST] - sum(counts)
+    blocks = [law[L_FULL] for _ in counts]
+    if last:
+        blocks.append(law[L_NODE] + usable(sim, law[L_HEADER] + last * law[L_ENTRY]))
+    inner = range(law[L_DEPTH], 1 + len(blocks) - law[L_DEPTH])
+    return law[L_LARGE] + sum(blocks) - law[L_SAVED] * len(inner)
 
 
 def grown(sim: Sim, room: int, size: int) -> int:
