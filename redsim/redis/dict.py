@@ -2,18 +2,21 @@
 
 Mirrors dict.c:_dictExpandIfNeeded, dictExpand, dictRehash, dictResize and dictShrinkIfNeeded (6.2.16 to 7.4.1, Valkey 8.0.1):
 powers of two from 4 on, doubled by the insertion that finds as many elements as slots; then every insertion, look-up and
-deletion moves one bucket that is not empty, and until the last one has moved both tables are there.
+deletion moves one bucket that is not empty, and until the last one has moved both tables are there. From 7.4 on a deletion moves
+the bucket it looks into where that has not moved yet. An element of a 7.2 set that came into an empty bucket hangs there without
+an entry; one that shares it has an entry, and keeps it when the others go, until it moves.
 
     add: step if rehashing -> grow if used == slots -> into the newer table
 
 Differs: buckets are drawn by SipHash under a random seed, so how many are empty is luck; here every step goes as far as the mean
-step, and a rehash ends when less than half an element is left (at load 1 the true end scatters by 0.31 sqrt(slots) steps).
+step, and a rehash ends when less than half an element is left. The true end scatters by as many steps as the number of occupied
+buckets does, 0.31 sqrt(slots) at load 1; where that leaves open whether the old table is still there, `scatter` tells.
 Deletions are taken to begin with the oldest elements.
-Not modelled: a fork child's presence, which postpones growth; 7.4's preference for the bucket it just looked into.
+Not modelled: a fork child's presence, which postpones growth.
 """
 
-from dataclasses import dataclass
-from math import exp
+from dataclasses import dataclass, replace
+from math import erf, exp, inf, sqrt
 
 from redsim.redis.config import Rules
 
@@ -21,6 +24,8 @@ __all__ = ["Dict", "table_slots"]
 
 DICT_HT_INITIAL_SIZE = 4  # dict.h
 EMPTY_VISITS_MAX = 10  # dictRehash: ten times the buckets asked for
+SIGMAS_MAX = 4.0
+ODDS_MIN = 1e-3  # below, a table is there or not
 POINTER_BYTES = 8
 ENTRY_BYTES = 24  # sizeof(dictEntry): key, value, next
 ENTRY_NO_VALUE_BYTES = 16  # sets of 7.2 on: key, next
@@ -52,6 +57,10 @@ class Dict:
     _left: float = 0.0  # elements still in the old table
     _before: int = 0  # elements that were there when the rehash began, and still are
     _index: float = 0.0  # its first bucket that may hold some (rehashidx)
+    _old: int = 0  # slots of the table that is or was last moved from
+    _sigma: float = 0.0  # scatter of that rehash's end, in steps
+    _since: float = inf  # steps since it ended
+    _lonely: float = 0.0  # elements with an entry that share their bucket no longer
 
     @classmethod
     def empty(cls, rules: Rules, expand_to: int | None = None) -> "Dict":
@@ -67,18 +76,28 @@ class Dict:
         """dictSlots, dictBuckets."""
         return sum(self.slots)
 
-    def step(self) -> None:
+    def step(self, share: float = 1.0) -> None:
         """_dictRehashStep: on to the next bucket that is not empty, or past ten empty ones; what it holds moves."""
         if not self.is_rehashing:
+            self._since += share
             return
         if self._left >= 0.5:
             rest = self.slots[0] - self._index
             empty = (1.0 - 1.0 / rest) ** self._left if rest > 1.0 else 0.0
-            visited = (1.0 - empty**EMPTY_VISITS_MAX) / (1.0 - empty)
-            self._left -= self._left * visited / rest
+            visited = share * (1.0 - empty**EMPTY_VISITS_MAX) / (1.0 - empty)
+            self._move(self._left * visited / rest)
             self._index += visited
-        if self._left < 0.5:
-            self.slots, self._left, self._before = [self.slots[1], 0], 0.0, 0
+        self._end_if_moved()
+
+    def _move(self, elements: float) -> None:
+        """So many of the old table's elements go to the new one."""
+        self._lonely -= self._lonely * elements / self._left
+        self._left -= elements
+
+    def _end_if_moved(self) -> None:
+        if self.is_rehashing and self._left < 0.5:
+            self.slots, self._left, self._before, self._lonely = [self.slots[1], 0], 0.0, 0, 0.0
+            self._since = 0.0
 
     def occupied(self) -> tuple[float, float]:
         """(mean, variance) of the buckets that are not empty, of both tables."""
@@ -89,13 +108,40 @@ class Dict:
         mean = sum(_occupied_buckets(buckets, count) for buckets, count in parts)
         return mean, sum(_occupied_variance(buckets, count) for buckets, count in parts)
 
+    def entries(self) -> tuple[float, float]:
+        """(mean, variance) of the elements of a set that have a dictEntry, where those alone in a bucket need none (7.2 on)."""
+        occupied, variance = self.occupied()
+        mean = self.used - occupied + self._lonely
+        return mean, variance + self._lonely * (1.0 - self._lonely / self.used if self.used else 0.0)
+
+    def scatter(self) -> float:
+        """Standard deviation of the slots there are: of the old table's, as its rehash may end on the other side of now."""
+        if not self._sigma or (not self.is_rehashing and self._since > SIGMAS_MAX * self._sigma + 1):
+            return 0.0
+        beyond, ahead = -self._since - 0.5, replace(self, slots=list(self.slots))
+        if self.is_rehashing:
+            beyond = 0.5
+            while beyond < SIGMAS_MAX * self._sigma + 1:
+                ahead.step()
+                if not ahead.is_rehashing:
+                    break
+                beyond += 1.0
+        is_there = 0.5 + 0.5 * erf(beyond / self._sigma / sqrt(2.0))
+        odds = min(is_there, 1.0 - is_there)
+        return self._old * sqrt(odds * (1.0 - odds)) if odds > ODDS_MIN else 0.0
+
     def add(self, *, lookups: int = 0) -> None:
         """dictFind `lookups` times, then dictAdd, of an element that is not there."""
-        for _ in range(lookups + 1):
+        for _ in range(lookups):
             self.step()
+        self.seek_place()
+        self.used += 1
+
+    def seek_place(self) -> None:
+        """dictAddRaw up to where it has looked whether the element is there: a full table grows though it may be."""
+        self.step()
         if not self.is_rehashing and self.used >= self.slots[0]:
             self._move_to(table_slots(self.used + 1))
-        self.used += 1
 
     def add_many(self, count: int, *, lookups: int = 0) -> None:
         """`count` times add()."""
@@ -103,6 +149,7 @@ class Dict:
             if not self.is_rehashing and self.used < self.slots[0]:
                 free = min(count, self.slots[0] - self.used)
                 self.used += free
+                self._since += free * (1 + lookups)
                 count -= free
             else:
                 self.add(lookups=lookups)
@@ -117,11 +164,20 @@ class Dict:
 
     def delete(self, *, may_shrink: bool = True) -> None:
         """dictDelete of an element that is there; 7.4 and Valkey 8.0 look by themselves whether to shrink, unless paused."""
-        self.step()
-        if self._before:
-            self._left -= self._left / self._before
-            self._before -= 1
+        if self.rules.has_kvstore and self._before:
+            unmoved = self._left / self._before
+            rest = self.slots[0] - self._index
+            own_bucket = min(self._left, 1.0 + max(self._left - 1.0, 0.0) / rest)
+            self._move(unmoved * own_bucket)
+            self.step(1.0 - unmoved)
+        else:
+            self.step()
+            if self._before:
+                self._left -= self._left / self._before
+        self._before = max(self._before - 1, 0)
+        entries = self.entries()[0]
         self.used -= 1
+        self._lonely += entries * self.used / (self.used + 1) - self.entries()[0]
         if may_shrink and self.rules.has_kvstore:
             self.shrink_if_needed()
 
@@ -141,4 +197,5 @@ class Dict:
             self.slots[0] = slots
             return
         self._left, self._before, self._index = float(self.used), self.used, 0.0
+        self._old, self._sigma = self.slots[0], sqrt(_occupied_variance(self.slots[0], self.used))
         self.slots[1] = slots

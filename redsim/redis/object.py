@@ -25,7 +25,7 @@ from redsim.redis.dict import ENTRY_BYTES, ENTRY_NO_VALUE_BYTES, POINTER_BYTES, 
 from redsim.redis.quicklist import Quicklist
 from redsim.redis.sds import header_bytes, usable_bytes
 
-__all__ = ["HashTable", "RedisObject", "SkipList", "memory_usage", "object_size", "spread_bytes"]
+__all__ = ["HashTable", "RedisObject", "SkipList", "memory_usage", "object_size", "spread_bytes", "tables_spread_bytes"]
 
 ROBJ_BYTES = 16  # server.h: redisObject
 QUICKLIST_BYTES = 40
@@ -137,7 +137,7 @@ def _element_sizes(value: HashTable, rules: Rules) -> list[float]:
     entry: float = ENTRY_BYTES
     is_set = next(iter(value.elements.values()), None) is None
     if is_set and rules.is_valkey:  # the first of a bucket hangs in it without an entry
-        entry = ENTRY_NO_VALUE_BYTES * (1 - value.table.occupied()[0] / value.table.used)
+        entry = ENTRY_NO_VALUE_BYTES * value.table.entries()[0] / value.table.used
     if is_set:
         return [entry + usable_bytes(len(member), rules) for member in value.elements]
     field_size = hfield_bytes if rules.since("7.4") else usable_bytes
@@ -203,15 +203,21 @@ _SIZES: dict[str, Callable[[Any, Rules, int], int]] = {
 def spread_bytes(obj: RedisObject, rules: Rules, samples: int = 5) -> float:
     """Standard deviation of MEMORY USAGE from one server to the next: 0 where it follows from the value alone.
 
-    A skiplist's node heights, and which elements of a hash table come first. A rehash that may or may not be over is not in it.
+    A skiplist's node heights, and which elements of a hash table come first. A rehash that may or may not be over is not in it,
+    but in tables_spread_bytes().
     """
     if obj.encoding == "skiplist":
         count = len(obj.value.scores)
         taken = count if samples == ALL else min(samples, count)
         return sqrt(node_moments(rules)[1] / taken) * count if taken else 0.0
     if obj.encoding == "hashtable":
-        return sqrt(_sampling_variance(obj.value, rules, samples) + _entries_variance(obj.value, rules))
+        return sqrt(_sampling_variance(obj.value, rules, samples) + _entries_variance(obj.value, rules, samples))
     return 0.0
+
+
+def tables_spread_bytes(obj: RedisObject) -> float:
+    """The same of the tables alone: 0 unless luck decides whether the old one is still there; then the answer is the likelier."""
+    return POINTER_BYTES * obj.value.table.scatter() if isinstance(obj.value, (HashTable, SkipList)) else 0.0
 
 
 def _sampling_variance(value: HashTable, rules: Rules, samples: int) -> float:
@@ -224,8 +230,11 @@ def _sampling_variance(value: HashTable, rules: Rules, samples: int) -> float:
     return count**2 * variance / samples * (count - samples) / (count - 1)
 
 
-def _entries_variance(value: HashTable, rules: Rules) -> float:
-    """Of the entries of a Valkey set, which only elements that share their bucket have."""
+def _entries_variance(value: HashTable, rules: Rules, samples: int) -> float:
+    """Of the entries of a Valkey set, which only elements that share their bucket have: of all, or of those looked at."""
     if not (rules.is_valkey and next(iter(value.elements.values()), None) is None):
         return 0.0
-    return ENTRY_NO_VALUE_BYTES**2 * value.table.occupied()[1]
+    count, (mean, variance) = value.table.used, value.table.entries()
+    if samples != ALL and count > samples:
+        variance += count**2 * (mean / count) * (1.0 - mean / count) / samples * (count - samples) / (count - 1)
+    return ENTRY_NO_VALUE_BYTES**2 * variance

@@ -74,10 +74,13 @@ def _set(obj: RedisObject, field: bytes, value: bytes, rules: Rules) -> None:
     """hashTypeSet: from 7.2 on the field is looked up as it is inserted, before that beforehand."""
     if obj.encoding == "hashtable":
         table: HashTable = obj.value
-        if field in table.elements:
-            table.table.step()
+        is_found_by_adding = rules.since("7.2")
+        if field not in table.elements:
+            table.table.add(lookups=0 if is_found_by_adding else 1)
+        elif is_found_by_adding:
+            table.table.seek_place()
         else:
-            table.table.add(lookups=0 if rules.since("7.2") else 1)
+            table.table.step()
         table.elements[field] = value
         return
     fields = obj.value.entries[::2]

@@ -74,7 +74,7 @@ def _add(obj: RedisObject, member: bytes, rules: Rules) -> None:
     """setTypeAddAux."""
     if obj.encoding == "hashtable":
         if member in obj.value.elements:
-            obj.value.table.step()
+            obj.value.table.seek_place()
         else:
             obj.value.elements[member] = None
             obj.value.table.add()

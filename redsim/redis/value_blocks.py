@@ -88,8 +88,7 @@ def _hashtable(value: HashTable, rules: Rules) -> Census:
     census, count = _robj_and() + _tables(value.table, rules), len(value.elements)
     is_set = next(iter(value.elements.values()), None) is None
     if is_set and rules.since("7.2"):  # the first of a bucket hangs in it without an entry
-        shared = count - value.table.occupied()[0]
-        census[rules.allocator.usable(ENTRY_NO_VALUE_BYTES)] += shared  # type: ignore[assignment]
+        census[rules.allocator.usable(ENTRY_NO_VALUE_BYTES)] += value.table.entries()[0]  # type: ignore[assignment]
     else:
         census[rules.allocator.usable(ENTRY_BYTES)] += count
     field_size = hfield_bytes if not is_set and rules.since("7.4") else usable_bytes

@@ -8,12 +8,13 @@ have them in `used_memory`.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import hypot
 from pathlib import Path
 from typing import Any
 
 from redsim.redis import t_hash, t_list, t_set, t_string, t_zset
 from redsim.redis.config import Rules, rules
-from redsim.redis.object import ALL, RedisObject, spread_bytes
+from redsim.redis.object import ALL, RedisObject, spread_bytes, tables_spread_bytes
 from redsim.redis.object import memory_usage as usage_of
 from redsim.redis.rdb import serialized_length
 from redsim.run.size_records import build, read_records, rules_of, rules_of_key, text_of_length
@@ -199,10 +200,14 @@ def size_lines(shape: KeyShape, ruled: Rules) -> list[str]:
     key = b"k" * shape.key_bytes
     lines = [f"encoding: {obj.encoding}"]
     for samples, said in ((_DEFAULT_SAMPLES, "MEMORY USAGE"), (ALL, "MEMORY USAGE SAMPLES 0")):
-        spread = spread_bytes(obj, ruled, samples)
+        spread = _spread(obj, ruled, samples)
         about = f" on average, standard deviation {spread:,.0f}" if spread else ""
         lines.append(f"{said}: {usage_of(key, obj, ruled, samples):,} bytes{about}")
     return [*lines, f"serializedlength: {serialized_length(obj, ruled.conf.version):,} bytes"]
+
+
+def _spread(obj: RedisObject, ruled: Rules, samples: int) -> float:
+    return hypot(spread_bytes(obj, ruled, samples), tables_spread_bytes(obj))
 
 
 def _sized(record: Mapping[str, Any], position: int, file_rules: Rules) -> dict[str, Any]:
@@ -215,7 +220,7 @@ def _sized(record: Mapping[str, Any], position: int, file_rules: Rules) -> dict[
         "enc": obj.encoding,
         "slen": serialized_length(obj, ruled.conf.version),
     }
-    spreads = {"mem_spread": spread_bytes(obj, ruled, ALL), "mem5_spread": spread_bytes(obj, ruled, _DEFAULT_SAMPLES)}
+    spreads = {"mem_spread": _spread(obj, ruled, ALL), "mem5_spread": _spread(obj, ruled, _DEFAULT_SAMPLES)}
     return sized | {name: round(spread, 1) for name, spread in spreads.items() if spread}
 
 
@@ -236,4 +241,5 @@ def write_sized(records: Path, out: Path, server: Build | None = None) -> str:
     except OSError as error:
         raise ScenarioError(f"{out}: cannot be written ({error.strerror}); give another file with --out") from None
     luck = sum("mem_spread" in key for key in keys)
-    return f"{out}: {len(keys):,} keys sized; of {luck:,} the bytes are a mean, as node heights or shared buckets are random"
+    why = "as node heights, shared buckets or the end of a rehash are random"
+    return f"{out}: {len(keys):,} keys sized; of {luck:,} the bytes are the mean or the likelier number, {why}"

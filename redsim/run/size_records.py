@@ -4,6 +4,7 @@ The form is that of tests/recorded/memory_usage.json.gz: `{"meta": {...}, "data"
 and `build` (a list of [command, arguments]); directives in `data.config`, `meta.config` or a key's own `config`. Contents are
 made as the recording did: text i of n bytes is `m` and i in base 36, padded with `_`; element i of {"min": a, "max": b, "seed":
 s} has a + lcg(s, i) mod (b - a + 1) bytes; a string set by length is text k of key `k<k>____`; what is appended is all `x`.
+HDEL and SREM take the first elements of the record's first step.
 What was measured (`ht`, `mem`, ...) is not read.
 Differs: `chunk` is taken as 16 elements a command, a guess; it matters from 7.2 on, where a list's conversion looks at the
 command. Not modelled: other commands than those of the recording; they are refused by name.
@@ -179,7 +180,7 @@ _STEPS: dict[str, Step] = {
 _STEPS_ON_A_KEY: dict[str, Callable[[RedisObject, Arguments, Rules], RedisObject | None]] = {
     "LPOP": lambda obj, a, rules: t_list.lpop(obj, a["count"], rules),
     "HDEL": _hdel,
-    "SREM": lambda obj, a, _rules: t_set.srem(obj, t_set.members_of(obj)[: a["first"]]),
+    "SREM": lambda obj, a, _rules: t_set.srem(obj, elements(a["made"])[: a["first"]]),
     "ZREMRANGEBYRANK": lambda obj, a, _rules: t_zset.zremrangebyrank(obj, 0, a["first"]),
     "XGROUP": _xgroup,
     "XTRIM": _xtrim,
@@ -204,8 +205,9 @@ def build(record: Arguments, rules: Rules, position: int = 0) -> RedisObject:
     number = int(numbered[1]) if numbered else position
     obj: RedisObject | None = None
     try:
+        made = record["build"][0][1] if record["build"] else {}
         for command, arguments in record["build"]:
-            obj = _taken(obj, command, {"number": number, **arguments}, rules)
+            obj = _taken(obj, command, {"number": number, "made": made, **arguments}, rules)
     except ScenarioError as error:
         raise ScenarioError(f"{name}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
