@@ -11,7 +11,8 @@ an entry; one that shares it has an entry, and keeps it when the others go, unti
 Differs: buckets are drawn by SipHash under a random seed, so how many are empty is luck; here every step goes as far as the mean
 step, and a rehash ends when less than half an element is left. The true end scatters by as many steps as the number of occupied
 buckets does, 0.31 sqrt(slots) at load 1; where that leaves open whether the old table is still there, `scatter` tells.
-Deletions are taken to begin with the oldest elements.
+Deletions are taken to begin with the oldest elements. While a table grows, those that have moved count as if they lay anywhere in
+the new one: of a Valkey 8.0 set, whose MEMORY USAGE tells such entries, that was up to 4 % too few (3,000 elements in 8.0.1).
 Not modelled: a fork child's presence, which postpones growth.
 """
 
@@ -60,6 +61,9 @@ class Dict:
     _old: int = 0  # slots of the table that is or was last moved from
     _sigma: float = 0.0  # scatter of that rehash's end, in steps
     _since: float = inf  # steps since it ended
+    _moved: int = 0  # the oldest elements, which came with a rehash, and how many of them have an entry
+    _moved_entries: float = 0.0
+    _came_at: int = 0  # elements there were when the oldest of the others came
     _lonely: float = 0.0  # elements with an entry that share their bucket no longer
 
     @classmethod
@@ -97,7 +101,8 @@ class Dict:
     def _end_if_moved(self) -> None:
         if self.is_rehashing and self._left < 0.5:
             self.slots, self._left, self._before, self._lonely = [self.slots[1], 0], 0.0, 0, 0.0
-            self._since = 0.0
+            self._since, self._moved, self._came_at = 0.0, self.used, self.used
+            self._moved_entries = self.entries()[0]
 
     def occupied(self) -> tuple[float, float]:
         """(mean, variance) of the buckets that are not empty, of both tables."""
@@ -175,11 +180,22 @@ class Dict:
             if self._before:
                 self._left -= self._left / self._before
         self._before = max(self._before - 1, 0)
-        entries = self.entries()[0]
+        entries = self.entries()[0] - self._oldest_entry()
         self.used -= 1
-        self._lonely += entries * self.used / (self.used + 1) - self.entries()[0]
+        self._lonely += max(entries, 0.0) - self.entries()[0]
         if may_shrink and self.rules.has_kvstore:
             self.shrink_if_needed()
+
+    def _oldest_entry(self) -> float:
+        """The chance that the oldest element has an entry; it is about to go. The first to come find more buckets empty."""
+        if self.is_rehashing:
+            return self.entries()[0] / self.used
+        if self._moved:
+            chance = self._moved_entries / self._moved
+            self._moved, self._moved_entries = self._moved - 1, self._moved_entries - chance
+            return chance
+        self._came_at += 1
+        return 1.0 - (1.0 - 1.0 / self.slots[0]) ** (self._came_at - 1)
 
     def shrink_if_needed(self) -> None:
         """htNeedsResize and dictResize: under 10 %, from 7.4 on at 12.5 % or under, to the power of two that still holds all."""
