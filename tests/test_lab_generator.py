@@ -195,10 +195,10 @@ class Answering:
             made.close()
 
 
-def _open(requests: int, connections: int, **behaviour: object) -> LoadPlan:
+def _open(requests: int, connections: int, *, every_ns: int = MS, **behaviour: object) -> LoadPlan:
     """PINGs a millisecond apart, one connection after the other."""
-    at = np.arange(1, requests + 1, dtype=np.int64) * MS
-    group = GroupLoad("g", connections, stop_ns=(requests + 1) * MS, **behaviour)  # type: ignore[arg-type]
+    at = np.arange(1, requests + 1, dtype=np.int64) * every_ns
+    group = GroupLoad("g", connections, stop_ns=(requests + 1) * every_ns, **behaviour)  # type: ignore[arg-type]
     none = np.zeros(requests, dtype=np.int64)
     return replace(pool([("PING",)]), at_ns=at, template=none, connection=np.arange(requests) % connections, groups=(group,))
 
@@ -246,9 +246,10 @@ def test_a_run_ends_though_no_answer_ever_comes():
 
 @linux
 def test_a_server_that_hangs_up_loses_the_requests_it_had():
-    """A reply that cannot be followed ends the connection: its request is lost, the next one connects anew."""
+    """A reply that cannot be followed ends the connection: its request is lost, the next one connects anew. They are far enough
+    apart for a busy machine to lose one before the next is sent."""
     with Answering(lambda i: b"?") as server:
-        load = open_loop(server.port, _open(4, 1), spin=False, grace_s=5)
+        load = open_loop(server.port, _open(4, 1, every_ns=250 * MS), spin=False, grace_s=5)
     assert load.complete
     assert load.answered == 0
     assert load.failures["g"]["lost"] == 4
