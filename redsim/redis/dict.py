@@ -58,7 +58,7 @@ class Dict:
     _left: float = 0.0  # elements still in the old table
     _before: int = 0  # elements that were there when the rehash began, and still are
     _index: float = 0.0  # its first bucket that may hold some (rehashidx)
-    _old: int = 0  # slots of the table that is or was last moved from
+    _source: int = 0  # slots of the table that is or was last moved from
     _sigma: float = 0.0  # scatter of that rehash's end, in steps
     _since: float = inf  # steps since it ended
     _moved: int = 0  # the oldest elements, which came with a rehash, and how many of them have an entry
@@ -133,7 +133,7 @@ class Dict:
                 beyond += 1.0
         is_there = 0.5 + 0.5 * erf(beyond / self._sigma / sqrt(2.0))
         odds = min(is_there, 1.0 - is_there)
-        return self._old * sqrt(odds * (1.0 - odds)) if odds > ODDS_MIN else 0.0
+        return self._source * sqrt(odds * (1.0 - odds)) if odds > ODDS_MIN else 0.0
 
     def add(self, *, lookups: int = 0) -> None:
         """dictFind `lookups` times, then dictAdd, of an element that is not there."""
@@ -213,5 +213,5 @@ class Dict:
             self.slots[0] = slots
             return
         self._left, self._before, self._index = float(self.used), self.used, 0.0
-        self._old, self._sigma = self.slots[0], sqrt(_occupied_variance(self.slots[0], self.used))
+        self._source, self._sigma = self.slots[0], sqrt(_occupied_variance(self.slots[0], self.used))
         self.slots[1] = slots
