@@ -308,7 +308,7 @@ def validate(
                     progress=lambda share, what: progress(what, share),
                 )  # fmt: skip
             else:
-                outcome = lab.regraded(regrade, only=only or (), folder=pack)
+                outcome = lab.regraded(regrade, profile=profile, only=only or (), folder=pack)
             data = outcome.page_data("redsim validate " + " ".join(sys.argv[2:]), with_published=not only)
         write_validation(data, out, trust_file=published_path() if publish else None)
         for line in lab.told(outcome):

@@ -35,6 +35,8 @@ SCENARIOS = {
     "at-once-effort-10": text_of(READERS, datasets=cache("40ms", 9000), conf="active-expire-effort 10\nhz 50", duration="400ms"),
     "slow-host": text_of(READERS, datasets=cache("40ms", 40000), duration="600ms",
                          host="{profile: linode-2048}"),
+    "measured-deletes": text_of(READERS, datasets=cache("{uniform: [20ms, 60ms]}", 20000) + "raw: {node: main, keys: 100}\n",
+                                host="{profile: dev-vm}", duration="300ms"),
     "spread": text_of(READERS, datasets=cache("{uniform: [5ms, 300ms], share: 0.7}"), conf="hz 100", duration="400ms"),
     "few-of-many": text_of(READERS, datasets=cache("{uniform: [5ms, 300ms], share: 0.02}"), conf="hz 200", duration="300ms"),
     "written-again": text_of(WRITERS, datasets=cache("20ms", 2000, ", present: 0.1"), conf="hz 100", duration="300ms"),

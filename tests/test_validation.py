@@ -15,7 +15,7 @@ from redsim.lab.grade import QUANTITIES, Repeat, Row, error_pct, grade, lateness
 from redsim.lab.predicted import Drift, in_order, predict
 from redsim.lab.record import Record, Shot, predicted_side, read_record
 from redsim.lab.validate import Outcome, graded, profile_of, validate
-from redsim.lab.yardstick import Mark, drift
+from redsim.lab.yardstick import Mark
 from redsim.report.trust import sentence
 from redsim.report.validation import write_validation
 from redsim.run.build import check
@@ -275,15 +275,6 @@ def test_order_in_slowlog_is_the_longest_common_sequence():
 
 def shot(p50: float, *, calls: float = 3.0) -> Shot:
     return Shot({"p50_us": p50, "calls KEYS": calls}, ["KEYS"], 0.5, 0, steal=0.001, late_p99_us=2.0)
-
-
-def test_drift_is_the_median_of_the_readings_over_the_reference():
-    """Both loads count alike; one wild reading does not matter; memory has a factor of its own."""
-    calm = Mark(10.0, 12.0, 8000.0, 1e5)
-    slow = Mark(11.0, 13.2, 16000.0, 9e4)
-    wild = Mark(99.0, 99.0, 90000.0, 1e4)
-    assert drift([calm, calm, wild], calm) == Drift(1.0, 1.0)
-    assert drift([slow], calm) == Drift(1.1, 2.0)
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path):

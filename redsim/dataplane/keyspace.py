@@ -132,7 +132,7 @@ def delete_expired_key(w: World, d, key, by):
     w.lag[by, min(histogram_bucket(late, bit_length(late), COARSE_BITS), COARSE_BUCKETS - 1)] += 1
     w.lag[by, COARSE_BUCKETS] += late
     w.lag[by, COARSE_BUCKETS + 1] = max(w.lag[by, COARSE_BUCKETS + 1], late)
-    ns = x[X_DEL_NS] + w.curve[w.cost[LOOKUP_CURVE], size_class(w, d)]
+    ns = x[X_DEL_NS] + w.curve[x[X_DEL_CURVE], size_class(w, d)]
     if not x[X_LAZY] and not w.dataset[d, D_STRING]:
         ns += curve_ns(w.curve, w.dataset[d, D_DEL_CURVE], elements(w, d, key))
     forget(w, d, key)
@@ -376,7 +376,7 @@ def run_command(w: World, r):
     else:  # EVAL, DEBUG SLEEP
         ns, reply = kind[k, K_CONST] + kind[k, K_DUR], 5
     if lookups > 0:
-        ns += lookups * w.curve[w.cost[LOOKUP_CURVE], size_class(w, d)]
+        ns += lookups * w.curve[kind[k, K_LOOKUP_CURVE], size_class(w, d)]
     if st[DICT_WORK]:
         ns += dict_work(w, lookups)
     if d >= 0 and w.dataset[d, D_VOLATILE] and w.expiry[X_OWED_NS] > 0:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redsim.lab import cost_curves, costs, fit_points, probe_server, probes, rig
+from redsim.lab import cost_curves, costs, expiry_costs, fit_points, probe_server, probes, rig
 from redsim.lab.calm import calmest
 from redsim.lab.fit import BENCHMARK_POINTS, CROWD_POINTS, POINTS, as_rows
 from redsim.lab.profile_out import machine_facts, profile_data, write_profile
@@ -160,6 +160,11 @@ def _walk(lab: Lab, share: Share) -> dict[str, Any]:
     return {"walk_us": middle(readings).walk_us}
 
 
+def _expiry(lab: Lab, share: Share) -> dict[str, Any]:
+    with _benched(lab) as bench:
+        return expiry_costs.expiry(bench, share)
+
+
 def _server(lab: Lab, share: Share) -> dict[str, Any]:
     lab.server.redis.flushall()
     out = calmest(lambda: probe_server.connections(lab.server, lab.size.repeats))[0]
@@ -217,6 +222,7 @@ STEPS: dict[str, Step] = {
     "keys": Step("big keys", (9, 90), _keys, of_theirs=True),
     "walk": Step("the validation's yardstick", (3, 8), _walk),
     "database": Step("big databases", (4, 45), _database),
+    "expiry": Step("keys past their time", (35, 150), _expiry),
     "server": Step("connections and serverCron", (3.5, 9), _server),
     "disk": Step("fork, RDB and fsync", (5, 30), _disk),
     "points": Step("points of the fit", (40, 100), _points),

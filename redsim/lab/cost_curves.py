@@ -9,6 +9,8 @@ Between two calls the server answers a few thousand GETs of other keys: a walk t
 just walked it is several times cheaper than any that users meet (KEYS over 10,000 keys: 12 ns a key back to back, 40 to 70
 between others' commands).
 
+`value` is the difference that a value inside its robj makes: see redsim/run/lookups.py for how both are used.
+
 Not modelled: element sizes other than the 16 bytes used here; a table in mid-rehash.
 """
 
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from redsim.lab.costs import DEPTH, STIR_KEYS, VALUE_BYTES, Bench, key
+from redsim.lab.costs import DEPTH, SMALL_BYTES, STIR_KEYS, VALUE_BYTES, Bench, key
 from redsim.lab.wire import pack
 from redsim.units import S
 
@@ -54,7 +56,7 @@ def build(bench: Bench, name: str, how: str, n: int, offset: int = 0) -> None:
     bench.server.redis.eval(BUILD, 1, key(name).decode(), n, how, offset)
 
 
-def point(bench: Bench, name: str, request: bytes, before: Callable[[], None] | None = None) -> list[float]:
+def point(bench: Bench, name: str, request: bytes, before: Callable[[], object] | None = None) -> list[float]:
     """ns per call of `request`, `repeats` times, other keys' GETs between the calls; `before` runs ahead of every call, and then
     there is one call a repeat."""
     if before is not None:
@@ -136,9 +138,13 @@ def database(bench: Bench, const_ns: dict[str, int], rng: np.random.Generator, p
     redis = bench.server.redis
     out: dict[str, Rows] = {name: [] for name in ("keys_walk", "keys_match", "scan", "flushall", "lookup")}
     out["lookup"].append([1, 0, 0, 0])
+    embedded: Rows = []
+    smaller: dict[int, float] = {}
     todo = [n for n in (1000, 10_000, 100_000, 1_000_000, 4_000_000) if n <= 4 * bench.elements_max]
     for i, n in enumerate(todo):
-        populate(bench, n)
+        each_bytes = populate(bench, n, SMALL_BYTES)
+        embedded.append(_lookup(bench, n, rng))
+        smaller[n] = each_bytes / populate(bench, n)
         out["lookup"].append(_lookup(bench, n, rng))
         if n <= bench.elements_max:
             walk = point(bench, "KEYS", pack("KEYS", "nomatch*"))
@@ -151,21 +157,40 @@ def database(bench: Bench, const_ns: dict[str, int], rng: np.random.Generator, p
     for count in sizes(bench):
         out["scan"].append(row(count, _scan(bench, count), const_ns["SCAN"]))
     redis.flushall()
-    return out
+    return {**out, "value": _value(out["lookup"], embedded, smaller)}
 
 
-def populate(bench: Bench, n: int) -> None:
-    """The database holds `n` string keys `key:0` … with values of 100 bytes and nothing else. Needs DEBUG."""
-    bench.server.redis.flushall()
-    bench.server.redis.execute_command("DEBUG", "POPULATE", n, "key", VALUE_BYTES)
+def populate(bench: Bench, n: int, value_bytes: int = VALUE_BYTES) -> float:
+    """The database holds `n` string keys `key:0` … with values of so many bytes and nothing else. Needs DEBUG. Returns the bytes
+    of each, as used_memory has them."""
+    redis = bench.server.redis
+    redis.flushall()
+    before = int(redis.info("memory")["used_memory"])
+    redis.execute_command("DEBUG", "POPULATE", n, "key", value_bytes)
     bench.stirs = tuple(b"key:%d" % i for i in range(min(n, STIR_KEYS)))
+    return max(int(redis.info("memory")["used_memory"]) - before, 1) / n
 
 
 def _lookup(bench: Bench, n: int, rng: np.random.Generator) -> list[int]:
-    """GET of keys drawn from all `n`, less GET of one of them again and again."""
+    """GET of keys drawn from all `n`, others in each repeat, less GET of one of them again and again."""
     hot = float(np.median(bench.per_call_ns("GET", [pack("GET", "key:0")] * DEPTH)))
-    requests = [pack("GET", b"key:%d" % k) for k in rng.integers(0, n, RANDOM_KEYS)]
-    return row(n, bench.varied_ns("GET", requests), hot)
+    ns: list[float] = []
+    for _ in range(bench.repeats):
+        ns.append(bench.pass_ns("GET", [pack("GET", b"key:%d" % k) for k in rng.integers(0, n, RANDOM_KEYS)]))
+    return row(n, ns, hot)
+
+
+def _value(lookup: Rows, embedded: Rows, smaller: dict[int, float]) -> Rows:
+    """What of a look-up is reading a value that is an allocation of its own: `lookup` (values of 100 bytes) at as many keys as
+    take the bytes of those of `embedded` (3 bytes), less that. `smaller`: bytes of one of these keys over one of those."""
+    counts, known = [n for n, *_ in lookup], [ns for _, ns, *_ in lookup]
+    out: Rows = [[1, 0, 0, 0]]
+    for n, *ns in embedded:
+        alike = max(n * smaller[n], 1.0)
+        there = float(np.interp(np.log2(alike), np.log2(counts), known))
+        middle, low, high = (max(round(there - value), 0) for value in (ns[0], ns[2], ns[1]))
+        out.append([round(alike), middle, low, high])
+    return out
 
 
 def _scan(bench: Bench, count: int) -> list[float]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from redsim.lab.probes import Figure, figure
 from redsim.lab.rig import RealServer
@@ -106,14 +107,15 @@ class Bench:
 
     def varied_ns(self, name: str, requests: list[bytes]) -> list[float]:
         """The same of many different requests, 16 in a write, all of them once in each repeat."""
-        writes = [requests[i : i + DEPTH] for i in range(0, len(requests), DEPTH)]
-        out = []
-        for _ in range(self.repeats):
-            before = self.usec(name)
-            for write in writes:
-                self.wire.ask(joined(write), len(write))
-            out.append(self.since_ns(name, before))
-        return out
+        return [self.pass_ns(name, requests) for _ in range(self.repeats)]
+
+    def pass_ns(self, name: str, requests: list[bytes]) -> float:
+        """ns inside command `name` per call of these requests, 16 in a write, each once."""
+        before = self.usec(name)
+        for i in range(0, len(requests), DEPTH):
+            write = requests[i : i + DEPTH]
+            self.wire.ask(joined(write), len(write))
+        return self.since_ns(name, before)
 
     def forget(self) -> None:
         """Delete every key of ours."""
@@ -217,13 +219,14 @@ EXTRA = ("DEL", "UNLINK", "EXISTS", "MGET", "MSET", "LPUSH", "LPOP", "HSET", "SA
 BY_CURVE = ("LRANGE", "HGETALL", "SMEMBERS", "ZRANGE", "SORT", "SUNION")  # const_ns: what is left of one element
 IN_BYTES = ("SET", "APPEND", "MSET", "LPUSH", "HSET", "SADD", "ZADD")
 OUT_BYTES = ("GET", "MGET", "HGET")
-WIDE: dict[str, Callable[[bytes], bytes]] = {  # measured on values that no cache holds, as a data set of big values is
-    "GET": lambda name: pack("GET", name),
-    "MGET": lambda name: pack("MGET", name),
-    "SET": lambda name: pack("SET", name, value(BIG_BYTES)),
-    "MSET": lambda name: pack("MSET", name, value(BIG_BYTES)),
+WIDE: dict[str, Callable[[bytes, int], bytes]] = {  # measured on values that no cache holds, as a data set of big values is
+    "GET": lambda name, size: pack("GET", name),
+    "MGET": lambda name, size: pack("MGET", name),
+    "SET": lambda name, size: pack("SET", name, value(size)),
+    "MSET": lambda name, size: pack("MSET", name, value(size)),
 }
-WIDE_KEYS = 2000
+MIDDLE_BYTES = 1000
+WIDE_BYTES, WIDE_CALLS = 2000 * BIG_BYTES, 2000
 
 
 def laws(bench: Bench, progress: Callable[[float], None]) -> dict[str, dict[str, Figure]]:
@@ -251,20 +254,27 @@ def law(bench: Bench, name: str) -> dict[str, Figure]:
         else:
             found["const_ns"] = figure(np.maximum(one - each, LAW_FLOOR_NS), f"{name} of one, less what {MANY} say of each")
     if name in IN_BYTES or name in OUT_BYTES:
-        is_wide = bench.is_own and name in WIDE  # 32 MB of keys are not for somebody else's server
-        ns = _wide(bench, name) if is_wide else bench.per_call_ns(name, scene(1, BIG_BYTES), bench.calls // 16)
-        large = np.array(ns)
-        slope = np.maximum((large - one) * 1000 / (BIG_BYTES - SMALL_BYTES), 0)
-        found["in_ps" if name in IN_BYTES else "out_ps"] = figure(slope, f"{name} of {BIG_BYTES} bytes")
+        column = "in_ps" if name in IN_BYTES else "out_ps"
+        if bench.is_own and name in WIDE:  # 32 MB of keys are not for somebody else's server
+            slope = (_wide(bench, name, BIG_BYTES) - _wide(bench, name, MIDDLE_BYTES)) * 1000 / (BIG_BYTES - MIDDLE_BYTES)
+            found[column] = figure(np.maximum(slope, 0), f"{name} of {BIG_BYTES} bytes against {MIDDLE_BYTES}, 32 MB of each")
+        else:
+            large = np.array(bench.per_call_ns(name, scene(1, BIG_BYTES), bench.calls // 16))
+            slope = np.maximum((large - one) * 1000 / (BIG_BYTES - SMALL_BYTES), 0)
+            found[column] = figure(slope, f"{name} of {BIG_BYTES} bytes")
     return found
 
 
-def _wide(bench: Bench, name: str) -> list[float]:
-    """ns per call over 2,000 keys of 16 KiB, in an order that jumps."""
-    names = [key(f"wide:{i * 787 % WIDE_KEYS}") for i in range(WIDE_KEYS)]
-    for each in names:
-        bench.wire.ask(pack("SET", each, value(BIG_BYTES)), 1)
-    return bench.varied_ns(name, [WIDE[name](each) for each in names])
+def _wide(bench: Bench, name: str, size: int) -> npt.NDArray[np.float64]:
+    """ns per call of WIDE_CALLS keys all over a database of WIDE_BYTES in values of `size`: what finding a key costs goes by the
+    bytes that all keys lie in, so that two sizes differ by what their bytes cost and by nothing else."""
+    count = WIDE_BYTES // size
+    bench.forget()
+    for low in range(0, count, DEPTH):
+        writes = [pack("SET", key(f"wide:{i}"), value(size)) for i in range(low, min(low + DEPTH, count))]
+        bench.wire.ask(joined(writes), len(writes))
+    names = [key(f"wide:{i * 787 % count}") for i in range(WIDE_CALLS)]
+    return np.array(bench.varied_ns(name, [WIDE[name](each, size) for each in names]))
 
 
 def _database_laws(bench: Bench) -> dict[str, dict[str, Figure]]:

@@ -20,27 +20,65 @@ from redsim.run.server_memory import MemoryGauge
 from redsim.run.stats import slowlog_rows
 from redsim.run.summary import summary
 from redsim.scenario.load import Scenario
-from redsim.scenario.profile import HostProfile, scaled
+from redsim.scenario.profile import Curve, HostProfile, scaled
 from redsim.scenario.schema import ScenarioFile
 
 Ints = npt.NDArray[np.int64]
 
+LOOKED_UP = ("lookup", "value", "expire_del")  # what a single access costs by how much there is
 DRAIN_WINDOW_NS = 250_000
 FEW_OUTSTANDING = 3  # a queue is drained when so many are left
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How the machine stood during one repeat, as factors on the profile: CPU costs, and walks over many elements (memory)."""
+    """How the machine stood during one repeat, as factors on the profile: CPU costs, and a walk over 100,000 keys (memory).
+
+    `walk_ns`: what that walk took for a key where the factor is 1; 0: not known, then walks become slower as a whole.
+    """
 
     cpu: float = 1.0
     memory: float = 1.0
+    walk_ns: float = 0.0
 
     def on(self, profile: HostProfile) -> HostProfile:
         """The profile at that moment's speed."""
         now = scaled(profile, self.cpu)
-        walks = {n: c for n, c in scaled(profile, self.memory).curves.items() if not c.is_each}  # a look-up is part of a call
-        return replace(now, curves={**now.curves, **walks})
+        smaller, slower = cache_of(profile, self.walk_ns, self.walk_ns * self.memory / self.cpu)
+        if not self.walk_ns:
+            smaller, slower = 1.0, self.memory / self.cpu
+        walks = {n: walked(c, smaller, slower * self.cpu) for n, c in profile.curves.items() if not c.is_each}
+        waits = {n: walked(c, smaller, self.cpu) for n, c in profile.curves.items() if n in LOOKED_UP}
+        return replace(now, curves={**now.curves, **walks, **waits})
+
+
+def cache_of(profile: HostProfile, walk_ns: float, walk_now_ns: float) -> tuple[float, float]:
+    """(how many times smaller the cache is, what is left as a factor on memory's speed) when a key of a walk that took `walk_ns`
+    takes `walk_now_ns`.
+
+    A walk in a cache that others use too is slower because less of it is there, as of a larger database; one that no cache holds
+    anyway is not. So the curve KEYS over n keys tells for which n a walk is as slow as it was, and for which as it is; beyond its
+    ends memory itself has become slower or faster.
+    """
+    curve = profile.curves["keys_walk"]
+    sizes = np.geomspace(curve.points[0][0], curve.points[-1][0], 200)
+    each = np.maximum.accumulate([curve.at(n) for n in sizes])
+    was, now = (float(np.clip(ns, each[0], each[-1])) for ns in (walk_ns, walk_now_ns))
+    smaller = float(np.exp(np.interp(now, each, np.log(sizes)) - np.interp(was, each, np.log(sizes))))
+    left = 1.0 if walk_ns <= 0 else (walk_now_ns / walk_ns) / (now / was)
+    return smaller, left
+
+
+def walked(curve: Curve, smaller: float, factor: float) -> Curve:
+    """The curve where the cache is so many times smaller, times `factor`. A few elements cost more for each, for what comes
+    before the first: that is no matter of the cache."""
+    worse = max if smaller > 1 else min
+
+    def at(n: int) -> float:
+        return worse(curve.at(n), curve.at(n * smaller)) * (1 if curve.is_each else n) * factor
+
+    counts = {n for n, _ in curve.points} | {max(round(n / smaller), 1) for n, _ in curve.points}
+    return replace(curve, points=tuple((n, round(at(n))) for n in sorted(counts)))
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,14 @@ UNITS = {"fsync_ns": "[quantile, ns]", "rdb_save_bytes_per_s": "bytes/s", "rdb_l
          "memcpy_bytes_per_s": "bytes/s"}  # others: ns  # fmt: skip
 VALUES = {
     "lookup": "GET of keys drawn from all against one hot key",
+    "value": "of `lookup`, what a value outside its robj costs: GET of 3 bytes against as many bytes of keys of 100",
+    "expire_del": "deleting a key past its time in a cycle, by keys, more than among the fewest",
     "zadd": "ZADD all over a sorted set against a small one",
     "connections": "CPU of a request in a closed loop, by connections, more than with 50; half on its read, half on its write",
     "client_connections": "write, read and poll on loopback sockets taken in turn, by their number, more than on 50; half each",
 }
-SOLVED = ("connections",)
+SOLVED = ("connections", "value")
+OPTIONAL = ("value", "expire_del")  # which the profile `default` need not have
 WAKE_SPREAD = "permille of the median echo of a thread that slept 5 us to 0.1 ms, and how often"
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*( [A-Z]+)?\Z")
 
@@ -120,7 +123,8 @@ def _curves(old: dict[str, Any], rows: dict[str, list[list[int]]]) -> dict[str, 
     out: dict[str, Any] = {
         "source": "measured", "ref": REF, "says": "total ns inside the command less its constant; spread: [elements, low, high]",
     }  # fmt: skip
-    for name, points in old.items():
+    known: dict[str, Any] = {name: {"each": []} for name in OPTIONAL if rows.get(name)}
+    for name, points in {**old, **known}.items():
         if not isinstance(points, (list, dict)):
             continue
         form = "each" if isinstance(points, dict) else "total"

@@ -42,6 +42,7 @@ Share = Callable[[float], None]
 Figures = dict[str, dict[str, Any]]
 LATER_HOST = ("syscall_ns", "random_load_ns", "memcpy_bytes_per_s", "page_fault_ns", "cow_fault_ns")
 LATER_DISK = ("fork_ns_per_mib", "fork_ns", "rdb_save_bytes_per_s", "rdb_load_bytes_per_s", "fsync_ns")
+LOOKUPS = {"lookup", "value"}  # curves that memory's speed in one minute scales together
 LATER_COLD = ("cold_get_ns", "cold_set_ns")
 BOOKKEEPING_NS = 300  # of our generator around each of its calls: the start of the search, not a result
 FAST = 0.7  # the search begins with a generator that is not the limit: behind that edge throughput says nothing of the server
@@ -59,8 +60,10 @@ def found_so_far(done: dict[str, Any]) -> dict[str, Any]:
         out["commands"] = done["commands"]["laws"]
     out["curves"] = {**done.get("keys", {}), **done.get("database", {}), **done.get("crowd", {}), **done.get("fit_crowd", {})}
     factor = done.get("fit", {}).get("lookup_factor", 1.0)
-    if "lookup" in out["curves"]:
-        out["curves"]["lookup"] = [[n, *(round(ns * factor) for ns in row)] for n, *row in out["curves"]["lookup"]]
+    for name in LOOKUPS & out["curves"].keys():
+        out["curves"][name] = [[n, *(round(ns * factor) for ns in row)] for n, *row in out["curves"][name]]
+    if "expiry" in done:
+        out["curves"]["expire_del"] = done["expiry"]["expire_del"]
     if done.get("wake", {}).get("spread_permille"):
         out["wake_spread"] = done["wake"]["spread_permille"]
     if "hiccups" in done:
@@ -102,6 +105,8 @@ def probed(done: dict[str, Any]) -> Figures:
         out |= _of_wake(done["wake"])
     if "commands" in done:
         out["hook_ns"] = _as("measured", done["commands"]["hook_ns"])
+    if "expiry" in done:
+        out |= {name: _as("measured", done["expiry"][name]) for name in ("expire_sample_ns", "expire_del_ns")}
     if "server" in done:
         found = done["server"]
         out |= {name: _as("measured", found[name]) for name in ("accept_ns", "close_ns")}
@@ -229,9 +234,9 @@ def solve(done: dict[str, Any], share: Share = lambda part: None) -> dict[str, A
 
 def with_lookups(profile: HostProfile, factor: float) -> HostProfile:
     """The profile with look-ups that cost `factor` times as much, whatever the number of keys."""
-    curve = profile.curves["lookup"]
-    points = tuple((n, round(ns * factor)) for n, ns in curve.points)
-    return replace(profile, curves={**profile.curves, "lookup": replace(curve, points=points)})
+    known = {name: profile.curves[name] for name in LOOKUPS & profile.curves.keys()}
+    dearer = {name: tuple((n, round(ns * factor)) for n, ns in curve.points) for name, curve in known.items()}
+    return replace(profile, curves={**profile.curves, **{n: replace(known[n], points=points) for n, points in dearer.items()}})
 
 
 def lookup_factor(profile: HostProfile, measured: Sequence[Measured]) -> float:

@@ -13,7 +13,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -99,9 +99,15 @@ def graded(record: Record, cases: Sequence[Case]) -> Outcome:
     return Outcome(record, rows, kept, profile)
 
 
-def regraded(path: Path, *, only: Sequence[str] = (), folder: Path | None = None) -> Outcome:
-    """graded() of a record kept in a file, or of its cases that match a pattern of `only`."""
-    return graded(read_record(path), load_pack(folder, only=only))
+def regraded(path: Path, *, profile: str | None = None, only: Sequence[str] = (), folder: Path | None = None) -> Outcome:
+    """graded() of a record kept in a file, or of its cases that match a pattern of `only`; with `profile` (a name or a path, of
+    the same machine) in the place of the one it was measured with, which may lack what was found out later."""
+    record = read_record(path)
+    if profile is not None:
+        text = _profile_text(profile, lambda share, what: None)
+        other = profile_of(text)
+        record = replace(record, profile=text, meta={**record.meta, "Profile": f"{other.name}: {other.says}"})
+    return graded(record, load_pack(folder, only=only))
 
 
 def told(outcome: Outcome) -> list[str]:

@@ -49,7 +49,8 @@ def drift(marks: Sequence[Mark], reference: Mark) -> Drift:
     """How much slower than the reference, by the median of the readings: 1.1 costs a tenth more."""
     now = middle(marks)
     ratios = [math.log(getattr(now, name) / getattr(reference, name)) for name in LOADS]
-    return Drift(round(math.exp(sum(ratios) / len(ratios)), 4), round(now.walk_us / reference.walk_us, 4))
+    walk_ns = round(1000 * reference.walk_us / POINT["closed_us"].keys, 1)
+    return Drift(round(math.exp(sum(ratios) / len(ratios)), 4), round(now.walk_us / reference.walk_us, 4), walk_ns)
 
 
 def middle(marks: Sequence[Mark]) -> Mark:

@@ -21,6 +21,7 @@ from redsim.run.datasets import fill_datasets
 from redsim.run.eviction import eviction_costs, sampled_tables
 from redsim.run.groups import Plan, Plans, make_plans
 from redsim.run.kinds import Curves, Kind, KindMaker
+from redsim.run.lookups import set_lookup_curves
 from redsim.run.memory import count_used_memory, first_tables, memory_costs, size_datasets
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
@@ -117,13 +118,12 @@ class _Builder:
             self.hiccups = Hiccups.model_construct(every=self.profile.hiccup_every_ns, table=list(self.profile.hiccup_table_ns))
 
     def build(self) -> Built:
-        lookup = self.maker.curves.number("lookup")
         dataset, keys = fill_datasets(self.plans, self.file.seed)
         group, slot, thread = self._groups(dataset)
-        kind = self._kind_rows(group)
-        keys |= self._expires(dataset, keys["kx"])
-        cost = self._costs(group, lookup)
         rules = Rules(self.scenario.confs[self.node], ALLOCATORS[self.file.nodes[self.node].allocator])
+        kind = self._kind_rows(group, rules)
+        keys |= self._expires(dataset, keys["kx"])
+        cost = self._costs(group)
         memory_costs(cost, rules, self.tables)
         eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()))
         if _has_defrag(self.scenario, self.node):
@@ -143,6 +143,8 @@ class _Builder:
         volatile = np.flatnonzero(dataset[:, dp.D_VOLATILE])
         cause = self.maker.cause(EVENT) if volatile.size else dp.CRON
         row = expiry_row(self.profile, self.scenario.confs[self.node], self.file.nodes[self.node].version, cause)
+        curves = self.maker.curves
+        row[dp.X_DEL_CURVE] = curves.number("expire_del" if "expire_del" in self.profile.curves else "lookup")
         for d in volatile:
             dataset[d, dp.D_DEL_CURVE] = self.maker.curves.number(f"del_{list(self.plans.datasets.values())[d].type}")
         heads, nexts = expires_table(row, kx, int(dataset[volatile, dp.D_N].sum()), self.file.seed)
@@ -257,7 +259,7 @@ class _Builder:
 
     # ---- kinds, costs, rates
 
-    def _kind_rows(self, group: dp.I64) -> dp.I64:
+    def _kind_rows(self, group: dp.I64, rules: Rules) -> dp.I64:
         for g, plan in enumerate(self.plans.plans):
             group[g, dp.G_KIND0], group[g, dp.G_MIX_N] = len(self.kinds), len(plan.kinds)
             group[g, dp.G_DRAWN] = (g + 1) * dp.AHEAD
@@ -272,17 +274,17 @@ class _Builder:
                     self.series.append(name)
                 kind.row[dp.K_SERIES] = self.series.index(name)
                 self.kinds.append(kind)
+        set_lookup_curves(self.kinds, list(self.plans.datasets.values()), rules, self.maker.curves, self.profile)
         if not self.kinds:
             return dp.rows(1, dp.K_SIZE)
         return np.stack([k.row for k in self.kinds])
 
-    def _costs(self, group: dp.I64, lookup: int) -> dp.I64:
+    def _costs(self, group: dp.I64) -> dp.I64:
         cost = loop_costs(
             self.profile, self.scenario.confs[self.node], self.file.nodes[self.node].version,
             _io_threads(self.scenario, self.node), self.cores,
             taking_turns(self.plans.plans),
         )  # fmt: skip
-        cost[dp.LOOKUP_CURVE] = lookup
         cost[dp.NEED] = int((group[:, dp.G_BATCH] * group[:, dp.G_PIPE]).max()) + 2
         cost[dp.RETRYING] = int((group[:, dp.G_RETRIES] > 0).any())
         if self.hiccups is not None:

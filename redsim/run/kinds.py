@@ -57,6 +57,13 @@ class Curves:
             self._rows.append(curve_row(self._profile.curves[name]))
         return self._numbers[name]
 
+    def add(self, name: str, row: list[int]) -> int:
+        """Row of a curve made for this run, under a name of its own."""
+        if name not in self._numbers:
+            self._numbers[name] = len(self._rows)
+            self._rows.append(row)
+        return self._numbers[name]
+
     @property
     def table(self) -> npt.NDArray[np.int64]:
         return np.array(self._rows, dtype=np.int64)

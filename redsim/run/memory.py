@@ -41,7 +41,7 @@ def size_datasets(rows: dp.I64, datasets: dict[str, Dataset], kinds: list[dp.I64
     """Fill the columns of the data sets that say what their keys take; `kinds` are the rows of all commands sent."""
     for d, data in enumerate(datasets.values()):
         mine = {int(row[dp.K_OP]) for row in kinds if row[dp.K_DATASET] == d}
-        rows[d, dp.D_KEYMEM] = round(_mean(data.key_bytes, lambda length: _key_bytes(length, rules)))
+        rows[d, dp.D_KEYMEM] = round(mean_of(data.key_bytes, lambda length: key_bytes(length, rules)))
         rows[d, dp.D_INT] = int(dp.OP_INCR in mine)
         rows[d, dp.D_GROWS] = int(dp.OP_APPEND in mine)
         if data.type != "string":
@@ -50,12 +50,12 @@ def size_datasets(rows: dp.I64, datasets: dict[str, Dataset], kinds: list[dp.I64
             rows[d, dp.D_PACKED] = listpack_max(data.type, int(rows[d, dp.D_EBYTES]), rules)
 
 
-def _key_bytes(length: int, rules: Rules) -> int:
+def key_bytes(length: int, rules: Rules) -> int:
     """A key and its dictEntry."""
     return round(sum(size * count for size, count in entry_blocks(length, rules).items()))
 
 
-def _mean(size: Size, of: Callable[[int], float]) -> float:
+def mean_of(size: Size, of: Callable[[int], float]) -> float:
     """The mean of `of(n)` over the distribution of n."""
     if size.constant is not None:
         return of(size.constant)

@@ -24,7 +24,9 @@ from redsim.scenario.source import Keys, Source, dotted, show
 
 ProvenanceWord = Literal["measured", "derived", "published", "redis", "guess"]
 Point = Annotated[tuple[PositiveInt, NonNegativeInt], Field(strict=False)]
-OPTIONAL_CURVES = {"connections", "client_connections"}  # not measured on every host: without one more connections cost nothing
+# Not known to every profile. Without the first two more connections cost nothing; without `value` a look-up goes by the number
+# of keys only; without `expire_del` a key deleted past its time takes one `lookup`.
+OPTIONAL_CURVES = {"connections", "client_connections", "value", "expire_del"}
 _HEADER = ("source", "ref", "says")
 _EXPECTED = {
     "model_type": "write a mapping, e.g. {value: 700, source: measured, says: how}",

@@ -55,7 +55,7 @@ def delete_expired_key(sim: Sim, key: int, by: int) -> int:
     """The key is gone because its time is past; what that takes."""
     data = next(data for data in sim.datasets if data.base <= key < data.base + data.n)
     sim.lags.append((by, sim.now - sim.kx[key]))
-    ns = sim.expires.row.del_ns + sim.curves[sim.cost[dp.LOOKUP_CURVE]][max(data.live, 1).bit_length() - 1]
+    ns = sim.expires.row.del_ns + sim.curves[sim.expires.row.del_curve][max(data.live, 1).bit_length() - 1]
     if not sim.expires.row.lazy and not data.string:
         ns += curve_ns(sim, data.del_curve, sim.ke[key])
     forget(sim, data, key)

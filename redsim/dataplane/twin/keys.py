@@ -232,7 +232,7 @@ def run_command(sim: Sim, request: Request) -> tuple[int, int]:
     ns += kind.const + keys.owed
     if kind.lookups > 0:
         size_class = max(keys.data.live, 1).bit_length() - 1
-        ns += kind.lookups * sim.curves[sim.cost[dp.LOOKUP_CURVE]][size_class]
+        ns += kind.lookups * sim.curves[kind.lookup_curve][size_class]
     ns += dict_work(sim, kind.lookups)
     if not kind.measured:
         ns += sim.cost[dp.FIRST_NS] if sim.first else 0
