@@ -38,6 +38,12 @@ def edges(bits: int, buckets: int) -> npt.NDArray[np.int64]:
 
 FINE_EDGES = edges(FINE_BITS, FINE_BUCKETS)
 COARSE_EDGES = edges(COARSE_BITS, COARSE_BUCKETS)
+_COARSE_OF_FINE = np.searchsorted(COARSE_EDGES, FINE_EDGES[:-1], side="right") - 1
+
+
+def coarse_counts(fine: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """A fine histogram, shape (FINE_BUCKETS,), by coarse buckets, shape (COARSE_BUCKETS,): each consists of whole fine ones."""
+    return np.bincount(_COARSE_OF_FINE, weights=fine, minlength=COARSE_BUCKETS).astype(np.int64)
 
 
 def percentiles_ns(

@@ -56,21 +56,23 @@ OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
 
 # slot: a client's end of a connection -------------------------------------------------------------------------
-(S_GROUP, S_CONN, S_THREAD, S_HEAD, S_TAIL, S_OUT, S_STATE, S_TIMER, S_WHEAD, S_WTAIL, S_TRIES, S_CURSOR, S_LAST,
+# what every request needs is in the first cache line
+(S_GROUP, S_CONN, S_THREAD, S_HEAD, S_TAIL, S_OUT, S_STATE, S_LAST, S_WHEAD, S_WTAIL, S_TRIES, S_CURSOR, S_TIMER,
  S_RQ_IN, S_RQ_NEXT, S_RQ_T, S_WQ_IN, S_WQ_NEXT, S_WQ_T) = range(19)
-S_SIZE = 20
+S_SIZE = 24
 DOWN, CONNECTING, UP = range(3)
 
 # conn: the server's end ---------------------------------------------------------------------------------------
-(C_SLOT, C_HEAD, C_TAIL, C_SOCK, C_QB, C_ALLOC, C_RHEAD, C_RTAIL, C_OUT, C_FLAGS, C_LAST, C_NEXT, C_GROUP, C_LIVE,
- C_SENT, C_PLANNED, C_RBUF, C_PEAK, C_RESET) = range(19)
+# what every request needs is in the first two cache lines
+(C_SLOT, C_HEAD, C_TAIL, C_SOCK, C_QB, C_ALLOC, C_RHEAD, C_RTAIL, C_OUT, C_FLAGS, C_LAST, C_RBUF, C_GROUP, C_LIVE,
+ C_SENT, C_PEAK, C_NEXT, C_PLANNED, C_RESET) = range(19)
 C_SIZE = 24
 F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET, F_TELLING = 1, 2, 4, 8, 16, 32, 64
 
 # req: a request, from the client's intention to its last byte -------------------------------------------------
 (R_NEXT, R_SNEXT, R_SLOT, R_KIND, R_KEY, R_BYTES, R_REPLY, R_INTENDED, R_BEGIN, R_SENT, R_ARRIVE, R_ATTEMPT,
  R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED, R_OWN, R_WAITS) = range(20)
-R_SIZE = 20
+R_SIZE = 24
 # wanted by the client; held by the server; waiting unsent; -BUSY; the answer is at the client's; it was nil; -OOM
 Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS, Z_OOM = 1, 2, 4, 8, 16, 32, 64
 
@@ -131,6 +133,7 @@ COARSE_BUCKETS = 704  # 16 per octave
 LOG_SIZE = 32768
 AHEAD = 64  # requests of a group drawn at once
 CAUSE_BLOCK = 8
+LINE_WORDS = 8  # of a cache line
 SEGS_MAX = 20000
 RECS_MAX = 20000
 STALLS_MAX = 4096
@@ -178,7 +181,7 @@ class World(NamedTuple):
     ages: I64  # [COARSE_BUCKETS]: victims by seconds since their last access
     hist: I64  # [series, FINE_BUCKETS]
     heat: npt.NDArray[np.int32]  # [windows, series, COARSE_BUCKETS]
-    blame: I64  # [groups, COARSE_BUCKETS, causes]: ns by cause; in the last two columns count, latency ns
+    blame: I64  # [groups, COARSE_BUCKETS, causes]: ns by cause of the latencies in that bucket, which add up to them
     smax: I64  # [windows + 1, series, 2]: max and sum of latencies by window; the last row is the whole run
     slow: I64  # [SLOWLOG ring, 6]: id, start, ns, kind, key, slot
     stalls: I64  # [STALLS_MAX, 6]: start, ns, cause, kind, waiting at its end, key
@@ -225,12 +228,22 @@ WIDTHS = {
 
 
 def rows(count: int, width: int, fill: int = 0) -> I64:
-    return np.full((count, width), fill, dtype=np.int64)
+    """int64[count, width], beginning with a cache line."""
+    room = np.full(count * width + LINE_WORDS, fill, dtype=np.int64)
+    first = -(room.ctypes.data // 8) % LINE_WORDS
+    return room[first : first + count * width].reshape(count, width)
+
+
+def on_lines(table: I64) -> I64:
+    """The same table, beginning with a cache line."""
+    out = rows(*table.shape)
+    out[:] = table
+    return out
 
 
 def cause_columns(causes: int) -> int:
-    """Width of held, snap and blame: the causes, two columns for blame's count and latency, and what makes it whole blocks."""
-    return -(-(causes + 2) // CAUSE_BLOCK) * CAUSE_BLOCK
+    """Width of held, snap and blame: the causes, and what makes it whole blocks."""
+    return -(-causes // CAUSE_BLOCK) * CAUSE_BLOCK
 
 
 def power_of_two(count: int) -> int:
@@ -263,14 +276,14 @@ def grow(w: World) -> World:
     """Twice the requests and half as many again connections; row numbers stay. Called when run() answers GROW."""
     st = w.st
     requests, conns = w.req.shape[0], w.conn.shape[0]
-    req = np.concatenate([w.req, rows(requests, R_SIZE)])
+    req = on_lines(np.concatenate([w.req, rows(requests, R_SIZE)]))
     chain_free(req, R_NEXT, requests)
     req[-1, R_NEXT] = st[REQ_FREE]
     st[REQ_FREE] = requests
     st[REQ_FREE_N] += requests
-    snap = np.concatenate([w.snap, rows(requests, w.snap.shape[1])])
+    snap = on_lines(np.concatenate([w.snap, rows(requests, w.snap.shape[1])]))
     more = conns // 2 + 64
-    conn = np.concatenate([w.conn, rows(more, C_SIZE)])
+    conn = on_lines(np.concatenate([w.conn, rows(more, C_SIZE)]))
     chain_free(conn, C_NEXT, conns)
     _append_free(st, conn, conns)
     st[CONN_FREE_N] += more

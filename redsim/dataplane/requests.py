@@ -188,9 +188,6 @@ def count_latency(w: World, r, g, start, done):
     blame[NETWORK] += network
     blame[RETRY] += retry
     blame[CLIENT] += latency - retry - network - (req[r, R_LEFT] - req[r, R_ARRIVE])
-    n = w.held.shape[0]
-    blame[n - 2] += 1
-    blame[n - 1] += latency
 
 
 @inlined

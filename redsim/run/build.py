@@ -167,7 +167,7 @@ class _Builder:
             slots.append(self._slots(g, row, plan, len(threads)))
         if not self.plans.plans:
             group[0, dp.G_NEXT_NS] = NEVER
-        slot = np.concatenate(slots) if slots else dp.rows(1, dp.S_SIZE)
+        slot = dp.on_lines(np.concatenate(slots)) if slots else dp.rows(1, dp.S_SIZE)
         thread = np.array(threads, dtype=np.int64) if threads else dp.rows(1, dp.T_SIZE)
         return group, slot, thread
 
@@ -339,7 +339,7 @@ class _Builder:
             **keys, lag=dp.rows(2, dp.COARSE_BUCKETS + 2), dicts=first_tables(dataset), **sampled_tables(cost, keys["kv"]),
             hist=dp.rows(series, dp.FINE_BUCKETS),
             heat=np.zeros((windows, series, dp.COARSE_BUCKETS), dtype=np.int32),
-            blame=np.zeros((group.shape[0], dp.COARSE_BUCKETS, causes), dtype=np.int64),
+            blame=dp.rows(group.shape[0] * dp.COARSE_BUCKETS, causes).reshape(-1, dp.COARSE_BUCKETS, causes),
             smax=np.zeros((windows + 1, series, 2), dtype=np.int64),
             slow=dp.rows(max(int(cost[dp.SLOW_MAX]), 1), 6), stalls=dp.rows(dp.STALLS_MAX, 6),
             segs=dp.rows(dp.SEGS_MAX, 4), recs=dp.rows(dp.RECS_MAX, 4), trace=self._trace(group, dataset),

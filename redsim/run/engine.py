@@ -97,7 +97,10 @@ def digest(built: Built, w: dp.World) -> str:
     state = hashlib.sha256(redsim.__version__.encode())
     counters = [dp.POLLS, dp.SLEEPS, dp.READS, dp.WRITES, dp.COMMANDS, dp.IDLE, dp.NOW, dp.NET_IN, dp.NET_OUT, dp.REJECTED]
     causes = len(built.causes)
-    blame = np.concatenate([w.blame[:, :, :causes], w.blame[:, :, -2:]], axis=2)
+    counts = np.zeros(w.blame.shape[:2], dtype=np.int64)
+    for g in range(len(built.plans.plans)):
+        counts[g] = stats.blame_counts(built, w, g)
+    blame = np.concatenate([w.blame[:, :, :causes], counts[:, :, None], w.blame.sum(axis=2, keepdims=True)], axis=2)
     for array in (w.hist, w.heat, blame, w.held[:causes], w.st[counters], w.stalls[: min(int(w.st[dp.STALLS]), dp.STALLS_MAX)],
                   w.group[:, [dp.G_OFFERED, dp.G_COMPLETED, dp.G_FAILED, dp.G_RETRIED, dp.G_AREA]]):  # fmt: skip
         state.update(np.ascontiguousarray(array).astype("<i8").tobytes())

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.histogram import COARSE_EDGES, FINE_EDGES, percentiles_ns
+from redsim.dataplane.histogram import COARSE_EDGES, FINE_EDGES, coarse_counts, percentiles_ns
 from redsim.records import LatencyEvent
 from redsim.run.build import Built
 from redsim.run.result import Series, StallView
@@ -62,16 +62,26 @@ def latency_frame(built: Built, w: dp.World) -> pd.DataFrame:
 
 def group_latency(built: Built, w: dp.World, group: str) -> dict[str, float]:
     """Latency of all the group's commands together."""
-    mine = [i for i, (name, _) in enumerate(built.series) if name == group]
+    mine = series_of_group(built, group)
     whole = w.smax[-1]
     counts = w.hist[mine].sum(axis=0) if mine else np.zeros(dp.FINE_BUCKETS, dtype=np.int64)
     top = max((int(whole[i, 0]) for i in mine), default=0)
     return latency_us(counts, FINE_EDGES, sum(int(whole[i, 1]) for i in mine), top)
 
 
+def series_of_group(built: Built, group: str) -> list[int]:
+    """Rows of the group in the histograms."""
+    return [i for i, (name, _) in enumerate(built.series) if name == group]
+
+
+def blame_counts(built: Built, w: dp.World, g: int) -> npt.NDArray[np.int64]:
+    """Answers of group `g` by the bucket of their latency, as blame has them: shape (COARSE_BUCKETS,)."""
+    return coarse_counts(w.hist[series_of_group(built, built.plans.plans[g].name)].sum(axis=0))
+
+
 def blame_at(built: Built, w: dp.World, g: int, percentile: str) -> dict[str, float]:
     """Mean composition, in µs, of the requests whose latency lies in the bucket of that percentile (or of all: `mean`)."""
-    counts, blame = w.blame[g, :, -2], w.blame[g, :, :-2]
+    counts, blame = blame_counts(built, w, g), w.blame[g]
     if counts.sum() == 0:
         return {}
     if percentile == "mean":

@@ -140,8 +140,6 @@ def _count(sim: Sim, out: Arrays, begins: list[int], request: Request, start: in
     blame = out["blame"][request.slot.group.row, coarse]
     for cause, ns in blame_of(sim, begins, request, start, latency).items():
         blame[cause] += ns
-    blame[-2] += 1
-    blame[-1] += latency
 
 
 def blame_of(sim: Sim, begins: list[int], request: Request, start: int, latency: int) -> dict[int, int]:
