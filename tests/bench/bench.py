@@ -3,12 +3,12 @@
     python -m tests.bench            the whole table, and one line appended to reports/bench.jsonl
     python -m tests.bench --quick    no cold compile, fewer repetitions; nothing appended
 
-Both are timed in CPU seconds of this process (other load on the machine does not count), redsim with everything a run() does but
-the compilation: set-up of the data set, 1 M keys each with a size and a last access, zipf 0.99 popularity, full percentiles per
-group, command and window, blame, SLOWLOG, the frames of the Result; runs of some seventeen million commands (closed) and sixteen
-(open), so that what a run takes whatever its length is a twentieth of it at most. Medians of repetitions. The ratio is requests per CPU second
-over the peer's in the same round; `lean` is the ratio to a peer without a process per request. What runs from a shell is timed by
-the wall.
+Both are timed in CPU seconds of this process (other load on the machine does not count), redsim with everything a run() does
+but the compilation: set-up of the data set, 1 M keys each with a size and a last access, zipf 0.99 popularity, full
+percentiles per group, command and window, blame, SLOWLOG, the frames of the Result; runs of some sixteen million commands, so
+that what is the same whatever their length is a twentieth of it at most. Medians of repetitions. The ratio is requests per CPU
+second over the peer's in the same round; `lean` is the ratio to a peer without a process per request. What runs from a shell
+is timed by the wall.
 Not measured: AOF, replication, BGSAVE (not modelled yet).
 """
 
