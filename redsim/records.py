@@ -18,6 +18,9 @@ class LatencyEvent(StrEnum):
     EVICTION_CYCLE = "eviction-cycle"
     EVICTION_DEL = "eviction-del"
     ACTIVE_DEFRAG_CYCLE = "active-defrag-cycle"
+    AOF_WRITE_ALONE = "aof-write-alone"
+    AOF_WRITE_PENDING_FSYNC = "aof-write-pending-fsync"
+    AOF_FSYNC_ALWAYS = "aof-fsync-always"
 
 
 class Cause(StrEnum):

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from redsim.dataplane import layout as dp
 from redsim.redis.server import Server
+from redsim.run.aof import attach_aof
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
 from redsim.scenario.load import Scenario
@@ -50,6 +51,7 @@ def world_of(scenario: Scenario) -> Run:
     built = build(scenario)
     env = simpy.Environment()
     server = Server(env, built.world, scenario.confs[built.node], scenario.profiles[built.host])
+    attach_aof(env, server, scenario, built.node)
     env.process(server.main())
     env.run()
     check_conservation(built, server.world)

@@ -30,7 +30,7 @@ commands: {GET: {const_ns: {value: 9, source: measured, spread: [8, 10]}}, SET: 
 curves: {scan: {total: [[10, 80], [100, 800]], source: measured, spread: [[70, 90]]}}
 later:
   fork_ns_per_mib: {value: 12000, source: measured, says: "latest_fork_usec at 2 sizes", spread: [11000, 13000]}
-  fsync_ns: {table: [[0.5, 300000], [0.99, 4000000]], source: measured, unit: "[quantile, ns]"}
+  fsync_ns: {table: [[0.5, 300000], [1.0, 4000000]], source: measured, unit: "[quantile, ns]"}
 """
 
 
@@ -58,7 +58,7 @@ def test_what_a_calibration_writes_besides_is_kept(tmp_path):
     """machine, fit, spread and later: for the reader, and for mechanisms to come."""
     mine = parse(tmp_path, BASED + CALIBRATED)
     assert mine.later["fork_ns_per_mib"].value == 12000
-    assert mine.later["fsync_ns"].table == [[0.5, 300000], [0.99, 4000000]]
+    assert mine.later["fsync_ns"].table == [[0.5, 300000], [1.0, 4000000]]
     assert mine.machine["cores"] == 4
     assert mine.fit[0]["residual_pct"] == 1.5
     assert mine.notes["poll_ns"] == "by hand"

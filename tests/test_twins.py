@@ -1,7 +1,6 @@
 """The compiled event loop and its plain-Python twin leave equal arrays: latencies, blame, ledger, keys, counters, with ==.
 
-The twin is written from what Redis does, with objects, a heap and interval arithmetic; a number they disagree on is a mistake in
-one of them. Each scenario brings one mechanism; overload makes the rare paths happen.
+The twin is written from what Redis does; a number they disagree on is a mistake in one. Each scenario brings one mechanism.
 """
 
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from redsim.dataplane import layout as dp
 from redsim.dataplane import twin
 from redsim.redis.server import Server
+from redsim.run.aof import attach_aof
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
 from redsim.scenario.load import Scenario
@@ -87,12 +87,12 @@ def drive(server: type[Server], world: object, built: Built, scenario: Scenario,
     node = server(env, world, scenario.confs[built.node], scenario.profiles[built.host])  # type: ignore[arg-type]
 
     def others():
-        while env.now < scenario.file.duration:
+        while pause_ns and env.now < scenario.file.duration:
             yield env.timeout(pause_ns)
 
+    attach_aof(env, node, scenario, built.node)
     env.process(node.main())
-    if pause_ns:
-        env.process(others())
+    env.process(others())
     env.run()
     return node.world
 

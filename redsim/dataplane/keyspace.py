@@ -9,6 +9,7 @@ Keys past their time go here when they are touched, else in the cycles of expire
 
 import numpy as np
 
+from redsim.dataplane.aof import feed_deletion
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.dict import link, unlink
 from redsim.dataplane.draws import below_ns, draw_key, draw_size
@@ -20,6 +21,7 @@ from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns
 from redsim.dataplane.memory import append_room, elements_bytes, string_bytes, value_memory
 from redsim.dataplane.rehash import add_key, dict_work, empty_dict, remove_key
+from redsim.dataplane.resp import bulk, digits
 
 
 @compiled
@@ -36,22 +38,6 @@ def curve_ns(curve, c, n):
 def second_of(now_ns):
     """The last access a key remembers."""
     return np.int32(np.uint64(now_ns) // np.uint64(1_000_000_000))
-
-
-@inlined
-def digits(n):
-    """Decimal digits of n >= 0."""
-    count = 1
-    while n >= 10_000:
-        n //= 10_000
-        count += 4
-    return count + (n >= 10) + (n >= 100) + (n >= 1000)
-
-
-@inlined
-def bulk(n):
-    """RESP bytes of a bulk string of n bytes."""
-    return 5 + digits(n) + n
 
 
 @compiled
@@ -137,6 +123,9 @@ def delete_expired_key(w: World, d, key, by):
         ns += curve_ns(w.curve, w.dataset[d, D_DEL_CURVE], elements(w, d, key))
     forget(w, d, key)
     w.st[EXPIRED] += 1
+    if w.aof[A_POLICY]:
+        ns += feed_deletion(w, d, x[X_LAZY])
+        w.aof[A_UNIT] += 1 if by == LAZY else 0
     return ns
 
 
@@ -213,6 +202,8 @@ def string_command(w: World, r, op, k, d, key):
     if op == OP_EXPIRE:
         if there and kind[k, K_TTL] > 0:
             set_expire(w, d, key, due_ns(w, r, k))
+        if there:
+            w.aof[A_DIRTY] = 1
         return ns, 4
     if op == OP_INCR:
         size = np.int64(w.kv[key, 0]) if there else 1
@@ -255,6 +246,7 @@ def many_keys(w: World, r, op, k, d, key):
             if op == OP_DEL and not w.cost[LAZY_DEL] and not w.dataset[d, D_STRING]:
                 ns += curve_ns(w.curve, kind[k, K_CURVE_KEY], elements(w, d, key))
             forget(w, d, key)
+            w.aof[A_DIRTY] = 1
     return ns, reply
 
 
@@ -276,6 +268,7 @@ def aggregate_command(w: World, r, op, k, d, key):
         more = kind[k, K_NELEM]
         if not there:
             set_elements(w, d, key, more)
+            w.aof[A_DIRTY] = 1
         elif op == OP_PUSH:
             set_elements(w, d, key, min(n + more, 2**31 - 1))
         ns += (more - 1) * kind[k, K_EXTRA_NS] + more * ebytes * kind[k, K_IN_PS] // 1000 + more * scan_ns(w, k, d, n)
@@ -287,6 +280,8 @@ def aggregate_command(w: World, r, op, k, d, key):
         st[MISSES] += 0 if there else 1
     if op == OP_POP:
         take = min(n, kind[k, K_NELEM])
+        if take > 0:
+            w.aof[A_DIRTY] = 1
         if there and n == take:
             forget(w, d, key)
             w.ke[key] = 0

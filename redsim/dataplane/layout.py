@@ -32,6 +32,7 @@ ST_SIZE = 128
  PH_BUSY_POLL) = range(10)
 # why run() came back
 REACHED, TIMER, GROW = range(3)
+ASK = 3  # the AOF asks the control plane (aof[A_WANT])
 
 # cost: the host profile and the conf, in ns, ps per byte, or counts -------------------------------------------
 (POLL_NS, POLL_EVENT_NS, WAKE_NS, WAKE_CPU_NS, READ_NS, READ_PS, WRITE_NS, WRITE_PS, PARSE_NS, PARSE_PS, CALL_NS, COLD_NS,
@@ -51,6 +52,7 @@ COST_SIZE = 80
  G_TRACE_I, G_OFFERED, G_COMPLETED, G_FAILED, G_ERR_TIMEOUT, G_ERR_CONN, G_ERR_BUSY, G_RETRIED, G_AREA, G_LAT_SUM,
  G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT,
  G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES, G_ERR_OOM, G_DRAWN, G_AHEAD) = range(61)
+G_ERR_MISCONF = 61
 G_SIZE = 64
 OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
@@ -75,12 +77,14 @@ F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET, F_TELLING = 1, 2, 4
 R_SIZE = 24
 # wanted by the client; held by the server; waiting unsent; -BUSY; the answer is at the client's; it was nil; -OOM
 Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS, Z_OOM = 1, 2, 4, 8, 16, 32, 64
+Z_MISCONF = 128  # refused: the AOF cannot be written
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
  K_REQ_BYTES, K_ARGC, K_VDIST, K_TTL, K_LO, K_HI, K_COUNT, K_DUR, K_FAST, K_MATCH_PPM, K_DATASET,
  K_CALLS, K_USEC_NS, K_HITS, K_MISSES, K_ERRORS, K_SLOTKEY, K_LOOKUPS, K_DRAW, K_MEASURED, K_TTL_JITTER, K_DENYOOM,
  K_SCAN_PS, K_LOOKUP_CURVE) = range(36)
+K_AOF, K_AOF_MORE = 36, 39  # whether it is propagated; bytes that its propagated form has more than the request
 K_SIZE = 40
 (OP_PING, OP_GET, OP_SET, OP_DEL, OP_UNLINK, OP_EXISTS, OP_EXPIRE, OP_INCR, OP_APPEND, OP_MGET, OP_MSET, OP_KEYS, OP_SCAN,
  OP_DBSIZE, OP_FLUSHALL, OP_PUSH, OP_POP, OP_PUT, OP_RANGE, OP_ALL, OP_FIELD, OP_SORT, OP_UNION, OP_SCRIPT,
@@ -93,6 +97,7 @@ K_SIZE = 40
 # D_PACKED: up to so many elements a hash or sorted set is one listpack, read from its start to find one
 (D_BASE, D_N, D_LIVE, D_STRING, D_EBYTES, D_KEYBYTES, D_VOLATILE, D_EXPIRES, D_KEYMEM, D_SIZES, D_INT, D_GROWS,
  D_DEL_CURVE, D_PACKED, D_LIST) = range(15)
+D_KEYBULK = 15  # RESP bytes of a key's name as an argument
 D_SIZE = 16
 
 # dicts: a row for the keyspace and one for the expires of the database ---------------------------------------
@@ -107,6 +112,19 @@ H_SIZE = 4
  X_CYCLES, X_CYCLE_NS, X_CAP_REACHED, X_AVG_TTL_MS, X_ACTIVE, X_DEL_CURVE) = range(31)
 X_SIZE = 32
 LAZY, ACTIVE = range(2)  # rows of lag: who removed the key
+
+# aof: the append-only file: what the conf and the host say, state of flushAppendOnlyFile, what is asked, what INFO tells --------
+(A_POLICY, A_WRITE_NS, A_WRITE_PS, A_APPEND_NS, A_APPEND_PS, A_DIST, A_SYNC_PS, A_LOCKS, A_PHASE_NS, A_TICK_NS, A_SECOND, A_WRAP,
+ A_CAUSE, A_NO_FSYNC, A_CHILD, A_SHARED, A_LIMIT, A_FULL,
+ A_DIRTY, A_UNIT, A_SELECTED, A_LEN, A_ROOM, A_STAGE, A_WANT, A_UNTIL, A_PENDING, A_FLIGHT, A_DONE, A_LAST, A_POSTPONED,
+ A_APPENDED, A_CMDS, A_ACKED, A_ACKED_CMDS, A_WRITTEN, A_WRITTEN_CMDS, A_SUBMITTED, A_SUBMITTED_CMDS, A_SYNCED, A_SYNCED_CMDS,
+ A_DELAYED, A_FAILING, A_MISCONF, A_WRITES, A_FSYNCS, A_POSTPONEMENTS, A_POSTPONED_NS, A_POSTPONED_FROM) = range(49)
+A_SIZE = 56
+AOF_OFF, AOF_NO, AOF_EVERYSEC, AOF_ALWAYS = range(4)  # A_POLICY
+NEVER_PROPAGATED, IF_DIRTY, PROPAGATED = range(3)  # K_AOF
+WANT_NONE, WANT_BIO, WANT_WRITE, WANT_FSYNC, WANT_EXIT = range(5)  # A_WANT, and A_STAGE while its answer is awaited
+# A_CAUSE + these: what a blocked write or fsync is called
+AOF_WRITE_ALONE, AOF_WRITE_PENDING_FSYNC, AOF_WRITE_ACTIVE_CHILD, AOF_FSYNC_ALWAYS = range(4)
 
 # thread: a client machine's event loop ------------------------------------------------------------------------
 (T_FREE, T_RHEAD, T_RTAIL, T_WHEAD, T_WTAIL, T_SCHEDULED, T_BATCH, T_SEND, T_RECV, T_POLL, T_WAKE, T_BUSY, T_SPIN,
@@ -194,6 +212,7 @@ class World(NamedTuple):
     lanes: I64  # [I/O threads]: scratch
     live: I64  # [groups, 2]: scratch of live_requests()
     drawn: I64  # [AHEAD per group, 2]: kind and key (NONE: it has none) of the requests drawn ahead, the next at G_DRAWN
+    aof: I64  # [A_SIZE]
 
     address: int = 0  # where compiled code finds all this; placed() says it
 

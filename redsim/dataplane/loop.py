@@ -8,9 +8,10 @@ timers; then all replies (replies.py); reads of 16 KiB; scripts past busy-reply-
 
 A run may end past `until`, as a long command would. A reply leaves only after its batch and the timers are done.
 Differs: with I/O threads the first command's parsing is charged to the main thread.
-Not modelled: AOF and replication steps of before_sleep, TLS, a client socket whose buffer is full.
+Not modelled: replication steps of before_sleep, TLS, a client socket whose buffer is full.
 """
 
+from redsim.dataplane.aof import MISCONF_REPLY_BYTES, flush_append_only_file, propagate
 from redsim.dataplane.clients import admit, free_conn, make_ready, ring_push
 from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.cron import close_by_server
@@ -31,7 +32,7 @@ MS_NS = 1_000_000
 
 @entry
 def run(w: World, until):
-    """Run whole iterations until `until` (REACHED), a due timer (TIMER) or a lack of rows (GROW)."""
+    """Run whole iterations until `until` (REACHED), a due timer (TIMER), a lack of rows (GROW), a question of the AOF (ASK)."""
     st = w.st
     while True:  # the phases stand in the order in which they mostly follow each other
         if st[PHASE] == PH_POLL:
@@ -58,8 +59,10 @@ def run(w: World, until):
         if st[PHASE] == PH_EXEC_READ and not execute_threaded_reads(w):
             return GROW
         if st[PHASE] == PH_WRITES:
-            if w.expiry[X_FAST_DUE] and not st[BUSY]:
+            if w.aof[A_STAGE] == WANT_NONE and w.expiry[X_FAST_DUE] and not st[BUSY]:
                 fast_expire_cycle(w)
+            if w.aof[A_POLICY] and flush_append_only_file(w):
+                return ASK
             handle_clients_with_pending_writes(w)
         if st[PHASE] == PH_BUSY and not busy_script(w):
             return GROW
@@ -291,8 +294,15 @@ def call(w: World, c, r):
         req[r, R_FLAGS] |= Z_OOM
         kind[k, K_ERRORS] += 1
         st[OOM] += 1
+    elif w.aof[A_FAILING] and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
+        ns, reply = 0, MISCONF_REPLY_BYTES
+        req[r, R_FLAGS] |= Z_MISCONF
+        kind[k, K_ERRORS] += 1
+        w.aof[A_MISCONF] += 1
     else:
         ns, reply = run_command(w, r)
+        if w.aof[A_POLICY]:
+            around += propagate(w, r, k)
         if kind[k, K_CALLS] == 0:
             first_call(w, k)
         kind[k, K_CALLS] += 1
@@ -448,7 +458,7 @@ def poll_while_busy(w: World):
 
 @inlined
 def before_sleep(w: World):
-    """server.c:beforeSleep. The order is the model: threaded reads, fast expire (in run()), all replies. AOF: later."""
+    """server.c:beforeSleep. The order is the model: threaded reads; in run() fast expire, AOF, all replies."""
     st = w.st
     if st[TREAD_N] > 0:
         threaded_reads(w)

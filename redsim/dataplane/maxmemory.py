@@ -14,6 +14,7 @@ Not modelled: MULTI, scripts that are refused half-way, replicas' output buffers
 
 import numpy as np
 
+from redsim.dataplane.aof import feed_deletion
 from redsim.dataplane.compile import compiled
 from redsim.dataplane.evict import ALLKEYS, LFU, LFU_MINUTES, NO_EVICTION, idle_s, lfu_minutes, lru_clock, pick_victim
 from redsim.dataplane.histogram import COARSE_BITS, bit_length, bucket_of
@@ -138,6 +139,8 @@ def evict(w: World, key):
     w.ages[bucket_of(age, bit_length(max(age, 1)), COARSE_BITS)] += 1
     forget(w, d, key)
     st[EVICTED] += 1
+    if w.aof[A_POLICY]:
+        charge(w, cost[EVICT_CAUSE], feed_deletion(w, d, cost[LAZY_EVICT]))
 
 
 @compiled

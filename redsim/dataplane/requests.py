@@ -197,9 +197,9 @@ def complete(w: World, r, g, start, done):
     flags = req[r, R_FLAGS]
     group[g, G_AREA] -= w.st[END] - done
     group[g, G_LAT_SUM] += done - req[r, R_INTENDED]
-    if flags & (Z_BUSY | Z_OOM):
+    if flags & (Z_BUSY | Z_OOM | Z_MISCONF):
         group[g, G_FAILED] += 1
-        group[g, G_ERR_BUSY if flags & Z_BUSY else G_ERR_OOM] += 1
+        group[g, G_ERR_BUSY if flags & Z_BUSY else G_ERR_OOM if flags & Z_OOM else G_ERR_MISCONF] += 1
     else:
         group[g, G_COMPLETED] += 1
     count_latency(w, r, g, start, done)

@@ -227,7 +227,7 @@ class _Twin:
 
     def _needs_lua(self) -> bool:
         file = self.scenario.file
-        entries = [entry for entry in file.timeline if entry.run.upper().startswith("EVAL")]
+        entries = [entry for _, entry in file.commands_at if entry.run.upper().startswith("EVAL")]
         return bool(entries) or any(name.upper() == "EVAL" for group in file.clients.values() for name in group.commands)
 
     def _plan(self, name: str, played: dict[str, Replay], lua: float) -> LoadPlan:
@@ -322,7 +322,7 @@ class _Twin:
 
     def _timeline(self, lua: float) -> list[_Sent]:
         out = []
-        for entry in self.scenario.file.timeline:
+        for _, entry in self.scenario.file.commands_at:
             words = self._timeline_words(entry, lua)
             for i in range(entry.times):
                 at_ns = entry.at + i * (entry.every or 0)

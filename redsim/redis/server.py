@@ -6,7 +6,8 @@ visits max(clients/hz, 5) clients.
 
     SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
 
-Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: forks, save points.
+Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: forks, save points; what the rest of
+the world does after a server has exited: the run ends there.
 """
 
 from collections.abc import Callable, Generator
@@ -19,6 +20,7 @@ from redsim.dataplane.cron import clients_cron, hold
 from redsim.dataplane.expire import slow_expire_cycle
 from redsim.dataplane.loop import run
 from redsim.dataplane.rehash import databases_cron
+from redsim.redis.aof import Aof
 from redsim.redis.defrag import ActiveDefrag
 from redsim.scenario.profile import HostProfile
 from redsim.scenario.redis_conf import RedisConf
@@ -36,6 +38,7 @@ class Server:
     state    hz         runs of serverCron per second, now
              cronloops  runs so far
              defrag     the active defragmentation, if the conf has it on
+             aof        the append-only file, if the conf has it on
              on_step    called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
 
@@ -58,6 +61,7 @@ class Server:
         self.cron_client_ns = profile.costs["cron_client_ns"].value
         self.on_step: list[Callable[[int], None]] = []
         self.defrag: ActiveDefrag | None = None
+        self.aof: Aof | None = None
         self._cursor = 0
 
     def main(self) -> Generator[simpy.Event, Any, None]:
@@ -65,6 +69,8 @@ class Server:
         st = self.world.st
         end = int(st[dp.END])
         while True:
+            if self.aof is not None:
+                self.aof.before_run()
             horizon = min(self.env.peek(), end)
             why = self.run(self.world, min(int(horizon), QUIET_NS if horizon == float("inf") else int(horizon)))
             if why == dp.GROW:
@@ -74,7 +80,12 @@ class Server:
             yield self.env.timeout(max(0, now - self.env.now))
             for step in self.on_step:
                 step(now)
-            if why == dp.TIMER:
+            if why == dp.ASK:
+                assert self.aof is not None
+                yield from self.aof.answer()
+                if self.aof.exited is not None:
+                    return
+            elif why == dp.TIMER:
                 self.server_cron()
                 st[dp.PHASE] = dp.PH_BEFORE_SLEEP
             elif now >= end:
@@ -100,6 +111,8 @@ class Server:
         if self.defrag is not None:
             self._active_defrag(self.defrag, self._is_run_of(1000, period_ms))
         self.databases_cron(self.world, self.is_rehashing_actively)
+        if self.aof is not None:
+            self.aof.note()
         self.cronloops += 1
         st[dp.CRON_DUE] = int(st[dp.NOW]) + period_ms * MS
 

@@ -74,6 +74,7 @@ def _failures(result: Result) -> str:
         "connection": "lost their connection",
         "busy": "were answered BUSY",
         "oom": "were refused -OOM",
+        "misconf": "were refused -MISCONF",
     }
     told = []
     for key, said in errors.items():

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from redsim.report import facts, memory_figures
+from redsim.report import durability_figures, facts, memory_figures
 from redsim.report.stall_figure import stall
 from redsim.report.style import (
     BLACK,
@@ -66,12 +66,13 @@ HOW_TO_READ = {
     "throughput": "Requests answered per second, against those offered: a gap is a queue, a peak after it the queue drained.",
     "blame": "What a request of that percentile spent its latency on: each bar is the whole latency, named at its right end.",
     **memory_figures.HOW_TO_READ,
+    **durability_figures.HOW_TO_READ,
 }
 
 
 def figure(result: Result, name: str, *, narrow: bool = False) -> Figure:
-    """A Figure by name: stall, latency, heatmap, percentiles, throughput, blame, memory, cache, expiry; `narrow` for a phone.
-    KeyError-free: ValueError names them.
+    """A Figure by name: stall, latency, heatmap, percentiles, throughput, blame, memory, cache, expiry, durability; `narrow`
+    for a phone. KeyError-free: ValueError names them.
     """
     if name not in _DRAW:
         raise ValueError(f"no figure is called {name!r}; there are {', '.join(_DRAW)}")
@@ -302,12 +303,14 @@ _DRAW: dict[str, Callable[[Result, float], Figure]] = {
     "memory": memory_figures.memory,
     "cache": memory_figures.cache,
     "expiry": memory_figures.expiry,
+    "durability": durability_figures.durability,
 }
 _ONLY_IF: dict[str, Callable[[Result], bool]] = {
     "stall": lambda result: result.stall_view is not None,
     "memory": memory_figures.is_memory_shown,
     "cache": memory_figures.is_cache_shown,
     "expiry": memory_figures.is_expiry_shown,
+    "durability": durability_figures.is_durability_shown,
 }
 
 

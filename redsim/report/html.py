@@ -49,6 +49,7 @@ _TITLES = {
     "memory": "Memory",
     "cache": "What the cache keeps",
     "expiry": "Keys past their time",
+    "durability": "What the disk did, and what a crash would have taken",
 }
 
 
@@ -180,7 +181,7 @@ def _memory_numbers(name: str, node: dict[str, Any]) -> list[list[str]]:
 
 
 def _tables(result: Result) -> tuple[Table, ...]:
-    return _group_table(result), _command_table(result), _dataset_table(result), _stall_table(result)
+    return _group_table(result), _command_table(result), _durability_table(result), _dataset_table(result), _stall_table(result)
 
 
 def _group_table(result: Result) -> Table:
@@ -238,6 +239,41 @@ def _command_table(result: Result) -> Table:
         ]
         rows.append([str(row.command), str(row.group), *said])
     return Table("Commands", head, rows, max(0, len(result.commands) - ROWS_MAX), words=2)
+
+
+def _durability_table(result: Result) -> Table:
+    """What the policy costs and what it loses; a row per node with an AOF."""
+    head = [
+        "node",
+        "appendfsync",
+        "disk",
+        "answered/s",
+        "p99.9 of the slowest group",
+        "fsyncs",
+        "aof_delayed_fsync",
+        "a kill loses at worst",
+        "a power loss, half of the time",
+        "at worst",
+        "the last",
+    ]
+    rows = []
+    groups = list(facts.groups(result).values())
+    rate = sum(number(group.get("throughput_per_s")) for group in groups)
+    slowest_us = max((facts.latency_us(group, "p999") for group in groups), default=math.nan)
+    for name, node in facts.nodes(result).items():
+        told = node.get("durability") or {}
+        if told:
+            kill, power = (told["loss"][kind] for kind in ("process_kill", "os_crash_or_power_loss"))
+            counts = [
+                told["fsyncs"],
+                told["delayed_fsync"],
+                kill["commands"]["max"],
+                *(power["commands"][q] for q in ("p50", "max")),
+            ]
+            said = [say_count(number(count)) for count in counts]
+            age = f"{number(power['age_s']['max']):.3g} s"
+            rows.append([name, told["appendfsync"], told["disk"], say_count(rate), say_us(slowest_us), *said, age])
+    return Table("What the AOF costs, and what it loses (acknowledged writes)", head, rows, words=3)
 
 
 def _dataset_table(result: Result) -> Table:

@@ -16,6 +16,7 @@ from redsim.redis.config import Rules
 from redsim.redis.expire import EVENT, expires_table, expiry_row
 from redsim.redis.networking import loop_costs
 from redsim.rng import stream
+from redsim.run.aof import aof_row
 from redsim.run.crowd import taking_turns
 from redsim.run.datasets import fill_datasets
 from redsim.run.eviction import eviction_costs, sampled_tables
@@ -128,14 +129,13 @@ class _Builder:
         eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()))
         if _has_defrag(self.scenario, self.node):
             self.maker.cause(str(LatencyEvent.ACTIVE_DEFRAG_CYCLE))
+        self.aof = aof_row(self.scenario, self.node, self.maker)
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
         size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], rules, self.tables)
         for row, data in zip(dataset, self.plans.datasets.values(), strict=False):
             row[dp.D_DEL_CURVE] = self.maker.curves.number("" if data.type == "string" else f"del_{data.type}")
-        rates = self._rates()
-        world = self._world(dataset, keys, group, slot, thread, kind, cost, rates)
-        fixed = [str(cause) for cause in Cause]
-        return Built(world, self.plans, self.kinds, self.series, fixed + self.maker.causes, self.node,
+        world = self._world(dataset, keys, group, slot, thread, kind, cost, self._rates())
+        return Built(world, self.plans, self.kinds, self.series, [*map(str, Cause), *self.maker.causes], self.node,
                      self.file.nodes[self.node].host, self.cores, self.plans.datasets)  # fmt: skip
 
     def _expires(self, dataset: dp.I64, kx: dp.I64) -> dict[str, np.ndarray]:
@@ -325,7 +325,7 @@ class _Builder:
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
         seeds += [stream(file.seed, "host.cpu", name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
-        seeds.append(stream(file.seed, self.node, "eviction"))
+        seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync")]
         events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
         world = dp.World(
             st=st, cost=world_cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
@@ -345,7 +345,7 @@ class _Builder:
             segs=dp.rows(dp.SEGS_MAX, 4), recs=dp.rows(dp.RECS_MAX, 4), trace=self._trace(group, dataset),
             rates=np.array(rates.rows or [(0, 0, 0, 0)], dtype=np.int64), offered=dp.rows(windows, group.shape[0]),
             stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
-            live=dp.rows(group.shape[0], 2), drawn=dp.rows(group.shape[0] * dp.AHEAD, 2),
+            live=dp.rows(group.shape[0], 2), drawn=dp.rows(group.shape[0] * dp.AHEAD, 2), aof=self.aof,
         )  # fmt: skip
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)

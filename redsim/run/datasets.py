@@ -10,6 +10,7 @@ from redsim.dataplane import layout as dp
 from redsim.dataplane.expires import MS_NS
 from redsim.rng import generator
 from redsim.run.groups import Plans
+from redsim.scenario.monitor import bulk_bytes
 from redsim.scenario.schema import Dataset, Ttl
 from redsim.workload.tables import mean, sample
 
@@ -35,6 +36,7 @@ def fill_datasets(plans: Plans, seed: int) -> tuple[dp.I64, dict[str, np.ndarray
         row[dp.D_BASE], row[dp.D_N], row[dp.D_LIVE] = base, data.keys, data.keys
         row[dp.D_STRING] = int(data.type == "string")
         row[dp.D_EBYTES], row[dp.D_KEYBYTES] = mean(data.value_bytes), mean(data.key_bytes)
+        row[dp.D_KEYBULK] = bulk_bytes(mean(data.key_bytes))
         row[dp.D_VOLATILE] = int(i in volatile)
         if data.type == "string":
             kv[mine, 0] = sample(data.value_bytes, data.keys, seed, "dataset", name, "values")

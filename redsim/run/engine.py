@@ -15,13 +15,16 @@ import simpy
 import redsim
 from redsim.dataplane import layout as dp
 from redsim.dataplane.cron import buffers
+from redsim.redis.aof import Aof
 from redsim.redis.server import Server
 from redsim.redis.slowlog import slowlog_get
 from redsim.run import stats
+from redsim.run.aof import aof_limits, attach_aof, guessed_of_disk
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
 from redsim.run.dataset_table import datasets_frame
 from redsim.run.defrag import active_defrag
+from redsim.run.durability import exposure_frame, fsyncs_frame
 from redsim.run.expiry import lag_total_s, stale_keys
 from redsim.run.groups import say_plan
 from redsim.run.result import Result
@@ -37,10 +40,11 @@ MEMORY_COLUMNS = [
     "clients_normal_bytes", "allocator_active_bytes", "maxmemory_bytes",
     "expires", "expired_keys", "stale_keys", "evicted_keys", "keyspace_hits", "keyspace_misses",
     "startup_bytes", "clients_bytes", "keys_bytes", "values_bytes", "expiry_lag_s",
+    "aof_buffer_bytes",
 ]  # fmt: skip
 STANDING_LIMITS = [
     "memory: huge pages, swap; what SLOWLOG and scripts take",
-    "persistence and replication: forks, BGSAVE, AOF, fsync, replicas, Sentinel, Cluster",
+    "persistence and replication: forks, BGSAVE, AOF rewrites, replicas, Sentinel, Cluster",
     "the network beyond a delay and a bandwidth: loss, socket buffers that fill, TLS",
     "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
 ]
@@ -54,6 +58,7 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     built = build(scenario)
     env = simpy.Environment()
     server = Server(env, built.world, scenario.confs[built.node], scenario.profiles[built.host])
+    attach_aof(env, server, scenario, built.node)
     memory: list[tuple[Any, ...]] = []
     env.process(server.main())
     gauge = MemoryGauge.of(scenario, built.node)
@@ -88,6 +93,7 @@ def _sample(
             int(w.dataset[:, dp.D_EXPIRES].sum()), int(w.st[dp.EXPIRED]), stale_keys(w),
             *(int(w.st[column]) for column in (dp.EVICTED, dp.HITS, dp.MISSES)),
             *(parts[name] for name in ("startup", "clients", "keys", "values")), lag_total_s(w),
+            parts["aof_buffer"],
         ))  # fmt: skip
 
 
@@ -136,9 +142,11 @@ def _result(
         window_ns=int(w.st[dp.WINDOW]),
         stall_view=stats.stall_view(built, w),
         slowlog={built.node: slowlog_get(slowlog)},
-        not_modelled=_not_modelled(scenario, built, directives),
+        not_modelled=_not_modelled(scenario, built, directives, server.aof),
         offered={plan.name: w.offered[:, g].copy() for g, plan in enumerate(built.plans.plans)},
         datasets=datasets_frame(built.datasets, gauge.rules, scenario.file.seed),
+        durability=exposure_frame(server.aof, built.node),
+        fsyncs=fsyncs_frame(server.aof, built.node),
         partial=partial,
     )
 
@@ -146,6 +154,7 @@ def _result(
 def _events(scenario: Scenario, built: Built, w: dp.World, stalls: pd.DataFrame) -> pd.DataFrame:
     rows: list[tuple[float, str, str]] = [(0.0, "redsim", f"seed {scenario.file.seed}, {len(built.plans.plans)} groups")]
     rows += [(plan.group.start / S, plan.name, say_plan(plan)) for plan in built.plans.plans]
+    rows += [(fault.at / S, fault.host, fault.say()) for _, fault in scenario.file.faults]
     rows += [(float(row.start_s), str(row.node), stats.say_stall(row)) for row in stalls.itertuples()]  # type: ignore[arg-type]
     lost = int(w.st[dp.STALLS]) - dp.STALLS_MAX
     if lost > 0:
@@ -171,10 +180,11 @@ def _guesses(scenario: Scenario, built: Built) -> pd.DataFrame:
         rows = [row for row in rows if row[0] not in ("loop_each_ns", "bytes_ps")]
     if built.world.cost[dp.IO_THREADS] <= 1:
         rows = [row for row in rows if row[0] != "forkjoin_ns"]
+    rows += guessed_of_disk(scenario, built.node)
     return pd.DataFrame(rows, columns=["name", "value", "says"])
 
 
-def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame) -> list[str]:
+def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame, aof: Aof | None) -> list[str]:
     out = list(built.plans.not_modelled)
     for row in directives.itertuples():
         if row.status == "not modelled yet":
@@ -182,4 +192,5 @@ def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame) ->
     conf = scenario.confs[built.node]
     if not conf.is_set("save") and conf.get("save"):
         out.append('save: no line sets it, so a real server would BGSAVE by the default save points; add `save ""`')
+    out += aof_limits(scenario, built.node, aof)
     return out + STANDING_LIMITS

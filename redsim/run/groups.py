@@ -274,10 +274,10 @@ def _trace_keys(index: Ints, capture: MonitorCapture, ops: list[Command | None],
 
 def _timeline_plans(scenario: Scenario, plans: Plans, maker: KindMaker) -> list[Plan]:
     """The timeline's commands, grouped by the data set they touch, each command with a connection of its own."""
-    parsed = [_parse_entry(scenario, plans, i, e) for i, e in enumerate(scenario.file.timeline)]
+    parsed = [_parse_entry(scenario, plans, i, e) for i, e in scenario.file.commands_at]
     out: list[Plan] = []
     for dataset in dict.fromkeys(d for _, _, d, _ in parsed):
-        mine = [(e, k) for e, (_, _, d, k) in zip(scenario.file.timeline, parsed, strict=True) if d == dataset]
+        mine = [(e, k) for (_, e), (_, _, d, k) in zip(scenario.file.commands_at, parsed, strict=True) if d == dataset]
         name = CLI if len({d for _, _, d, _ in parsed}) == 1 else f"{CLI} {dataset or 'server'}"
         kinds: list[Kind] = []
         rows: list[tuple[int, int, int, int, int]] = []

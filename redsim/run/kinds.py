@@ -18,6 +18,8 @@ from redsim.scenario.schema import CommandUse, Dataset, Size
 from redsim.workload.tables import Tables, mean
 
 CURVE_POINTS = 42
+PROPAGATED_OPS = {dp.OP_SET, dp.OP_INCR, dp.OP_APPEND, dp.OP_MSET, dp.OP_FLUSHALL, dp.OP_PUSH}
+DIRTYING_OPS = {dp.OP_DEL, dp.OP_UNLINK, dp.OP_EXPIRE, dp.OP_POP}  # and SADD, of a member that is not there
 
 # Commands of a capture or an INFO that behave as another one here: same data structure, same cost class.
 SAME_AS = {
@@ -118,6 +120,19 @@ def argument_bytes(command: Command, use: CommandUse, key_bytes: int, element_by
     return lengths
 
 
+def propagation(command: Command, use: CommandUse) -> tuple[int, int]:
+    """(is it propagated: dp.PROPAGATED and its like; bytes that its propagated form has more than the request): a TTL goes as a
+    point of time in ms, `EX 60` as `PXAT` and 13 digits, EXPIRE as PEXPIREAT. SADD of a member that is there changes nothing."""
+    if command.op not in PROPAGATED_OPS | DIRTYING_OPS and command.op != dp.OP_PUT:
+        return dp.NEVER_PROPAGATED, 0
+    more = bulk_bytes(13) - bulk_bytes(5)
+    if command.op == dp.OP_EXPIRE:
+        return dp.IF_DIRTY, more + len("PEXPIREAT") - len("EXPIRE")
+    is_sure = command.op in PROPAGATED_OPS or command.name in ("HSET", "ZADD")
+    with_ttl = command.op == dp.OP_SET and use.ttl is not None
+    return dp.PROPAGATED if is_sure else dp.IF_DIRTY, more + len("PXAT") - len("EX") if with_ttl else 0
+
+
 @dataclass(frozen=True)
 class KindMaker:
     """Makes kind rows of one node: its profile, tables and the numbering of causes."""
@@ -172,6 +187,7 @@ class KindMaker:
         row[dp.K_DUR] = use.duration or 0
         row[dp.K_TTL], row[dp.K_TTL_JITTER] = use.ttl or 0, use.ttl_jitter
         row[dp.K_DENYOOM] = int(command.denyoom)
+        row[dp.K_AOF], row[dp.K_AOF_MORE] = propagation(command, use)
         row[dp.K_FAST] = int(command.is_fast)
         row[dp.K_MATCH_PPM] = match_ppm
         row[dp.K_DATASET] = dataset[0] if dataset else dp.NONE

@@ -15,6 +15,11 @@ DATASET_COLUMNS = [
     "used_memory_with_it_bytes", "says",
 ]  # fmt: skip
 
+DURABILITY_COLUMNS = [
+    "time_s", "node", "acked_bytes", "acked_cmds", "written_bytes", "written_cmds", "durable_bytes", "durable_cmds",
+]  # fmt: skip
+FSYNC_COLUMNS = ["start_s", "node", "what", "duration_us"]
+
 
 @dataclass(frozen=True)
 class Series:
@@ -64,8 +69,8 @@ class Result:
     latency      start_s, window_s, group, command, count, mean_us, p50_us, p90_us, p99_us, p999_us, max_us
     memory       time_s, node, keys, connected_clients, query_buffers_bytes, output_buffers_bytes, dict_table_bytes,
                  used_memory_bytes, used_memory_rss_bytes, used_memory_overhead_bytes, used_memory_dataset_bytes,
-                 clients_normal_bytes, allocator_active_bytes, maxmemory_bytes; evicted_keys, expired_keys, keyspace_hits,
-                 keyspace_misses since the start
+                 clients_normal_bytes, allocator_active_bytes, maxmemory_bytes, aof_buffer_bytes; evicted_keys, expired_keys,
+                 keyspace_hits, keyspace_misses since the start
     stalls       start_s, node, event, duration_us, because
     events       time_s, who, text
     replication  empty until replication is modelled (columns time_s, replica, state, master_offset, lag_bytes, lag_s)
@@ -74,6 +79,9 @@ class Result:
     directives   node, line, directive, value, status ("modelled" | "accepted" | "not modelled yet"), says
     datasets     dataset, node, type, keys, encodings, memory_usage_bytes (of a key), used_memory_bytes (of all, at the start),
                  directive, used_memory_with_it_bytes (where a larger limit would keep keys small), says
+    durability   time_s, node, acked_bytes, acked_cmds, written_bytes, written_cmds, durable_bytes, durable_cmds: how far the AOF
+                 had come; empty without one
+    fsyncs       start_s, node, what ("fsync" in flight | "postponed" write | "blocked" write), duration_us
     guesses      name, value, says   (numbers of the host profile and the model that are guesses and were used)
     """
 
@@ -96,11 +104,13 @@ class Result:
     not_modelled: list[str] = field(default_factory=list)  # sentences: what this run left out
     offered: dict[str, Ints] = field(default_factory=dict)  # group -> requests by window of their intended time, shape (windows,)
     datasets: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DATASET_COLUMNS))
+    durability: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DURABILITY_COLUMNS))
+    fsyncs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FSYNC_COLUMNS))
     partial: bool = False  # stopped by Ctrl-C before its end
 
     def figure(self, name: str) -> Any:
-        """A matplotlib Figure by name: latency, heatmap, percentiles, stall, throughput, blame, memory, cache, expiry (see
-        redsim.report.figures)."""
+        """A matplotlib Figure by name: latency, heatmap, percentiles, stall, throughput, blame, memory, cache, expiry,
+        durability (see redsim.report.figures)."""
         from importlib import import_module
 
         return import_module("redsim.report.figures").figure(self, name)

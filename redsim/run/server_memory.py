@@ -17,6 +17,7 @@ from redsim.dataplane import layout as dp
 from redsim.dataplane.memory import at_rest
 from redsim.host.malloc import ALLOCATORS
 from redsim.host.memory import Blocks, active_after_random_deletes, active_bytes, dirty_bytes, merge, touched_bytes, used_bytes
+from redsim.redis.aof import aof_buffer_bytes
 from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, client_counted_bytes
 from redsim.redis.config import Rules
 from redsim.redis.defrag import ActiveDefrag, DefragPolicy, Fragments, defrag_returns_bytes
@@ -73,7 +74,7 @@ class MemoryGauge:
 
     def read(self, w: dp.World) -> ServerMemory:
         """The server's memory at this moment of the run; INFO memory, MEMORY STATS and the doctor are made from it."""
-        used = int(w.st[dp.USED])
+        used = int(w.st[dp.USED]) + self._aof_buffer(w)
         self.used_peak = peak = max(self.used_peak, int(w.st[dp.USED_PEAK]), used)  # INFO looks, as the cron does
         clients, called = at_rest(w)
         made_from = (used, peak, clients, called, int(w.st[dp.CLIENTS]), w.dataset.tobytes(), w.dicts.tobytes())
@@ -85,7 +86,10 @@ class MemoryGauge:
 
     def _read(self, w: dp.World, used: int, peak: int, clients: int, called: int) -> ServerMemory:
         tables = self._tables(w)
-        rest = int(w.cost[dp.STARTUP_BYTES]) + clients + used_bytes(tables) + called * int(w.cost[dp.HISTOGRAM_BYTES])
+        aof_buffer = self._aof_buffer(w)
+        rest = (
+            int(w.cost[dp.STARTUP_BYTES]) + clients + used_bytes(tables) + called * int(w.cost[dp.HISTOGRAM_BYTES]) + aof_buffer
+        )
         data = used - rest
         assert data >= 0, "keys and values take some of used_memory, not less than none"
         self.data_peak = max(self.data_peak, data, peak - rest if data else 0)
@@ -97,6 +101,8 @@ class MemoryGauge:
             pages=self._pages(w, data, tables),
             rules=self.rules,
             clients_normal=self._counted(w, clients),
+            aof_buffer=aof_buffer,
+            not_counted_for_evict=aof_buffer,
             normal_clients=int(w.st[dp.CLIENTS]),
             maxmemory=self.rules.limit("maxmemory"),
             maxmemory_policy=str(self.rules.conf.get("maxmemory-policy")),
@@ -118,11 +124,16 @@ class MemoryGauge:
         assert self.reading is not None, "it was just read"
         return self.reading[2]
 
+    def _aof_buffer(self, w: dp.World) -> int:
+        """Bytes of aof_buf: not in the data plane's USED, as eviction does not count it."""
+        return aof_buffer_bytes(int(w.aof[dp.A_ROOM]), self.rules)
+
     def _parts(self, w: dp.World, clients: int) -> dict[str, int]:
         used, startup = int(w.st[dp.USED]), int(w.cost[dp.STARTUP_BYTES])
         tables, keys = used_bytes(self._tables(w)), _keys_bytes(w)
         values = used - startup - clients - tables - keys
-        return {"startup": startup, "clients": clients, "tables": tables, "keys": keys, "values": values}
+        return {"startup": startup, "clients": clients, "tables": tables, "keys": keys, "values": values,
+                "aof_buffer": self._aof_buffer(w)}  # fmt: skip
 
     def defrag_returns(self, memory: ServerMemory) -> tuple[int, int]:
         """Bytes that activedefrag would give back at the last reading, which was `memory`: (at least, at most)."""

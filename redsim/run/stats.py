@@ -13,11 +13,22 @@ from redsim.run.build import Built
 from redsim.run.result import Series, StallView
 from redsim.units import S, say_ns
 
+AOF_EVENTS = (
+    LatencyEvent.AOF_WRITE_ALONE,
+    LatencyEvent.AOF_WRITE_PENDING_FSYNC,
+    LatencyEvent.AOF_FSYNC_ALWAYS,
+)
+AOF_BECAUSE = {
+    LatencyEvent.AOF_WRITE_ALONE: "writing the AOF into the page cache",
+    LatencyEvent.AOF_WRITE_PENDING_FSYNC: "writing the AOF while its fsync was in flight",
+    LatencyEvent.AOF_FSYNC_ALWAYS: "fdatasync of the AOF, as appendfsync is always",
+}
 EVENT_CAUSES = (
     LatencyEvent.EVICTION_CYCLE,
     LatencyEvent.EVICTION_DEL,
     LatencyEvent.EXPIRE_CYCLE,
     LatencyEvent.ACTIVE_DEFRAG_CYCLE,
+    *AOF_EVENTS,
 )  # causes under the names of their events
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 Ints = npt.NDArray[np.int64]
@@ -142,6 +153,8 @@ def stalls_frame(built: Built, w: dp.World) -> pd.DataFrame:
             because = "deleting keys past their time"
         elif event is LatencyEvent.ACTIVE_DEFRAG_CYCLE:
             because = "moving keys and values out of fragmented pages"
+        elif event in AOF_EVENTS:
+            because = AOF_BECAUSE[event]
         elif event in EVENT_CAUSES:
             because = f"evicting {key_name(built, w, key)}" if key >= 0 else "evicting keys"
         if kind >= 0:

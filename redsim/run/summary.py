@@ -12,6 +12,7 @@ from redsim.redis.memory_report import info_memory, memory_stats
 from redsim.redis.server import Server
 from redsim.run import stats
 from redsim.run.build import Built
+from redsim.run.durability import blocked_ns, durability
 from redsim.run.expiry import expiry
 from redsim.run.server_memory import MemoryGauge
 from redsim.scenario.load import Scenario
@@ -45,7 +46,7 @@ def summary(
         "commands_per_wall_s": round(commands / wall_s) if wall_s > 0 else 0,
         "host": {"cores": built.cores, "memory_bytes": gauge.host_bytes, "profile": scenario.profiles[built.host].name},
         "clients": {plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans)},
-        "nodes": {built.node: _node(built, server, gauge, slowlog)},
+        "nodes": {built.node: _node(built, server, gauge, slowlog, scenario.file.seed)},
         "replicas": {},
         "failovers": [],
         "findings": [],
@@ -69,6 +70,7 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
             "connection": int(row[dp.G_ERR_CONN]),
             "busy": int(row[dp.G_ERR_BUSY]),
             "oom": int(row[dp.G_ERR_OOM]),
+            "misconf": int(row[dp.G_ERR_MISCONF]),
         },
         "retries": int(row[dp.G_RETRIED]),
         **_cache(built, w, g),
@@ -98,20 +100,21 @@ def _cache(built: Built, w: dp.World, g: int) -> dict[str, Any]:
     return {"hit_ratio": round(hits / (hits + misses), 6) if hits + misses else None, "fetches": int(w.group[g, dp.G_FETCHES])}
 
 
-def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[str, Any]]) -> dict[str, Any]:
+def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     w, st = server.world, server.world.st
     memory = gauge.read(w)
     elapsed = max(int(st[dp.NOW]), 1)
     busy = int(w.held.sum())
     slept = int(w.kind[w.kind[:, dp.K_OP] == dp.OP_SLEEP, dp.K_USEC_NS].sum())
     # A thread being woken waits for most of that time, and one in DEBUG SLEEP uses none.
-    cpu = busy - int(w.held[dp.WAKE]) + int(st[dp.WAKE_CPU]) - slept
+    waited = blocked_ns(w)
+    cpu = busy - int(w.held[dp.WAKE]) + int(st[dp.WAKE_CPU]) - slept - waited
     commands, polls = int(st[dp.COMMANDS]), max(int(st[dp.POLLS]), 1)
     looked_up = int(st[dp.HITS]) + int(st[dp.MISSES])
     return {
         "role": "master",
         "cpu_utilisation": round(min(cpu / elapsed, 1.0), 4),
-        "loop_utilisation": round(min((cpu + slept) / elapsed, 1.0), 4),  # of the time the loop was at work for somebody
+        "loop_utilisation": round(min((cpu + slept + waited) / elapsed, 1.0), 4),  # of the time the loop was at work for somebody
         "main_thread_busy_s": round(busy / S, 6),
         "busy_s_by_cause": {name: round(int(ns) / S, 6) for name, ns in zip(built.causes, w.held, strict=False) if ns},
         "polls": int(st[dp.POLLS]),
@@ -137,6 +140,7 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
             "threaded_writes": int(st[dp.TWRITES]),
         },
         "expiry": expiry(w),
+        **_aof(built, server, seed),
         "used_memory_bytes": {"final": memory.used, "peak": memory.peak},
         "used_memory_rss_bytes": {"final": memory.pages.rss_bytes, "peak": gauge.rss_peak},
         "activedefrag_returns_bytes": list(gauge.defrag_returns(memory)),
@@ -152,6 +156,12 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
         "slowlog": [{k: row[k] for k in ("id", "time_s", "duration_us", "args")} for row in slowlog],
         "info": {**_info(built, server), "memory": info_memory(memory)},
     }
+
+
+def _aof(built: Built, server: Server, seed: int) -> dict[str, Any]:
+    """durability, of a server with an AOF."""
+    st = server.world.st
+    return {"durability": durability(server.aof, seed, built.node, int(st[dp.WARMUP]))} if server.aof is not None else {}
 
 
 def _eviction_age_s(w: dp.World) -> dict[str, int]:
@@ -211,6 +221,7 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
             "total_reads_processed": int(st[dp.READS]), "total_writes_processed": int(st[dp.WRITES]),
             "io_threaded_reads_processed": int(st[dp.TREADS]), "io_threaded_writes_processed": int(st[dp.TWRITES]),
         },
+        "persistence": server.aof.info() if server.aof is not None else {"aof_enabled": 0},
         "commandstats": commandstats,
         "keyspace": {"db0": {"keys": keys, "expires": expires, "avg_ttl": int(w.expiry[dp.X_AVG_TTL_MS])}},
     }  # fmt: skip

@@ -9,7 +9,9 @@ Not modelled: more than one server; refused here by name.
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
+from redsim.scenario.disk import disks_are_known
 from redsim.scenario.errors import ScenarioError, did_you_mean
+from redsim.scenario.faults import faults_fit
 from redsim.scenario.schema import Group, ScenarioFile, Size
 from redsim.scenario.source import Keys, dotted, show
 from redsim.units import DAY, MIB, S, say_bytes, say_ns
@@ -120,7 +122,7 @@ def popularity_has_keys(file: ScenarioFile) -> Iterator[Fault]:
 
 
 def timeline_node_exists(file: ScenarioFile) -> Iterator[Fault]:
-    for i, entry in enumerate(file.timeline):
+    for i, entry in file.commands_at:
         if entry.node not in file.nodes:
             yield _unknown(("timeline", i, "node"), entry.node, "node", file.nodes)
 
@@ -144,13 +146,13 @@ def duration_is_sane(file: ScenarioFile) -> Iterator[Fault]:
 
 
 def timeline_is_short(file: ScenarioFile) -> Iterator[Fault]:
-    for i, entry in enumerate(file.timeline):
+    for i, entry in file.commands_at:
         if entry.times > TIMES_MAX:
             yield ("timeline", i, "times"), f"timeline.{i}.times is {entry.times}; at most {TIMES_MAX}"
 
 
 def timeline_fits(file: ScenarioFile) -> Iterator[Fault]:
-    for i, entry in enumerate(file.timeline):
+    for i, entry in file.commands_at:
         if not entry.run.strip():
             yield ("timeline", i, "run"), f"timeline.{i}.run is empty; write a command, e.g. KEYS *"
         if entry.times > 1 and entry.every is None:
@@ -370,6 +372,8 @@ def _rates(group: Group) -> Iterator[tuple[Keys, float]]:
 
 CHECKS: tuple[Callable[[ScenarioFile], Iterator[Fault]], ...] = (
     one_server,
+    faults_fit,
+    disks_are_known,
     node_host_exists,
     one_conf,
     dataset_node_exists,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from redsim.scenario.errors import ScenarioError, did_you_mean
+from redsim.scenario.faults import DISK_FAULTS
 from redsim.scenario.schema import CommandUse, Popularity, ScenarioFile, Size
 from redsim.scenario.source import Keys, dotted, show
 
@@ -21,7 +22,6 @@ NOT_YET: dict[Keys, str] = {
     ("sentinels",): "Sentinels",
     ("nodes", "*", "replica_of"): "replicas",
     ("clients", "*", "service"): "clients that follow a Sentinel service",
-    ("timeline", "*", "fault"): "faults",
 }
 _BOUNDS = {
     "greater_than": ("gt", "above"),
@@ -52,6 +52,13 @@ def refuse_not_yet(data: dict[str, Any], where: Where) -> None:
     for pattern, what in NOT_YET.items():
         for path in _matches(data, pattern):
             raise ScenarioError(f"{where(*path)}: redsim 0.1 does not model {what} yet; remove {dotted(path)}")
+    for path in _matches(data, ("timeline", "*", "fault")):
+        fault = _value_at(data, path)
+        if fault not in DISK_FAULTS:
+            raise ScenarioError(
+                f"{where(*path)}: redsim 0.1 does not model the fault {show(fault)} yet; it knows {', '.join(DISK_FAULTS)};"
+                f" remove {dotted(path)}"
+            )
 
 
 def _matches(data: Any, pattern: Keys, prefix: Keys = ()) -> Iterator[Keys]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from redsim.scenario.check import check
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.explain import explain, refuse_not_yet
+from redsim.scenario.faults import DiskFault
 from redsim.scenario.info import InfoCapture, parse_info_file
 from redsim.scenario.monitor import MonitorCapture, parse_monitor_file
 from redsim.scenario.overrides import Override, apply_overrides, parse_override
@@ -198,7 +199,12 @@ def _smoke_file(file: ScenarioFile) -> ScenarioFile:
         return time_ns * SMOKE_NS // file.duration if file.duration > SMOKE_NS else time_ns
 
     datasets = {name: _smoke_dataset(dataset, scaled) for name, dataset in file.datasets.items()}
-    timeline = [_copy(entry, scaled, at=entry.at, every=entry.every) for entry in file.timeline]
+    timeline = [
+        _copy(entry, scaled, at=entry.at, for_ns=entry.for_ns)
+        if isinstance(entry, DiskFault)
+        else _copy(entry, scaled, at=entry.at, every=entry.every)
+        for entry in file.timeline
+    ]
     return _copy(file, scaled, duration=file.duration, warmup=file.warmup, window=file.window).model_copy(
         update={
             "datasets": datasets,

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from redsim.records import Param
+from redsim.scenario.disk import DiskProfile, disk_of, with_own_fsync
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.profile_file import OPTIONAL_CURVES, CurveFile, Later, Law, Number, ProfileFile, check_names, read_shape
 from redsim.scenario.source import parse_source, read_text
@@ -65,6 +66,7 @@ class HostProfile:
     later: dict[str, Later] = field(default_factory=dict)  # for mechanisms to come, as written
     machine: dict[str, Any] = field(default_factory=dict)  # what was measured, as written
     fit: Any = None  # the points it was fitted on and their residuals, as written
+    disk: DiskProfile | None = None  # None in a whole profile without one: default_disk()
 
     def crowding_ns(self, name: str, connections: int) -> int:
         """What a request costs more for sharing the CPU's caches with `connections` connections, by the optional curve `name`:
@@ -207,7 +209,26 @@ def _over(base: HostProfile, file: ProfileFile) -> HostProfile:
         later={**base.later, **file.later},
         machine=file.machine,
         fit=file.fit,
+        disk=_disk(base, file),
     )
+
+
+def _disk(base: HostProfile, file: ProfileFile) -> DiskProfile | None:
+    """The file's own disk, or its base's; with the fsync times of a calibration if it has some."""
+    if file.disk is not None:
+        return disk_of(file.name, file.disk)
+    measured = file.later.get("fsync_ns")
+    disk = base.disk or (_shipped("default").disk if measured is not None else None)
+    if measured is None or measured.table is None or disk is None:
+        return disk
+    return with_own_fsync(disk, measured.table, measured.says)
+
+
+def disk_profile(profile: HostProfile) -> DiskProfile:
+    """The host's disk: its profile's, or the shipped default's."""
+    disk = profile.disk or _shipped("default").disk
+    assert disk is not None, "the shipped profile `default` has a disk"
+    return disk
 
 
 def _param(given: Number) -> Param:

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from redsim.scenario.disk import DiskFile
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.source import Keys, Source, dotted, show
 
@@ -187,6 +188,7 @@ class ProfileFile(Shape):
     wake_spread: WakeSpread | None = None  # none: every wake-up after the same sleep takes the same time
     commands: Annotated[Commands, BeforeValidator(_with_header)] = Commands(named={})
     curves: Annotated[Curves, BeforeValidator(_with_header)] = Curves(named={})
+    disk: DiskFile | None = None  # none: that of `default`, with `later: fsync_ns` for its times if that is there
     later: dict[str, Later] = Field(default_factory=dict)
     machine: dict[str, Any] = Field(default_factory=dict)
     fit: Any = None

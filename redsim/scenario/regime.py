@@ -28,11 +28,11 @@ def band_of(utilisation: float) -> str:
 def kind_of_load(file: ScenarioFile) -> str:
     """One of KINDS, the gravest that the scenario has."""
     groups = file.clients.values()
-    if not groups and not file.timeline:
+    if not groups and not file.commands_at:
         return AT_REST
     if any(group.timeout is not None for group in groups):
         return "time-outs"
-    if file.timeline:
+    if file.commands_at:
         return "stall"
     if any(group.arrivals.trace is not None for group in groups):
         return "trace"

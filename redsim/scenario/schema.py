@@ -4,47 +4,30 @@ YAML 1.2 checked by pydantic, strict and with `extra=forbid`. Every duration bec
 bytes; after this module there are no strings with units. Cross references (a node that a group names) are
 checked in `check.py`; file, line and cure are added in `explain.py`.
 
-Not modelled yet, refused by name: `links`, `sentinels`, `replica_of`, `service`, faults on the timeline.
+Not modelled yet, refused by name: `links`, `sentinels`, `replica_of`, `service`, faults of anything but a disk.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveInt,
+    Tag,
     model_validator,
 )
 
-from redsim.units import DAY, bits_per_s, duration_ns, memory_bytes
+from redsim.scenario.disk import DiskUse
+from redsim.scenario.faults import DiskFault, kind_of_entry
+from redsim.scenario.shape import Bandwidth, Duration, Memory, Model
 
 Version = Annotated[
     Literal["6.2", "7.0", "7.2", "7.4", "8.0", "valkey-8.0"],
     BeforeValidator(lambda v: str(v) if isinstance(v, float) else v),  # `version: 7.0` without quotes
 ]
 KeyType = Literal["string", "list", "hash", "set", "zset"]
-
-
-def _duration(value: Any) -> int:
-    """A bare 0 needs no unit; ten years leave room below 2**63 ns for whatever is added to it."""
-    time_ns = 0 if value == 0 and type(value) is int else duration_ns(value)
-    if time_ns > 3650 * DAY:
-        raise ValueError(f"{value!r} is longer than ten years")
-    return time_ns
-
-
-Duration = Annotated[int, BeforeValidator(_duration)]
-Memory = Annotated[int, BeforeValidator(memory_bytes)]
-Bandwidth = Annotated[int, BeforeValidator(bits_per_s)]
-
-
-class Model(BaseModel):
-    """Strict: text is not a number, `true` is not 1, and neither NaN nor infinity is a rate."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 # ---- sizes -------------------------------------------------------------------------------------------------
@@ -124,6 +107,7 @@ class Host(Model):
     cores: PositiveInt | None = None  # None: as the profile says
     memory: Memory | None = Field(default=None, gt=0)  # None: as the profile says
     hiccups: Literal["none", "profile"] | Hiccups = "none"
+    disk: DiskUse | None = None  # None: the profile's; a name of disks.yaml, or figures
 
 
 class Node(Model):
@@ -397,4 +381,16 @@ class ScenarioFile(Model):
     nodes: dict[str, Node] = Field(min_length=1)
     datasets: dict[str, Dataset] = Field(default_factory=dict)
     clients: dict[str, Group] = Field(default_factory=dict)
-    timeline: list[TimelineEntry] = Field(default_factory=list)
+    timeline: list[
+        Annotated[Annotated[TimelineEntry, Tag("a command")] | Annotated[DiskFault, Tag("a fault")], Discriminator(kind_of_entry)]
+    ] = Field(default_factory=list)
+
+    @property
+    def commands_at(self) -> list[tuple[int, TimelineEntry]]:
+        """The timeline's commands, each with its place in it."""
+        return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, TimelineEntry)]
+
+    @property
+    def faults(self) -> list[tuple[int, DiskFault]]:
+        """Its faults, each with its place."""
+        return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, DiskFault)]

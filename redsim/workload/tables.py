@@ -42,6 +42,11 @@ class Tables:
         self._dist.append((dp.DIST_ALIAS, self.add(words), len(values)))
         return len(self._dist) - 1
 
+    def quantiles(self, words: list[int]) -> int:
+        """Number of the distribution with these quantiles: 1025 of it all, then 1025 of its last 1/1024."""
+        self._dist.append((dp.DIST_QUANTILE, self.add(np.array(words, dtype=np.int64)), 0))
+        return len(self._dist) - 1
+
     def _size_row(self, size: Size) -> tuple[int, int, int]:
         if size.constant is not None:
             return dp.DIST_CONSTANT, size.constant, 0

@@ -5,14 +5,14 @@ instead of phases, and waiting read from a list of everything the main thread di
 plane drives either one by the same functions.
 
     twin = Twin(world)                 a World that has not run; it is read, not changed
-    run(twin, until)                   REACHED or TIMER; never GROW
+    run(twin, until)                   REACHED, TIMER or ASK; never GROW
     hold(twin, cause, ns), clients_cron(twin, cursor, visits, idle_ns), databases_cron(twin, rehash), slow_expire_cycle(twin, hz)
     twin.outcome()                     what the World's arrays should hold
 Not modelled: the recording of the worst stall (segs, recs), which no number depends on.
 """
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin import clients, cron, expires, memory, server, station
+from redsim.dataplane.twin import aof, clients, cron, expires, memory, server, station
 from redsim.dataplane.twin.outcome import Arrays, differences, of_world, outcome
 from redsim.dataplane.twin.things import Sim, read_world
 
@@ -41,6 +41,8 @@ class Twin:
 
     def __init__(self, world: dp.World) -> None:
         self.sim = read_world(world)
+        self.sim.aof = aof.read_aof(world, self.sim.aof)
+        self.aof = aof.Numbers(self.sim.aof)
         self.st = _Numbers(self.sim)
         self.dataset = world.dataset
         for slot in self.sim.slots:

@@ -19,6 +19,9 @@ def complete(sim: Sim, request: Request, start: int, done: int) -> None:
     if request.is_oom:
         group.failed += 1
         group.err_oom += 1
+    elif request.is_misconf:
+        group.failed += 1
+        group.err_misconf += 1
     elif request.refused:
         group.failed += 1
         group.err_busy += 1

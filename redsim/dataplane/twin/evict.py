@@ -6,6 +6,7 @@ Written from evict.c and dict.c. Differs and not modelled: as in maxmemory.py, e
 from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
 from redsim.dataplane.evict import ALLKEYS, LFU, LRU, NO_EVICTION, VOLATILE_TTL
+from redsim.dataplane.twin.aof import deletion
 from redsim.dataplane.twin.expires import forget
 from redsim.dataplane.twin.memory import ROBJ, dict_work, raw, sds_header, usable, used_memory
 from redsim.dataplane.twin.things import Request, Sim, Table, curve_ns
@@ -142,6 +143,7 @@ def evict(sim: Sim, key: int) -> int:
         sim.eviction.ages.append(sim.now // S_NS - sim.ka[key])
     forget(sim, data, key)
     sim.count.evicted += 1
+    sim.charge(cost[dp.EVICT_CAUSE], deletion(sim, data, cost[dp.LAZY_EVICT]))
     return sim.now - start
 
 

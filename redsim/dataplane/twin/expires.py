@@ -4,6 +4,7 @@ Mirrors expires.py and expire.py over lists of keys. Differs and not modelled: a
 """
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.twin.aof import deletion, lazy_deletion
 from redsim.dataplane.twin.memory import add, dict_work, remove
 from redsim.dataplane.twin.things import Expires, Record, Sim, Table, curve_ns
 
@@ -60,7 +61,8 @@ def delete_expired_key(sim: Sim, key: int, by: int) -> int:
         ns += curve_ns(sim, data.del_curve, sim.ke[key])
     forget(sim, data, key)
     sim.count.expired += 1
-    return int(ns)
+    propagated = lazy_deletion if by == dp.LAZY else deletion
+    return int(ns + propagated(sim, data, sim.expires.row.lazy))
 
 
 # ---- the cycles -----------------------------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ class Keys:
         if op == dp.OP_EXPIRE:
             if there and kind.ttl > 0:
                 self.expire(key)
+            sim.aof.is_dirty |= there
             return 0, 4
         if op == dp.OP_INCR:
             if not there:
@@ -136,6 +137,7 @@ class Keys:
                 if op == dp.OP_DEL and not sim.cost[dp.LAZY_DEL] and not self.data.string:
                     ns += curve_ns(sim, kind.curve_key, sim.ke[key])
                 self.forget(key)
+                sim.aof.is_dirty = True
         return ns, reply
 
     def write_elements(self, op: int, key: int) -> tuple[int, int]:
@@ -143,6 +145,7 @@ class Keys:
         sim, kind = self.sim, self.kind
         there = self.lookup(key)
         before = sim.ke[key] if there else 0
+        sim.aof.is_dirty |= not there
         if not there:
             sim.ke[key] = kind.nelem
             self.create(key, 0)
@@ -165,6 +168,7 @@ class Keys:
             self.seen(there)
         if op == dp.OP_POP:
             take = min(n, kind.nelem)
+            sim.aof.is_dirty |= take > 0
             if there:
                 sim.ke[key] = n - take
                 if n == take:

@@ -11,6 +11,7 @@ import numpy as np
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.histogram import COARSE_EDGES, FINE_EDGES
+from redsim.dataplane.twin.aof import Numbers, state
 from redsim.dataplane.twin.memory import used_memory
 from redsim.dataplane.twin.things import Record, Request, Sim
 
@@ -32,6 +33,7 @@ GROUP_COUNTERS = [
     "err_conn",
     "err_busy",
     "err_oom",
+    "err_misconf",
     "retried",
     "lat_sum",
     "left",
@@ -63,6 +65,7 @@ def outcome(sim: Sim) -> Arrays:
     out["datasets"] = _table(sim.datasets, ["live", "expires"])
     out["kv"], out["ka"], out["ke"], out["kx"] = sim.kv, sim.ka, sim.ke, sim.kx
     out["used_memory"] = [used_memory(sim)]
+    out["aof"] = state(Numbers(sim.aof))
     out["ages"] = np.zeros(dp.COARSE_BUCKETS, dtype=np.int64)
     for age in sim.eviction.ages:
         out["ages"][bisect_right(COARSE_EDGES, age) - 1] += 1
@@ -84,6 +87,7 @@ def of_world(w: dp.World) -> Arrays:
     out["datasets"] = w.dataset[:, [dp.D_LIVE, dp.D_EXPIRES]]
     out["kv"], out["ka"], out["ke"], out["kx"] = w.kv[:, 0], w.kv[:, 1], w.ke, w.kx
     out["used_memory"] = [int(st[dp.USED])]
+    out["aof"] = state(w.aof)
     out["ages"] = w.ages
     out["tables"] = w.dicts[:, [dp.H_USED, dp.H_BITS]]
     out["stalls"] = w.stalls[: min(int(st[dp.STALLS]), dp.STALLS_MAX)]

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Generator
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.twin import aof
 from redsim.dataplane.twin.clients import admit, make_ready, next_happening
 from redsim.dataplane.twin.cron import close_by_server
 from redsim.dataplane.twin.evict import eviction_timer, make_room
@@ -22,6 +23,7 @@ BIG_ARG_BYTES = 32768  # server.h: PROTO_MBULK_BIG_ARG
 BUSY_ITERATIONS = 4  # networking.c: processEventsWhileBlocked
 BUSY_BYTES = 105  # the -BUSY error line
 OOM_BYTES = 58  # the -OOM error line
+MISCONF_BYTES = len("-MISCONF Errors writing to the AOF file: No space left on device\r\n")
 MS_NS = 1_000_000
 
 
@@ -41,14 +43,15 @@ def event_loop(sim: Sim) -> Generator[int, None, None]:
             sim.count.max_batch = max(sim.count.max_batch, n)
         file_events(sim)
         if sim.script:
-            run_script(sim)
+            yield from run_script(sim)
         eviction_timer(sim)
         if sim.now >= sim.cron_due:
             yield dp.TIMER
         threaded_reads(sim)
         if sim.script:
-            run_script(sim)
+            yield from run_script(sim)
         fast_cycle(sim)
+        yield from aof.flush(sim)
         write_replies(sim)
 
 
@@ -218,8 +221,14 @@ def call(sim: Sim, conn: Conn, request: Request) -> None:
         ns, request.reply = 0, OOM_BYTES
         kind.errors += 1
         sim.count.oom += 1
+    elif sim.aof.failing and (kind.aof or kind.op == dp.OP_PING):
+        ns, request.reply, request.is_misconf = 0, MISCONF_BYTES, True
+        kind.errors += 1
+        sim.aof.count["misconf"] += 1
     else:
         ns, request.reply = run_command(sim, request)
+        around += aof.command(sim, request)
+        request.in_aof = sim.aof.appended[0] if kind.aof else 0
         kind.calls += 1
         kind.usec_ns += ns
     held = ns
@@ -273,7 +282,7 @@ def accept_clients(sim: Sim) -> None:
 # ---- a script past busy-reply-threshold -----------------------------------------------------------------------------
 
 
-def run_script(sim: Sim) -> None:
+def run_script(sim: Sim) -> Generator[int, None, None]:
     """The script runs from hook to hook; at each, the others are read and told -BUSY. Its own client is not read meanwhile."""
     assert sim.script is not None
     conn, request = sim.script
@@ -283,7 +292,7 @@ def run_script(sim: Sim) -> None:
         sim.script_left -= step
         sim.charge(request.kind.cause, step)
         request.serve(request.kind.cause, step)
-        events_while_blocked(sim)
+        yield from events_while_blocked(sim)
         admit(sim)
     sim.script = None
     ns = sim.now - sim.script_from
@@ -294,12 +303,13 @@ def run_script(sim: Sim) -> None:
     if conn.socket > 0 or conn.eof or conn.want_write:
         make_ready(sim, conn)
     if sim.script:
-        run_script(sim)
+        yield from run_script(sim)
 
 
-def events_while_blocked(sim: Sim) -> None:
+def events_while_blocked(sim: Sim) -> Generator[int, None, None]:
     """networking.c:processEventsWhileBlocked: replies, poll without waiting, file events; up to four times while there is any."""
     for _ in range(BUSY_ITERATIONS):
+        yield from aof.flush(sim)
         wrote = write_replies(sim)
         admit(sim)
         n = poll(sim)

@@ -43,6 +43,8 @@ class Request:
     refused: bool = False  # -BUSY
     missed: bool = False  # the answer is nil
     is_oom: bool = False  # -OOM
+    is_misconf: bool = False  # -MISCONF
+    in_aof: int = 0  # bytes of the AOF up to what it propagated, 0: nothing
 
     def serve(self, cause: int, ns: int) -> None:
         self.own[cause] = self.own.get(cause, 0) + ns
@@ -193,6 +195,7 @@ class Sim:
     eviction: Eviction
     rates: list[list[int]]
     trace: list[list[int]]
+    aof: Any  # twin/aof.py
     end: int
     cron_due: int
     next_hiccup: int
@@ -335,12 +338,13 @@ def read_world(w: dp.World) -> Sim:
              states[int(row[dp.S_STATE])])
         for s, row in enumerate(w.slot)
     ]  # fmt: skip
-    gaps, lengths, wakes, evictions = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
+    gaps, lengths, wakes, evictions, fsyncs = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
     sim = Sim(
         cost=[int(x) for x in w.cost], groups=groups, kinds=kinds, datasets=datasets, slots=slots, curves=w.curve.tolist(),
         sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist],
         hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths), wake_ups=Stream(*wakes),
         eviction=_eviction(w, Stream(*evictions)), rates=w.rates.tolist(), trace=w.trace.tolist(),
+        aof=Stream(*fsyncs),
         kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(),
         grown=w.grown.tolist(), expires=_read_expires(w), tables=[_table(*map(int, row[:3])) for row in w.dicts], tab=tab,
         end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),

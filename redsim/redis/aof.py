@@ -1,0 +1,157 @@
+"""The append-only file as SimPy sees it: what the loop asks, the bio thread's fsync, how much a crash would lose at each moment.
+
+Mirrors aof.c and bio.c of 7.0 where they meet the host: the state machine itself runs inside the loop (dataplane/aof.py) and
+comes here for what it cannot know.
+
+    bio     submit the file's dirty bytes to the disk; aof[A_DONE] is when that will be done, moved if the disk gets stuck
+    write   wait for the fsync in flight if that locks the file, and for room in the page cache
+    fsync   always, on a disk that others use too: wait for it
+    exit    a write failed under appendfsync always: the process ends, and with it the run of its loop
+
+`points` keeps what was acknowledged, written and durable at each run of serverCron and around each fsync: exposure over time.
+Differs: what the loop has written since the last visit here is dirty as of the visit, 100 ms later at most.
+Redis samples each write a second time as `aof-write`; here it is one stall under one name.
+Not modelled: AOF rewrites, the base file (aof_base_size 0; aof_current_size counts from the start of the run), the time that
+opening and closing files takes, a bio thread busy with other jobs.
+"""
+
+from collections.abc import Generator
+
+import numpy as np
+import numpy.typing as npt
+import simpy
+
+from redsim.dataplane import layout as dp
+from redsim.host.disk import Disk, Job
+from redsim.host.pagecache import PageCache
+from redsim.redis.config import Rules
+from redsim.redis.sds import sds_bytes
+
+__all__ = ["EVENTS", "POINT", "Aof", "aof_buffer_bytes"]
+
+EVENTS = ("aof-write-alone", "aof-write-pending-fsync", "aof-write-active-child", "aof-fsync-always")  # as AOF_* of the layout
+FILE = "appendonly.aof"
+POINT = ("now_ns", "acked_bytes", "acked_cmds", "written_bytes", "written_cmds", "durable_bytes", "durable_cmds")
+_KEPT = (dp.A_ACKED, dp.A_ACKED_CMDS, dp.A_WRITTEN, dp.A_WRITTEN_CMDS, dp.A_SYNCED, dp.A_SYNCED_CMDS)
+
+
+class Aof:
+    """The file of one node. `numbers` is the World's aof row, or its twin's.
+
+    state    points    rows of POINT, in time order
+             fsyncs    (submitted, done) of the bio thread's fsyncs, ns
+             blocked   (from, to) of the writes that had to wait for the disk, ns
+             postponed (from, to) of the writes put off; an end that only the loop saw is known to 100 ms
+             exited    when the process ended for want of space, None while it lives
+    """
+
+    def __init__(self, env: simpy.Environment, numbers: dp.I64, disk: Disk, cache: PageCache) -> None:
+        self.env, self.numbers, self.disk, self.cache = env, numbers, disk, cache
+        self.points: list[tuple[int, ...]] = []
+        self.fsyncs: list[tuple[int, int]] = []
+        self.blocked: list[tuple[int, int]] = []
+        self.postponed: list[tuple[int, int]] = []
+        self._put_off: int | None = None  # since when, as far as seen here
+        self._told_of = -1  # the last postponement whose end was told
+        self.exited: int | None = None
+        self._job: Job | None = None
+        self._told = 0  # bytes that the page cache has heard of
+        self._landed = (0, 0)  # bytes, commands that the last fsync done has made durable, seen by the loop or not
+
+    def before_run(self) -> None:
+        """What the loop may take as given until it comes back."""
+        a = self.numbers
+        self._tell()
+        a[dp.A_SHARED] = int(self.disk.is_shared)
+        a[dp.A_FULL] = int(self.disk.full > 0)
+        a[dp.A_LIMIT] = int(a[dp.A_WRITTEN]) + self.cache.room_bytes
+        if self._job is not None and a[dp.A_FLIGHT]:
+            a[dp.A_DONE] = self._job.done_ns
+
+    def note(self) -> None:
+        """A point of the exposure, now."""
+        self._watch_postponement()
+        kept = [int(self.numbers[column]) for column in _KEPT]
+        kept[4:] = max(kept[4], self._landed[0]), max(kept[5], self._landed[1])
+        written_back = min(self.cache.clean_bytes.get(FILE, 0), kept[2])
+        if written_back > kept[4]:  # the page cache was faster than the policy
+            share = (written_back - kept[4]) / max(kept[2] - kept[4], 1)
+            kept[5] += int(share * (kept[3] - kept[5]))
+            kept[4] = written_back
+        self.points.append((int(self.env.now), *kept))
+
+    def answer(self) -> Generator[simpy.Event, None, None]:
+        """What the loop came back for; it goes on after this."""
+        a, asked_ns = self.numbers, int(self.env.now)
+        want = int(a[dp.A_WANT])
+        self._tell()
+        self._watch_postponement()
+        if want == dp.WANT_BIO:
+            self._job = self.cache.fsync(FILE)
+            a[dp.A_DONE] = self._job.done_ns
+            self.env.process(self._land(self._job, (int(a[dp.A_SUBMITTED]), int(a[dp.A_SUBMITTED_CMDS]))))
+        elif want == dp.WANT_WRITE:
+            self._end_postponement()
+            if a[dp.A_PENDING] and a[dp.A_LOCKS] and self._job is not None:
+                yield from self.disk.wait(self._job)
+            yield from self.cache.room(int(a[dp.A_LEN]))
+            self.blocked.append((asked_ns, int(self.env.now)))
+        elif want == dp.WANT_FSYNC:
+            yield from self.disk.wait(self.cache.fsync(FILE))
+        else:
+            self.exited = asked_ns
+        a[dp.A_UNTIL] = int(self.env.now)
+        a[dp.A_WANT] = dp.WANT_NONE
+        self.note()
+
+    def _land(self, job: Job, upto: tuple[int, int]) -> Generator[simpy.Event, None, None]:
+        begun_ns = int(self.env.now)
+        yield from self.disk.wait(job)
+        self.fsyncs.append((begun_ns, job.done_ns))
+        self._landed = upto
+        self.note()
+        self._end_postponement()
+
+    def _watch_postponement(self) -> None:
+        """What the loop has put off, or no longer puts off, since the last look."""
+        a = self.numbers
+        since = int(a[dp.A_POSTPONED_FROM]) if a[dp.A_POSTPONED] != dp.NONE else None
+        if since != self._put_off:
+            self._end_postponement()
+        if since is not None and since != self._told_of:
+            self._put_off = since
+
+    def _end_postponement(self) -> None:
+        if self._put_off is not None:
+            self.postponed.append((self._put_off, int(self.env.now)))
+            self._told_of = self._put_off
+            self._put_off = None
+
+    def _tell(self) -> None:
+        """The page cache hears of what was written since; what the loop itself has synced (always) is not dirty any more."""
+        written = int(self.numbers[dp.A_WRITTEN])
+        self.cache.dirty(FILE, written - max(self._told, int(self.numbers[dp.A_SYNCED])))
+        self._told = written
+
+    def info(self) -> dict[str, int | str]:
+        """INFO persistence: what it says of the AOF."""
+        a = self.numbers
+        return {
+            "aof_enabled": 1,
+            "aof_rewrite_in_progress": 0,
+            "aof_last_write_status": "err" if a[dp.A_FAILING] else "ok",
+            "aof_current_size": int(a[dp.A_WRITTEN]),
+            "aof_base_size": 0,
+            "aof_buffer_length": int(a[dp.A_LEN]),
+            "aof_pending_bio_fsync": int(a[dp.A_FLIGHT]),
+            "aof_delayed_fsync": int(a[dp.A_DELAYED]),
+        }
+
+    def table(self) -> npt.NDArray[np.int64]:
+        """The points, shape (n, len(POINT))."""
+        return np.array(self.points, dtype=np.int64).reshape(-1, len(POINT))
+
+
+def aof_buffer_bytes(room_bytes: int, rules: Rules) -> int:
+    """mem_aof_buffer: the block of aof_buf beyond that of an empty string, which is there from the start."""
+    return rules.allocator.usable(sds_bytes(room_bytes, rules)) if room_bytes else 0
