@@ -44,11 +44,11 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_a_run_leaves_every_file_the_design_lists(small, tmp_path):
-    """DESIGN §6: the files of a run; summary.json is valid JSON with the stable names."""
+    """DESIGN §6: the files of a run, and durability.csv; summary.json is valid JSON with the stable names."""
     out = tmp_path / "out"
     done = CliRunner().invoke(app, ["run", str(small), "--out", str(out), "--trace"])
     assert done.exit_code == 0, done.output
-    frames = {"latency.csv", "memory.csv", "replication.csv", "stalls.csv"}
+    frames = {"durability.csv", "latency.csv", "memory.csv", "replication.csv", "stalls.csv"}
     assert {p.name for p in out.iterdir()} == frames | {"report.html", "summary.json", "events.log", "trace.json"}
     summary = json.loads((out / "summary.json").read_text())
     stable = {"schema", "redsim_version", "scenario", "question", "seed", "digest", "simulated_s", "wall_s", "clients", "nodes"}
