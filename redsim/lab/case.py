@@ -32,7 +32,7 @@ class CaseFile(BaseModel):
 
     case: str = Field(min_length=1)
     says: str = Field(min_length=1)
-    capability: Literal["loop", "memory"]
+    capability: Literal["loop", "memory", "durability"]
     quantities: Annotated[list[str], Field(min_length=1)]
     group: str | None = None  # whose throughput and latencies; default: the first
     repeats: PositiveInt = 3
@@ -70,6 +70,11 @@ class Case:
     def is_memory(self) -> bool:
         """Whether the data set is looked at before anything is sent."""
         return self.file.capability == "memory"
+
+    @property
+    def is_durability(self) -> bool:
+        """Whether the server's files are looked at: what it appends, forks, saves."""
+        return self.file.capability == "durability"
 
     def at(self, capacity_per_s: float) -> Scenario:
         """The scenario with its rates in requests per second, rounded to whole ones."""

@@ -78,6 +78,12 @@ QUANTITIES: dict[str, Quantity] = {
     "expired_keys": Quantity("keys expired", "keys", 0, is_count=True, is_timeless=True),
     "gone_after_ms": Quantity("from the last key's time until none is left", "ms", 20),
     "expire_cpu_ms": Quantity("time in active expire cycles", "ms", 10),
+    "aof_bytes_per_write": Quantity("bytes appended to the AOF per write command", "bytes", 0.5, is_timeless=True),
+    "aof_delayed_fsync": Quantity("writes that waited two seconds for a fsync", "writes", 20, is_count=True),
+    "fork_us": Quantity("how long fork() held the loop, latest_fork_usec", "µs", 10),
+    "cow_bytes": Quantity("copy-on-write of the child, rdb_last_cow_size", "bytes", 10),
+    "child_ms": Quantity("how long the child was at work", "ms", 20),
+    "rdb_bytes": Quantity("size of the RDB file", "bytes", 0.5, is_timeless=True),
 }  # bars of memory: 0.5 % and 5 % of issue 4, 2 % of the design's goals; of what follows luck or the loop, as the loop's
 OF_A_COMMAND = ("usec_per_call", "calls")  # written `usec_per_call KEYS`
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from redsim.lab.case import Case
+from redsim.lab.durability_predicted import predict_files
 from redsim.lab.grade import Repeat, Row, grade, lateness_of, noise_of
 from redsim.lab.memory_predicted import EXACT, predict_memory
 from redsim.lab.memory_twin import KeySeen
@@ -136,6 +137,8 @@ def predicted_side(case: Case, shot: Shot, capacity_per_s: float, profile: HostP
     scenario = case.at(capacity_per_s)
     if case.is_memory:
         return predict_memory(scenario, case.group, profile, [KeySeen(*key) for key in shot.keys])
+    if case.is_durability:
+        return predict_files(scenario, case.group, profile)
     return predict(scenario, case.group, profile)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from redsim.lab.benchmark import Benchmark, redis_benchmark, requests_for
+from redsim.lab.durability_twin import FilesSeen, FilesWatch, hogs
 from redsim.lab.load_plan import GroupLoad, LoadPlan, merge, plan
 from redsim.lab.loadgen import Load, compile_loop, play_plan
 from redsim.lab.memory_twin import ExpiryWatch, MemorySeen, empty_bytes, look, set_ttls
@@ -25,6 +26,7 @@ from redsim.lab.requests import LUA
 from redsim.lab.resp import Word, encode_all
 from redsim.lab.rig import RealServer, Sample, start
 from redsim.lab.shapes import Shape, fill, shapes
+from redsim.lab.twin_refused import conf_text, refuse
 from redsim.lab.twin_result import (
     Measured,
     NodeMeasured,
@@ -37,7 +39,7 @@ from redsim.lab.twin_result import (
 )
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
-from redsim.scenario.schema import Group, Hiccups, TimelineEntry
+from redsim.scenario.schema import TimelineEntry
 from redsim.units import MS, US, S
 from redsim.workload.tables import mean
 
@@ -47,12 +49,6 @@ CLI = "redis-cli"  # the timeline's group
 LUA_READINGS = 5
 LUA_PROBE_MS = 20
 HEAD_START_S = 0.3  # to connect all clients before keys are due
-OURS = frozenset({
-    "bind", "port", "daemonize", "dir", "logfile", "pidfile", "unixsocket", "unixsocketperm", "supervised", "requirepass",
-    "masterauth", "masteruser", "user", "aclfile", "include", "loadmodule", "tls-port", "syslog-enabled", "syslog-ident",
-    "syslog-facility", "proc-title-template",
-})  # fmt: skip
-REFUSED = frozenset(("replicaof", "slaveof", "cluster-enabled", "io-threads-affinity"))
 Say = Callable[[str], None]
 
 
@@ -64,30 +60,20 @@ def real_run(
     say: Say = lambda what: None,
     grace_s: float = 5.0,
     looks_at_memory: bool = False,
+    looks_at_files: bool = False,
 ) -> RealRun:
     """Play the scenario against a server of our own (or `server`, empty, already configured as it should be).
 
-    `looks_at_memory`: the data set's bytes and some of its keys are measured before anything is played.
+    `looks_at_memory`: the data set's bytes and some of its keys are measured before anything is played; `looks_at_files`: what
+    INFO persistence says, before and after, and children meanwhile.
     Takes the scenario's duration and the time to fill the server. ScenarioError for what a real run cannot do, naming it.
     """
-    _refuse(scenario)
+    refuse(scenario)
     with contextlib.ExitStack() as stack:
         live = stack.enter_context(start(conf_text(scenario))) if server is None else server
         if live.redis.dbsize():
             raise ScenarioError("the server holds keys already; give real_run an empty one")
-        return _Twin(scenario, live, spin, grace_s, say, looks_at_memory).run()
-
-
-def conf_text(scenario: Scenario) -> str:
-    """The node's redis.conf as the rig's server gets it: what belongs to the machine is left out."""
-    conf = scenario.confs[next(iter(scenario.file.nodes))]
-    kept = []
-    for line in conf.lines:
-        if line.directive in REFUSED and line.args not in (("no",), ("no", "one")):
-            raise ScenarioError(f"{line.where}:{line.number}: {line.directive} cannot be measured with one server; leave it out")
-        if line.directive not in OURS:
-            kept.append(line.text.strip())
-    return "\n".join(kept) + "\n"
+        return _Twin(scenario, live, spin, grace_s, say, looks_at_memory, looks_at_files).run()
 
 
 def load_dataset(server: RealServer, scenario: Scenario) -> dict[str, Shape]:
@@ -122,47 +108,6 @@ def _fill_all(server: RealServer, known: dict[str, Shape], say: Say) -> None:
         fill(server, shape)
 
 
-# ---- what cannot be done -------------------------------------------------------------------------------------------
-
-
-def _refuse(scenario: Scenario) -> None:
-    file = scenario.file
-    if len(file.nodes) > 1:
-        raise ScenarioError(f"{scenario.where('nodes')}: a real run has one server so far; keep one node")
-    for name, host in file.hosts.items():
-        if isinstance(host.hiccups, Hiccups):
-            where = scenario.where("hosts", name, "hiccups")
-            raise ScenarioError(f"{where}: a real machine has hiccups of its own; remove hosts.{name}.hiccups for a real run")
-    for name, group in file.clients.items():
-        for what in ("rtt", "bandwidth"):
-            if getattr(group, what) is not None:
-                where = scenario.where("clients", name, what)
-                raise ScenarioError(f"{where}: a real run is on loopback; remove clients.{name}.{what} for it")
-        if group.station.kind == "redis-benchmark":
-            _refuse_benchmark(scenario, name, group)
-        elif group.station.threads > 1:
-            where = scenario.where("clients", name, "station", "threads")
-            raise ScenarioError(
-                f"{where}: the load generator has one thread; set clients.{name}.station.threads to 1 for a real run"
-            )
-
-
-def _refuse_benchmark(scenario: Scenario, name: str, group: Group) -> None:
-    """What redis-benchmark cannot do."""
-    wrong = ""
-    if group.arrivals.closed is None or group.arrivals.closed.think:
-        wrong = "it sends as soon as it is answered: arrivals {closed: {}}"
-    elif len(group.commands) != 1 or next(iter(group.commands)).upper() not in ("GET", "SET", "INCR", "PING"):
-        wrong = "it is given one of GET, SET, INCR, PING here"
-    elif group.keys is not None and group.keys.popularity.uniform is None:
-        wrong = "its keys are uniform"
-    elif group.timeout or group.start:
-        wrong = "it has neither time-outs nor a late start"
-    if wrong:
-        where = scenario.where("clients", name, "station")
-        raise ScenarioError(f"{where}: clients.{name} cannot be redis-benchmark: {wrong}")
-
-
 # ---- the run -------------------------------------------------------------------------------------------------------
 
 
@@ -185,10 +130,12 @@ class _Twin:
     grace_s: float
     say: Say
     looks_at_memory: bool = False
+    looks_at_files: bool = False
     shapes: dict[str, Shape] = field(default_factory=dict)
     sent: list[_Sent] = field(default_factory=list)
     benchmarks: dict[str, Benchmark] = field(default_factory=dict)
     expires: list[tuple[int, int]] = field(default_factory=list)
+    files: FilesSeen | None = None
 
     def run(self) -> RealRun:
         file, redis = self.scenario.file, self.server.redis
@@ -214,7 +161,7 @@ class _Twin:
         node = node_measured(self.server.version, happened, seconds, redis.dbsize())
         if memory is not None:
             memory = replace(memory, expires=self.expires)
-        return RealRun(groups, node, self._stalls(load, slowlog, node), slowlog, load, memory)
+        return RealRun(groups, node, self._stalls(load, slowlog, node), slowlog, load, memory, self.files)
 
     def _fill(self) -> tuple[MemorySeen | None, int]:
         """(the filled server's memory, if it is looked at; when the run is to start, CLOCK_MONOTONIC ns, 0: at once)."""
@@ -239,6 +186,8 @@ class _Twin:
         """Generator and redis-benchmarks side by side, between two samples."""
         before: list[Sample] = []
         watch = ExpiryWatch(self.server) if start_ns else None
+        files = FilesWatch(self.server) if self.looks_at_files else None
+        hogging = contextlib.ExitStack()
         failed: list[BaseException] = []
 
         def one_benchmark(name: str) -> None:
@@ -255,6 +204,9 @@ class _Twin:
             before.append(self.server.sample())
             if watch is not None:
                 watch.start(base_ns)
+            if files is not None:
+                files.start(base_ns)
+            hogging.enter_context(hogs(self.server, [fault for _, fault in self.scenario.file.faults], base_ns))
             for thread in threads:
                 thread.start()
 
@@ -270,6 +222,9 @@ class _Twin:
         for thread in threads:
             thread.join()
         after = self.server.sample()
+        hogging.close()
+        if files is not None:
+            self.files = files.stop()
         if watch is not None:
             self.expires = watch.stop()
         if failed:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from redsim.lab.durability_twin import FilesSeen
 from redsim.lab.loadgen import Load, latency_summary
 from redsim.lab.memory_twin import MemorySeen
 from redsim.lab.rig import Sample
@@ -85,7 +86,7 @@ class RealStall:
 @dataclass(frozen=True)
 class RealRun:
     """`groups` by name; `slowlog` as SLOWLOG GET gives it, newest first: id, duration_us, args; `load` the requests themselves
-    (None if redis-benchmark sent them all), `memory` where it was looked at."""
+    (None if redis-benchmark sent them all), `memory` and `files` where they were looked at."""
 
     groups: dict[str, Measured]
     node: NodeMeasured
@@ -93,6 +94,7 @@ class RealRun:
     slowlog: list[dict[str, Any]]
     load: Load | None = field(default=None, repr=False)
     memory: MemorySeen | None = None
+    files: FilesSeen | None = None
 
 
 def group_measured(load: Load, name: str, file: ScenarioFile) -> Measured:

@@ -28,6 +28,7 @@ import redsim
 from redsim.lab import accuracy, published
 from redsim.lab.calibrate import calibrate
 from redsim.lab.case import CAPACITY_PER_S, Case, load_pack
+from redsim.lab.durability_twin import files_figures
 from redsim.lab.memory_predicted import last_due_ns
 from redsim.lab.memory_twin import MemorySeen, gone_after_ms
 from redsim.lab.predicted import DRAIN_WINDOW_NS, drained_after_us
@@ -165,7 +166,7 @@ def measure(
         record.marks.append(readings[-1])
         for i, (number, case) in enumerate(turns):
             progress(i / len(turns), f"{case.name}, repeat {number + 1}")
-            run = real_run(case.at(record.capacity_per_s), looks_at_memory=case.is_memory)
+            run = real_run(case.at(record.capacity_per_s), looks_at_memory=case.is_memory, looks_at_files=case.is_durability)
             record.shots.setdefault(case.name, []).append(shot_of(run, case, len(record.marks) - 1))
             record.marks.append(yardstick.read())
             if resume is not None:
@@ -186,6 +187,8 @@ def shot_of(run: RealRun, case: Case, turn: int) -> Shot:
     if run.memory is not None:
         measured |= memory_of(run.memory, run.node, last_due_ns(case.at(CAPACITY_PER_S)))
     node = run.node
+    if run.files is not None:
+        measured |= files_figures(run.files, {name: row["calls"] for name, row in node.commandstats.items()})
     return Shot(
         measured=measured,
         slowlog=slowlog,

@@ -27,7 +27,8 @@ WORDS = {
     "used_memory_bytes": "used_memory of a data set", "used_memory_rss_bytes": "RSS", "bytes_per_key": "bytes per key",
     "keys_exact": "keys equal to the byte", "hit_ratio": "hit ratio (hundredths)", "evicted_keys": "evicted keys",
     "keys_end": "keys at the end", "expired_keys": "expired keys", "gone_after_ms": "expiry lag of the last key",
-    "expire_cpu_ms": "time in expire cycles",
+    "expire_cpu_ms": "time in expire cycles", "aof_bytes_per_write": "AOF bytes per write", "aof_delayed_fsync": "delayed fsyncs",
+    "fork_us": "fork", "cow_bytes": "copy-on-write", "child_ms": "the child's time", "rdb_bytes": "RDB size",
 }  # fmt: skip
 TOLD = ("throughput_per_s", "p50_us", "p99_us", "p999_us", "stall_us", "timeouts", "failed")
 FEW = 2  # rows: fewer than this say little

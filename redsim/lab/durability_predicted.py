@@ -1,0 +1,23 @@
+"""The model's side of a case about durability: the run with its files, read out of the summary under the quantities' names.
+
+NOT modelled: other users of the machine's disk, unless the case has a hog of its own.
+"""
+
+from redsim.lab.durability_twin import WRITES
+from redsim.lab.predicted import Side, figures_of, with_profile
+from redsim.run import engine
+from redsim.scenario.load import Scenario
+from redsim.scenario.profile import HostProfile
+
+
+def predict_files(scenario: Scenario, group: str, profile: HostProfile) -> Side:
+    """Every quantity that the run has, of that client group and the one node."""
+    result = engine.run(with_profile(scenario, profile))
+    node = next(iter(result.summary["nodes"].values()))
+    figures = figures_of(result.summary["clients"][group], node)
+    told = node["info"]["persistence"]
+    writes = sum(figures.get(f"calls {name}", 0) for name in WRITES)
+    figures["aof_delayed_fsync"] = told.get("aof_delayed_fsync", 0)
+    if writes and told.get("aof_current_size"):
+        figures["aof_bytes_per_write"] = told["aof_current_size"] / writes
+    return Side(figures)
