@@ -20,7 +20,9 @@ class LatencyEvent(StrEnum):
     ACTIVE_DEFRAG_CYCLE = "active-defrag-cycle"
     AOF_WRITE_ALONE = "aof-write-alone"
     AOF_WRITE_PENDING_FSYNC = "aof-write-pending-fsync"
+    AOF_WRITE_ACTIVE_CHILD = "aof-write-active-child"
     AOF_FSYNC_ALWAYS = "aof-fsync-always"
+    FORK = "fork"
 
 
 class Cause(StrEnum):

@@ -316,7 +316,8 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         "set-max-intset-entries", "set-max-listpack-entries", "set-max-listpack-value", "zset-max-listpack-entries",
         "zset-max-listpack-value", "activedefrag", "active-defrag-cycle-max", "active-defrag-cycle-min",
         "active-defrag-ignore-bytes", "active-defrag-threshold-lower", "active-defrag-threshold-upper",
-        "appendonly", "appendfsync",
+        "appendonly", "appendfsync", "save", "stop-writes-on-bgsave-error", "rdbcompression", "rdb-save-incremental-fsync",
+        "disable-thp", "oom-score-adj",
     }  # fmt: skip
 
 
@@ -326,8 +327,8 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         ("hz 10", "modelled", "serverCron"),
         ("port 7000", "accepted", "clients"),
         ("appendonly no", "modelled", "append-only file"),
-        ('save ""', "accepted", "off"),
-        ("save 60 1", "not modelled yet", "BGSAVE"),
+        ('save ""', "modelled", "save points"),
+        ("save 60 1", "modelled", "save points"),
         ("maxmemory 1gb", "modelled", "eviction"),
         ("maxmemory-clients 0", "accepted", "off"),
         ("maxmemory-clients 1gb", "not modelled yet", "disconnected"),

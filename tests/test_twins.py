@@ -37,7 +37,7 @@ long: {node: main, type: list, keys: 2, elements: 100000, value_bytes: 8}
 class TwinServer(Server):
     """The same control plane in front of the twin."""
 
-    slow_expire_cycle = staticmethod(twin.slow_expire_cycle)  # type: ignore[assignment]
+    slow_expire_cycle, fork_now = staticmethod(twin.slow_expire_cycle), staticmethod(twin.fork_now)  # type: ignore[assignment]
     run, hold = staticmethod(twin.run), staticmethod(twin.hold)  # type: ignore[assignment]
     clients_cron, databases_cron = staticmethod(twin.clients_cron), staticmethod(twin.databases_cron)  # type: ignore[assignment]
 

@@ -32,7 +32,7 @@ ST_SIZE = 128
  PH_BUSY_POLL) = range(10)
 # why run() came back
 REACHED, TIMER, GROW = range(3)
-ASK = 3  # the AOF asks the control plane (aof[A_WANT])
+ASK = 3  # the AOF asks the control plane (aof[A_WANT]), or a child was forked (child[CH_WANT])
 
 # cost: the host profile and the conf, in ns, ps per byte, or counts -------------------------------------------
 (POLL_NS, POLL_EVENT_NS, WAKE_NS, WAKE_CPU_NS, READ_NS, READ_PS, WRITE_NS, WRITE_PS, PARSE_NS, PARSE_PS, CALL_NS, COLD_NS,
@@ -42,7 +42,7 @@ ASK = 3  # the AOF asks the control plane (aof[A_WANT])
  FIRST_NS, WAKE_DIST, MAXMEMORY, STARTUP_BYTES, CLIENT_BYTES, USABLE, LIBC, SHARED_INTS, QUERY_BYTES, FIXED_RBUF, FILL_PERMILLE,
  SHRINK_ON_DELETE, REHASH_US, REHASH_CURVE, EXPAND_PS, ENTRY_BYTES, EMPTY_BUCKET_NS, POLICY, SAMPLES, LFU_DECAY, LFU_LOG,
  EVICT_LIMIT_US, LAZY_EVICT, EVICT_CAUSE, EVICT_DEL_CAUSE, EVICT_CURVE, SAMPLE_CURVE, DICT_SEED, HEAD_BITS, HISTOGRAM_BYTES,
- EXPAND_NS) = range(70)
+ EXPAND_NS, FORCE_RATIO, FORCE_GROW_BITS, FORCE_SHRINK_BITS) = range(73)
 COST_SIZE = 80
 
 # group: one row per client group ------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ K_AOF, K_AOF_MORE = 36, 39  # whether it is propagated; bytes that its propagate
 K_SIZE = 40
 (OP_PING, OP_GET, OP_SET, OP_DEL, OP_UNLINK, OP_EXISTS, OP_EXPIRE, OP_INCR, OP_APPEND, OP_MGET, OP_MSET, OP_KEYS, OP_SCAN,
  OP_DBSIZE, OP_FLUSHALL, OP_PUSH, OP_POP, OP_PUT, OP_RANGE, OP_ALL, OP_FIELD, OP_SORT, OP_UNION, OP_SCRIPT,
- OP_SLEEP) = range(25)
+ OP_SLEEP, OP_BGSAVE, OP_SAVE, OP_BGREWRITEAOF) = range(28)
 
 # dataset ------------------------------------------------------------------------------------------------------
 # D_VOLATILE: its keys may have a TTL, so that kx has their column; D_EXPIRES: how many have one now
@@ -125,6 +125,24 @@ NEVER_PROPAGATED, IF_DIRTY, PROPAGATED = range(3)  # K_AOF
 WANT_NONE, WANT_BIO, WANT_WRITE, WANT_FSYNC, WANT_EXIT = range(5)  # A_WANT, and A_STAGE while its answer is awaited
 # A_CAUSE + these: what a blocked write or fsync is called
 AOF_WRITE_ALONE, AOF_WRITE_PENDING_FSYNC, AOF_WRITE_ACTIVE_CHILD, AOF_FSYNC_ALWAYS = range(4)
+
+# child: a forked child and what its being there does to the main thread (cow.py) -----------------------------------------------
+(CH_STATE, CH_OWED, CH_FORK_OWED, CH_WANT, CH_STRETCH, CH_CHANGES, CH_MISCONF, CH_KIND,
+ CH_MARK, CH_STRETCH_IF, CH_FLUSHES, CH_FAULT_NS, CH_REUSE_NS, CH_SHIFT, CH_DISMISS, CH_PROGRESS, CH_ORDER,
+ CH_COPIED, CH_REUSED, CH_FAULTED_NS, CH_WAITED_NS, CH_FORK_NS, CH_REFUSED, CH_FORKS, CH_FORK_AT, CH_SAVE_NS, CH_SAVE_REFUSED,
+ CH_MISCONFS, CH_FORK_CAUSE, CH_COW_CAUSE, CH_CPU_CAUSE, CH_TABLE_AT, CH_XTABLE_AT, CH_BUSY_AT,
+ CH_REGION_NS, CH_REGION_FOR, CH_REGION_UNTIL, CH_REGION_AT, CH_ABOVE) = range(39)
+CH_SIZE = 40
+NO_CHILD, CHILD_ALIVE, CHILD_GONE = range(3)  # CH_STATE; gone: pages that nobody has written since are write-protected still
+KIND_RDB, KIND_AOF = 1, 2  # CH_KIND
+FORKED, FORK_FAILED, SAVED, REWRITE_WANTED = 1, 2, 4, 8  # bits of CH_WANT: what the control plane is to hear of
+
+# place: where a data set's keys lie: a permutation of them by the seed, first bytes of its areas, bytes of a block in each ------
+(P_N, P_BITS, P_MUL, P_ADD, P_MUL2, P_ADD2, P_ENTRY_AT, P_ENTRY, P_KEY_AT, P_KEY, P_ROBJ_AT, P_ROBJ, P_VALUE_AT, P_STRIDE,
+ P_XENTRY_AT,
+ P_RDB_FIXED, P_RDB_EACH, P_RDB_LZF) = range(18)
+P_SIZE = 24
+# P_RDB_*: bytes of a key in an RDB file but for its value, 1024ths of bytes of an element, millionths that LZF leaves (0: off)
 
 # thread: a client machine's event loop ------------------------------------------------------------------------
 (T_FREE, T_RHEAD, T_RTAIL, T_WHEAD, T_WTAIL, T_SCHEDULED, T_BATCH, T_SEND, T_RECV, T_POLL, T_WAKE, T_BUSY, T_SPIN,
@@ -213,6 +231,9 @@ class World(NamedTuple):
     live: I64  # [groups, 2]: scratch of live_requests()
     drawn: I64  # [AHEAD per group, 2]: kind and key (NONE: it has none) of the requests drawn ahead, the next at G_DRAWN
     aof: I64  # [A_SIZE]
+    child: I64  # [CH_SIZE]
+    place: I64  # [datasets, P_SIZE]
+    cow: I64  # [pages / 64, or 1 if nothing can fork]: a bit for each page written since the last fork
 
     address: int = 0  # where compiled code finds all this; placed() says it
 
@@ -242,7 +263,7 @@ WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
     "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3, "dicts": H_SIZE, "pool": 2,
-    "drawn": 2,
+    "drawn": 2, "place": P_SIZE,
 }  # fmt: skip
 
 

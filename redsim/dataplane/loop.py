@@ -14,6 +14,7 @@ Not modelled: replication steps of before_sleep, TLS, a client socket whose buff
 from redsim.dataplane.aof import MISCONF_REPLY_BYTES, flush_append_only_file, propagate
 from redsim.dataplane.clients import admit, free_conn, make_ready, ring_push
 from redsim.dataplane.compile import compiled, entry, inlined
+from redsim.dataplane.cow import RDB_MISCONF_REPLY_BYTES, pay, share_cpu
 from redsim.dataplane.cron import close_by_server
 from redsim.dataplane.draws import draw_size
 from redsim.dataplane.expire import fast_expire_cycle
@@ -32,7 +33,7 @@ MS_NS = 1_000_000
 
 @entry
 def run(w: World, until):
-    """Run whole iterations until `until` (REACHED), a due timer (TIMER), a lack of rows (GROW), a question of the AOF (ASK)."""
+    """Run whole iterations until `until` (REACHED), a due timer (TIMER), a lack of rows (GROW), a question (ASK)."""
     st = w.st
     while True:  # the phases stand in the order in which they mostly follow each other
         if st[PHASE] == PH_POLL:
@@ -59,8 +60,12 @@ def run(w: World, until):
         if st[PHASE] == PH_EXEC_READ and not execute_threaded_reads(w):
             return GROW
         if st[PHASE] == PH_WRITES:
+            if w.child[CH_WANT]:
+                return ASK
             if w.aof[A_STAGE] == WANT_NONE and w.expiry[X_FAST_DUE] and not st[BUSY]:
                 fast_expire_cycle(w)
+            if w.child[CH_STRETCH] and w.aof[A_STAGE] == WANT_NONE:
+                share_cpu(w)
             if w.aof[A_POLICY] and flush_append_only_file(w):
                 return ASK
             handle_clients_with_pending_writes(w)
@@ -294,11 +299,8 @@ def call(w: World, c, r):
         req[r, R_FLAGS] |= Z_OOM
         kind[k, K_ERRORS] += 1
         st[OOM] += 1
-    elif w.aof[A_FAILING] and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
-        ns, reply = 0, MISCONF_REPLY_BYTES
-        req[r, R_FLAGS] |= Z_MISCONF
-        kind[k, K_ERRORS] += 1
-        w.aof[A_MISCONF] += 1
+    elif (w.aof[A_FAILING] or w.child[CH_MISCONF]) and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
+        ns, reply = 0, refuse(w, r, k)
     else:
         ns, reply = run_command(w, r)
         if w.aof[A_POLICY]:
@@ -319,11 +321,25 @@ def call(w: World, c, r):
         segment(w, cause, start, st[NOW], c)
     if ns >= cost[STALL_NS]:
         stall(w, cause, start, k, req[r, R_KEY])
+    if w.child[CH_OWED] and not st[BUSY]:
+        ns += pay(w, r, k)
     if st[PHASE] == PH_BUSY and not st[BUSY]:
         return
     if ns >= cost[SLOW_NS] and not st[BUSY]:
         slowlog_push(w, r, start, ns)
     add_reply(w, c, r)
+
+
+@compiled
+def refuse(w: World, r, k):
+    """server.c:writeCommandsDeniedByDiskError: what could not be saved must not change. Length of the answer."""
+    w.req[r, R_FLAGS] |= Z_MISCONF
+    w.kind[k, K_ERRORS] += 1
+    if w.child[CH_MISCONF]:
+        w.child[CH_MISCONFS] += 1
+        return RDB_MISCONF_REPLY_BYTES
+    w.aof[A_MISCONF] += 1
+    return MISCONF_REPLY_BYTES
 
 
 @inlined

@@ -19,6 +19,10 @@ _SAID = {
         "Writing the AOF while its fsync was in flight held the loop of",
         "a local SSD; take whoever else writes off this disk; no-appendfsync-on-rewrite yes if it is the server's own child",
     ),
+    "aof-write-active-child": (
+        "Writing the AOF while a child was writing to the same disk held the loop of",
+        "a disk of its own for the AOF; rdb-save-incremental-fsync yes; save when little is written",
+    ),
     "aof-write-alone": ("Writing the AOF into the page cache held the loop of", "a faster disk, or fewer and smaller writes"),
 }
 

@@ -15,6 +15,7 @@ from redsim.host.pagecache import PageCache
 from redsim.redis.aof import EVENTS, Aof
 from redsim.redis.server import Server
 from redsim.rng import stream_words
+from redsim.run.bgsave import attach_child
 from redsim.run.kinds import KindMaker
 from redsim.scenario.disk import DiskProfile, chosen_disk
 from redsim.scenario.load import Scenario
@@ -66,8 +67,9 @@ def aof_row(scenario: Scenario, node: str, maker: KindMaker) -> dp.I64:
 
 
 def attach_aof(env: simpy.Environment, server: Server, scenario: Scenario, node: str) -> None:
-    """Give the server its AOF on its host's disk, if its conf has it on."""
-    if not has_aof(scenario, node):
+    """Give the server its AOF on its host's disk, if its conf has it on, and its children, if it can have any."""
+    can_fork = server.world.cow.size > 1
+    if not has_aof(scenario, node) and not can_fork:
         return
     file, host = scenario.file, scenario.file.nodes[node].host
     disk = Disk(env, disk_of_host(scenario, host), file.seed, host)
@@ -75,7 +77,11 @@ def attach_aof(env: simpy.Environment, server: Server, scenario: Scenario, node:
     for place, fault in file.faults:
         if fault.host == host:
             env.process(disk_fault(env, disk, fault, place))
-    server.aof = Aof(env, server.world.aof, disk, PageCache(env, disk, memory_bytes, file.duration))
+    cache = PageCache(env, disk, memory_bytes, file.duration)
+    if has_aof(scenario, node):
+        server.aof = Aof(env, server.world.aof, disk, cache)
+    if can_fork:
+        attach_child(env, server, scenario, node, disk, cache)
 
 
 def guessed_of_disk(scenario: Scenario, node: str) -> list[tuple[str, int, str]]:
@@ -86,8 +92,7 @@ def guessed_of_disk(scenario: Scenario, node: str) -> list[tuple[str, int, str]]
 def aof_limits(scenario: Scenario, node: str, aof: Aof | None) -> list[str]:
     """Sentences for the report: what a real server would have done besides."""
     if aof is None:
-        faults = scenario.file.faults
-        return ["disk faults on the timeline: nothing that is modelled touches the disk while appendonly is no"] if faults else []
+        return []
     conf, written = scenario.confs[node], int(aof.numbers[dp.A_WRITTEN])
     percentage, least = (int(conf.get(f"auto-aof-rewrite-{name}")) for name in ("percentage", "min-size"))
     if percentage and written > least:

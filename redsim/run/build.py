@@ -17,8 +17,10 @@ from redsim.redis.expire import EVENT, expires_table, expiry_row
 from redsim.redis.networking import loop_costs
 from redsim.rng import stream
 from redsim.run.aof import aof_row
+from redsim.run.bgsave import child_row, note_resident
 from redsim.run.crowd import taking_turns
 from redsim.run.datasets import fill_datasets
+from redsim.run.defrag import has_defrag
 from redsim.run.eviction import eviction_costs, sampled_tables
 from redsim.run.groups import Plan, Plans, make_plans
 from redsim.run.kinds import Curves, Kind, KindMaker
@@ -59,7 +61,7 @@ def check(scenario: Scenario) -> None:
     maker = _maker(scenario, node)
     make_plans(scenario, maker)
     _io_threads(scenario, node)
-    _has_defrag(scenario, node)
+    has_defrag(scenario, node)
 
 
 def build(scenario: Scenario) -> Built:
@@ -89,17 +91,6 @@ def _io_threads(scenario: Scenario, node: str) -> int:
     return threads
 
 
-def _has_defrag(scenario: Scenario, node: str) -> bool:
-    """Whether activedefrag is on; config.c:isValidActiveDefrag refuses it without Redis' own jemalloc."""
-    is_on, allocator = bool(scenario.confs[node].get("activedefrag")), scenario.file.nodes[node].allocator
-    if is_on and allocator != "jemalloc":
-        raise ScenarioError(
-            f"{scenario.where('nodes', node, 'allocator')}: activedefrag yes with allocator {allocator!r}: Redis refuses it"
-            " without its own modified jemalloc; use allocator: jemalloc, or activedefrag no"
-        )
-    return is_on
-
-
 class _Builder:
     """Holds what the parts of a build share; build() is the only entry."""
 
@@ -127,14 +118,17 @@ class _Builder:
         cost = self._costs(group)
         memory_costs(cost, rules, self.tables)
         eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()))
-        if _has_defrag(self.scenario, self.node):
+        if has_defrag(self.scenario, self.node):
             self.maker.cause(str(LatencyEvent.ACTIVE_DEFRAG_CYCLE))
         self.aof = aof_row(self.scenario, self.node, self.maker)
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
         size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], rules, self.tables)
         for row, data in zip(dataset, self.plans.datasets.values(), strict=False):
             row[dp.D_DEL_CURVE] = self.maker.curves.number("" if data.type == "string" else f"del_{data.type}")
+        self.child = child_row(self.scenario, self.node, self.kinds, self.maker, dataset, self.plans.datasets, rules,
+                               int(cost[dp.ENTRY_BYTES]))  # fmt: skip
         world = self._world(dataset, keys, group, slot, thread, kind, cost, self._rates())
+        note_resident(self.scenario, self.node, world)
         return Built(world, self.plans, self.kinds, self.series, [*map(str, Cause), *self.maker.causes], self.node,
                      self.file.nodes[self.node].host, self.cores, self.plans.datasets)  # fmt: skip
 
@@ -325,7 +319,8 @@ class _Builder:
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
         seeds += [stream(file.seed, "host.cpu", name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
-        seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync")]
+        seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync"),
+                  stream(file.seed, self.node, "child", "elements")]  # fmt: skip
         events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
         world = dp.World(
             st=st, cost=world_cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
@@ -346,6 +341,7 @@ class _Builder:
             rates=np.array(rates.rows or [(0, 0, 0, 0)], dtype=np.int64), offered=dp.rows(windows, group.shape[0]),
             stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
             live=dp.rows(group.shape[0], 2), drawn=dp.rows(group.shape[0] * dp.AHEAD, 2), aof=self.aof,
+            child=self.child[0], place=self.child[1], cow=self.child[2],
         )  # fmt: skip
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)

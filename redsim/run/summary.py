@@ -11,6 +11,7 @@ from redsim.redis.memory_doctor import memory_doctor
 from redsim.redis.memory_report import info_memory, memory_stats
 from redsim.redis.server import Server
 from redsim.run import stats
+from redsim.run.bgsave import child_info, children, fork_stats
 from redsim.run.build import Built
 from redsim.run.durability import blocked_ns, durability
 from redsim.run.expiry import expiry
@@ -141,6 +142,7 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
         },
         "expiry": expiry(w),
         **_aof(built, server, seed),
+        **_saves(server),
         "used_memory_bytes": {"final": memory.used, "peak": memory.peak},
         "used_memory_rss_bytes": {"final": memory.pages.rss_bytes, "peak": gauge.rss_peak},
         "activedefrag_returns_bytes": list(gauge.defrag_returns(memory)),
@@ -162,6 +164,20 @@ def _aof(built: Built, server: Server, seed: int) -> dict[str, Any]:
     """durability, of a server with an AOF."""
     st = server.world.st
     return {"durability": durability(server.aof, seed, built.node, int(st[dp.WARMUP]))} if server.aof is not None else {}
+
+
+def _saves(server: Server) -> dict[str, Any]:
+    """children, of a server that can fork: what it forked and saved; misconf_errors, of those refused for a failed save."""
+    child = server.child
+    if child is None:
+        return {}
+    return {
+        "children": children(child),
+        "rdb_misconf_errors": int(child.numbers[dp.CH_MISCONFS]),
+        "cow_faults": {"copied": int(child.numbers[dp.CH_COPIED]), "reused": int(child.numbers[dp.CH_REUSED]),
+                       "s": round(int(child.numbers[dp.CH_FAULTED_NS]) / S, 6)},
+        "killed_at_s": None if child.exited is None else child.exited / S,
+    }  # fmt: skip
 
 
 def _eviction_age_s(w: dp.World) -> dict[str, int]:
@@ -216,12 +232,15 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
             "expired_time_cap_reached_count": int(w.expiry[dp.X_CAP_REACHED]),
             "expire_cycle_cpu_milliseconds": int(w.expiry[dp.X_CYCLE_NS]) // MS,
             "evicted_keys": int(st[dp.EVICTED]), "total_eviction_exceeded_time": _exceeded_ns(w) // MS,
-            **_defrag_stats(server),
+            **_defrag_stats(server), **(fork_stats(server.child) if server.child is not None else {}),
             "keyspace_hits": int(st[dp.HITS]), "keyspace_misses": int(st[dp.MISSES]),
             "total_reads_processed": int(st[dp.READS]), "total_writes_processed": int(st[dp.WRITES]),
             "io_threaded_reads_processed": int(st[dp.TREADS]), "io_threaded_writes_processed": int(st[dp.TWRITES]),
         },
-        "persistence": server.aof.info() if server.aof is not None else {"aof_enabled": 0},
+        "persistence": {
+            **(child_info(server.child) if server.child is not None else {}),
+            **(server.aof.info() if server.aof is not None else {"aof_enabled": 0}),
+        },
         "commandstats": commandstats,
         "keyspace": {"db0": {"keys": keys, "expires": expires, "avg_ttl": int(w.expiry[dp.X_AVG_TTL_MS])}},
     }  # fmt: skip

@@ -21,6 +21,7 @@ from pydantic import (
 
 from redsim.scenario.disk import DiskUse
 from redsim.scenario.faults import DiskFault, kind_of_entry
+from redsim.scenario.linux import Linux
 from redsim.scenario.shape import Bandwidth, Duration, Memory, Model
 
 Version = Annotated[
@@ -102,7 +103,7 @@ class Hiccups(Model):
         return self
 
 
-class Host(Model):
+class Host(Linux):
     profile: str = "default"  # a shipped profile, or a path
     cores: PositiveInt | None = None  # None: as the profile says
     memory: Memory | None = Field(default=None, gt=0)  # None: as the profile says
@@ -146,6 +147,7 @@ class Dataset(Model):
     elements: Size = Size(constant=1)  # per key, for list, hash, set, zset
     present: float = Field(default=1.0, ge=0, le=1)  # fraction of the keys that exist at the start
     ttl: Ttl | None = None  # of the keys that exist at the start, counted from there
+    compressed_to: float = Field(default=1.0, gt=0, le=1)  # share of a value's bytes that LZF leaves of it
     rdb: str | None = None  # an RDB file whose keys beginning with `prefix` give what is not said above
     prefix: str = ""
 

@@ -6,17 +6,21 @@ plane drives either one by the same functions.
 
     twin = Twin(world)                 a World that has not run; it is read, not changed
     run(twin, until)                   REACHED, TIMER or ASK; never GROW
-    hold(twin, cause, ns), clients_cron(twin, cursor, visits, idle_ns), databases_cron(twin, rehash), slow_expire_cycle(twin, hz)
+    hold(twin, cause, ns), clients_cron(twin, cursor, visits, idle_ns), databases_cron(twin, rehash), slow_expire_cycle(twin, hz),
+    fork_now(twin, kind)
     twin.outcome()                     what the World's arrays should hold
 Not modelled: the recording of the worst stall (segs, recs), which no number depends on.
 """
 
+import numpy as np
+import numpy.typing as npt
+
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin import aof, clients, cron, expires, memory, server, station
+from redsim.dataplane.twin import aof, clients, cow, cron, expires, memory, server, station
 from redsim.dataplane.twin.outcome import Arrays, differences, of_world, outcome
 from redsim.dataplane.twin.things import Sim, read_world
 
-__all__ = ["Twin", "clients_cron", "databases_cron", "differences", "hold", "of_world", "run", "slow_expire_cycle"]
+__all__ = ["Twin", "clients_cron", "databases_cron", "differences", "fork_now", "hold", "of_world", "run", "slow_expire_cycle"]
 
 
 class _Numbers:
@@ -27,7 +31,10 @@ class _Numbers:
 
     def __getitem__(self, index: int) -> int:
         sim = self._sim
-        return {dp.NOW: sim.now, dp.END: sim.end, dp.CLIENTS: sim.count.clients, dp.COMMANDS: sim.count.commands}[index]
+        if index == dp.USED:
+            return memory.used_memory(sim)
+        return {dp.NOW: sim.now, dp.END: sim.end, dp.CLIENTS: sim.count.clients, dp.COMMANDS: sim.count.commands,
+                dp.IDLE: sim.idle}[index]  # fmt: skip
 
     def __setitem__(self, index: int, value: int) -> None:
         if index == dp.CRON_DUE:
@@ -43,13 +50,36 @@ class Twin:
         self.sim = read_world(world)
         self.sim.aof = aof.read_aof(world, self.sim.aof)
         self.aof = aof.Numbers(self.sim.aof)
+        self.sim.child = cow.read_child(world, self.sim.child)
+        self.child, self.cow = self.sim.child.row, world.cow  # cow: only how large it is
         self.st = _Numbers(self.sim)
-        self.dataset = world.dataset
+        self.dataset, self.place, self._kind = world.dataset, world.place, world.kind.copy()
         for slot in self.sim.slots:
             if slot.thread is not None:
                 slot.thread.step = station.thread_step
         clients.plan_first_events(self.sim, world)
         self.sim.loop = server.event_loop(self.sim)
+
+    @property
+    def kv(self) -> npt.NDArray[np.int64]:
+        """As in a World: sizes and last accesses of the keys."""
+        return np.array([self.sim.kv, self.sim.ka], dtype=np.int64).T
+
+    @property
+    def ke(self) -> npt.NDArray[np.int64]:
+        """Elements of aggregates."""
+        return np.array(self.sim.ke, dtype=np.int64)
+
+    @property
+    def kx(self) -> npt.NDArray[np.int64]:
+        """When keys are due."""
+        return np.array(self.sim.kx, dtype=np.int64)
+
+    @property
+    def kind(self) -> npt.NDArray[np.int64]:
+        """As it was built, with how often each was called by now."""
+        self._kind[:, dp.K_CALLS] = [kind.calls for kind in self.sim.kinds]
+        return self._kind
 
     def outcome(self) -> Arrays:
         """Arrays and counters by name; compare with of_world(world) by differences()."""
@@ -65,6 +95,10 @@ def run(twin: Twin, until: int) -> int:
 
 def hold(twin: Twin, cause: int, ns: int) -> None:
     cron.hold(twin.sim, cause, ns)
+
+
+def fork_now(twin: Twin, kind: int) -> None:
+    cow.fork_now(twin.sim, kind)
 
 
 def slow_expire_cycle(twin: Twin, hz: int) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin import aof
+from redsim.dataplane.twin import aof, cow
 from redsim.dataplane.twin.clients import admit, make_ready, next_happening
 from redsim.dataplane.twin.cron import close_by_server
 from redsim.dataplane.twin.evict import eviction_timer, make_room
@@ -50,9 +50,17 @@ def event_loop(sim: Sim) -> Generator[int, None, None]:
         threaded_reads(sim)
         if sim.script:
             yield from run_script(sim)
+        yield from ask_for_child(sim)
         fast_cycle(sim)
+        cow.share_cpu(sim)
         yield from aof.flush(sim)
         write_replies(sim)
+
+
+def ask_for_child(sim: Sim) -> Generator[int, None, None]:
+    """The control plane hears of a fork, or of what else BGSAVE and its like want, before the replies."""
+    if sim.child.row[dp.CH_WANT]:
+        yield dp.ASK
 
 
 def poll(sim: Sim) -> int:
@@ -221,6 +229,8 @@ def call(sim: Sim, conn: Conn, request: Request) -> None:
         ns, request.reply = 0, OOM_BYTES
         kind.errors += 1
         sim.count.oom += 1
+    elif (kind.aof or kind.op == dp.OP_PING) and cow.refuse(sim, request):
+        ns = 0
     elif sim.aof.failing and (kind.aof or kind.op == dp.OP_PING):
         ns, request.reply, request.is_misconf = 0, MISCONF_BYTES, True
         kind.errors += 1
@@ -239,6 +249,7 @@ def call(sim: Sim, conn: Conn, request: Request) -> None:
     request.serve(kind.cause, around + held)
     if held >= cost[dp.STALL_NS]:
         sim.stall(kind.cause, start, kind.row, request.key)
+    ns += cow.pay(sim, request)
     if sim.script:
         return
     if ns >= cost[dp.SLOW_NS]:
@@ -309,6 +320,8 @@ def run_script(sim: Sim) -> Generator[int, None, None]:
 def events_while_blocked(sim: Sim) -> Generator[int, None, None]:
     """networking.c:processEventsWhileBlocked: replies, poll without waiting, file events; up to four times while there is any."""
     for _ in range(BUSY_ITERATIONS):
+        yield from ask_for_child(sim)
+        cow.share_cpu(sim)
         yield from aof.flush(sim)
         wrote = write_replies(sim)
         admit(sim)

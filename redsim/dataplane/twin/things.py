@@ -196,6 +196,7 @@ class Sim:
     rates: list[list[int]]
     trace: list[list[int]]
     aof: Any  # twin/aof.py
+    child: Any  # twin/cow.py
     end: int
     cron_due: int
     next_hiccup: int
@@ -338,13 +339,14 @@ def read_world(w: dp.World) -> Sim:
              states[int(row[dp.S_STATE])])
         for s, row in enumerate(w.slot)
     ]  # fmt: skip
-    gaps, lengths, wakes, evictions, fsyncs = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
+    others = w.rng[len(groups) * dp.RNG_PER_GROUP :]
+    gaps, lengths, wakes, evictions, fsyncs, elements = ([int(x) for x in pair] for pair in others)
     sim = Sim(
         cost=[int(x) for x in w.cost], groups=groups, kinds=kinds, datasets=datasets, slots=slots, curves=w.curve.tolist(),
         sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist],
         hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths), wake_ups=Stream(*wakes),
         eviction=_eviction(w, Stream(*evictions)), rates=w.rates.tolist(), trace=w.trace.tolist(),
-        aof=Stream(*fsyncs),
+        aof=Stream(*fsyncs), child=Stream(*elements),
         kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(),
         grown=w.grown.tolist(), expires=_read_expires(w), tables=[_table(*map(int, row[:3])) for row in w.dicts], tab=tab,
         end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),

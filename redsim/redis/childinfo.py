@@ -1,0 +1,375 @@
+"""Children of the server as SimPy sees them: when one is forked, how far it is, what it has cost, when its end is noticed.
+
+Mirrors childinfo.c, rdb.c (rdbSaveBackground, backgroundSaveDoneHandler, rdbSaveRio's pace) and server.c (checkChildrenDone, save
+points in serverCron) of 7.0. A child counts as gone once serverCron has waited for it, so up to 1/hz late.
+
+    BGSAVE, a save point --fork-->  child: CPU for 4 MiB, hand them to the disk, wait for those before ... fsync --exit--> cron
+                         parent: copies the pages it writes (dataplane/cow.py)
+
+rdb-save-incremental-fsync hands each 4 MiB to the disk and waits for the ones before; without it they stay dirty in the page
+cache, and the fsync at the end takes them all. With fewer cores than threads the child gets what the main thread leaves of its
+share.
+Differs: the length and the work are those of the keys at the fork; the order in which a child comes to them is drawn.
+SAVE takes what an idle disk would take. RSS is used_memory and what was resident beside it at the start.
+Not modelled: a child's own memory growing, diskless replication, BGSAVE SCHEDULE, the save that FLUSHALL makes.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import simpy
+
+from redsim.dataplane import layout as dp
+from redsim.host.disk import Disk
+from redsim.host.fork import ForkCosts, fork_ns, page_tables_bytes, refusal, victim
+from redsim.host.pagecache import PageCache
+from redsim.redis.rdb import RdbFile
+from redsim.scenario.linux import Linux
+from redsim.units import MIB, S
+
+__all__ = ["Child", "ChildRules", "Save"]
+
+AUTOSYNC_BYTES = 4 * MIB  # server.h: REDIS_AUTOSYNC_BYTES
+RETRY_S = 5  # server.h: CONFIG_BGSAVE_RETRY_DELAY
+ORDER = 1 << 31  # cow.py: the whole of the order in which a child comes to the keys
+FILE = "dump.rdb"
+NO_SPACE = "Write error saving DB on disk: No space left on device"
+ENOMEM = "Can't save in background: fork: Cannot allocate memory"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRules:
+    """What the conf and the host say of children.
+
+    state    points          (seconds, changes) of each save point
+             stop_writes     stop-writes-on-bgsave-error
+             incremental     rdb-save-incremental-fsync
+             drops_cache     7.2 on: a file that was written leaves the page cache
+             oom_score_adj   the directive
+             costs, host     of the machine, memory_bytes it has
+             has_huge_pages  a fork of huge pages
+             above_bytes     RSS beyond used_memory
+             stretch         by how many millionths what the main thread does takes longer while a child is at work
+             phase_ns        the part of a second of the clock at the start
+             knows_save      whether somebody sends SAVE
+    """
+
+    points: tuple[tuple[int, int], ...]
+    stop_writes: bool
+    incremental: bool
+    drops_cache: bool
+    oom_score_adj: str
+    costs: ForkCosts
+    host: Linux
+    memory_bytes: int
+    has_huge_pages: bool
+    above_bytes: int
+    stretch: int
+    phase_ns: int
+    knows_save: bool
+
+
+@dataclass(slots=True)
+class Save:
+    """One BGSAVE (or SAVE, or a fork that failed); times in ns, sizes in bytes.
+
+    state    kind     "BGSAVE", "SAVE"
+             because  who wanted it: the command, or a save point
+             status   "" while it goes on, "ok", or what went wrong
+    """
+
+    kind: str
+    because: str
+    begun_ns: int
+    fork_ns: int = 0
+    rss_bytes: int = 0
+    keys: int = 0
+    file: RdbFile | None = None
+    dirty: int = 0
+    flushes: int = 0
+    written_bytes: int = 0
+    done_ns: int | None = None  # when it exited
+    noticed_ns: int | None = None
+    status: str = ""
+    cow_bytes: int = 0
+
+    @property
+    def share(self) -> float:
+        """How far it has come, 0 to 1."""
+        return self.written_bytes / self.file.file_bytes if self.file is not None and self.file.file_bytes else 0.0
+
+
+class Child:
+    """The children of one node. `world` gives the World, or its twin; `fork` is the data plane's fork_now.
+
+    state    saves     all of them, in time order
+             lines     (ns, text) of the log
+             alive     the one under way, None: none
+             is_ok     rdb_last_bgsave_status
+             exited    when the OOM killer took the server, None while it lives
+    """
+
+    def __init__(
+        self, env: simpy.Environment, world: Callable[[], Any], fork: Callable[[Any, int], None], disk: Disk, cache: PageCache,
+        rules: ChildRules,
+    ) -> None:  # fmt: skip
+        self.env, self.world, self.disk, self.cache, self.rules = env, world, disk, cache, rules
+        self.numbers: dp.I64 = world().child
+        self.saves: list[Save] = []
+        self.lines: list[tuple[int, str]] = []
+        self.exited: int | None = None
+        self.end_ns = int(world().st[dp.END])  # of the run; a child may go on
+        self.alive: Save | None = None
+        self.cached_bytes = 0  # of the last file, in the page cache
+        self.last_cow_bytes = self.peak_cow_bytes = 0
+        self._fork = fork
+        self._weights = np.array([changes_of(row) for row in world().kind], dtype=np.int64)
+        self._saved_changes = self._pids = 0
+        self.last_save_s = self.now_s()
+        self._last_try_s = 0
+        self.is_ok = True
+        self._estimated_s = -1
+        self._estimate()
+
+    # ---- what is there now
+
+    def now_ns(self) -> int:
+        return int(self.world().st[dp.NOW])
+
+    def now_s(self) -> int:
+        """server.unixtime."""
+        return (self.now_ns() + self.rules.phase_ns) // S
+
+    def rss_bytes(self) -> int:
+        """The server's resident memory."""
+        return int(self.world().st[dp.USED]) + self.rules.above_bytes
+
+    def dirty(self) -> int:
+        """server.dirty: changes since the last save that succeeded."""
+        return self._changes() - self._saved_changes
+
+    def _changes(self) -> int:
+        calls = self.world().kind[:, dp.K_CALLS]
+        return int(self.numbers[dp.CH_CHANGES]) + int((calls * self._weights).sum())
+
+    def cow_bytes(self) -> int:
+        """Private memory of the child: pages that the parent has copied, and its own."""
+        if self.alive is None:
+            return 0
+        return (int(self.numbers[dp.CH_COPIED]) << int(self.numbers[dp.CH_SHIFT])) + self.rules.costs.child_own_bytes
+
+    def memory(self, rss_bytes: int) -> dict[str, int]:
+        """Bytes beside the server's own: copied, resident in the child (shared pages too), page tables of both, page cache."""
+        tables = page_tables_bytes(rss_bytes, self.rules.has_huge_pages)
+        child = page_tables_bytes(self.alive.rss_bytes, self.rules.has_huge_pages) if self.alive is not None else 0
+        return {
+            "cow": self.cow_bytes(),
+            "child_rss": self.alive.rss_bytes if self.alive is not None else 0,
+            "page_tables": tables + child,
+            "page_cache": self.cache.dirty_bytes + self.cached_bytes,
+        }
+
+    # ---- called by the server
+
+    def answer(self) -> None:
+        """The loop has forked, or was refused, or has saved."""
+        want = int(self.numbers[dp.CH_WANT])
+        self.numbers[dp.CH_WANT] = 0
+        if want & dp.FORKED:
+            self._begin(Save("BGSAVE", "BGSAVE", int(self.numbers[dp.CH_FORK_AT]) - int(self.numbers[dp.CH_FORK_NS])))
+        if want & dp.FORK_FAILED:
+            self._refused("BGSAVE")
+        if want & dp.SAVED:
+            self._saved()
+
+    def cron(self) -> None:
+        """serverCron: the child is waited for; without one save points are looked at."""
+        if self.numbers[dp.CH_WANT]:
+            self.answer()
+        self._mind_memory()
+        save = self.alive
+        if save is not None:
+            if save.kind == "BGSAVE" and save.flushes != int(self.numbers[dp.CH_FLUSHES]):
+                save.status, save.done_ns = "killed by FLUSHALL", self.now_ns()
+            if save.done_ns is not None:
+                self._wait(save)
+        if self.alive is None:
+            self._save_points()
+        self._estimate()
+
+    def _save_points(self) -> None:
+        dirty, now_s = self.dirty(), self.now_s()
+        for seconds, changes in self.rules.points:
+            is_due = dirty >= changes and now_s - self.last_save_s > seconds
+            if is_due and (self.is_ok or now_s - self._last_try_s > RETRY_S):
+                self._log(f"{changes} changes in {seconds} seconds. Saving...")
+                self._estimate()
+                self._last_try_s = now_s
+                if self.numbers[dp.CH_REFUSED]:
+                    self._refused(f"save {seconds} {changes}")
+                    return
+                begun_ns = self.now_ns()
+                self._fork(self.world(), dp.KIND_RDB)
+                self._begin(Save("BGSAVE", f"save {seconds} {changes}", begun_ns))
+                return
+
+    def _estimate(self) -> None:
+        """What a fork and a SAVE would take now, for the commands."""
+        a, costs, rss = self.numbers, self.rules.costs, self.rss_bytes()
+        a[dp.CH_FORK_NS] = fork_ns(costs, rss)
+        if costs.region_copied_ns:
+            a[dp.CH_REGION_FOR] = rss // MIB * costs.region_copied_ns
+        a[dp.CH_REFUSED] = int(refusal(self.rules.host, self.rules.memory_bytes, rss, self.cache.dirty_bytes))
+        a[dp.CH_SAVE_REFUSED] = int(self.disk.full > 0)
+        if self.rules.knows_save and self.now_s() != self._estimated_s:
+            self._estimated_s = self.now_s()
+            file = RdbFile.of(self.world())
+            a[dp.CH_SAVE_NS] = file.cpu_ns(costs) + file.file_bytes * S // self.disk.profile.bytes_per_s
+
+    # ---- the life of a child
+
+    def _begin(self, save: Save) -> None:
+        save.fork_ns, save.rss_bytes = int(self.numbers[dp.CH_FORK_NS]), self.rss_bytes()
+        save.file = RdbFile.of(self.world())
+        save.keys, save.dirty, save.flushes = save.file.keys, self._changes(), int(self.numbers[dp.CH_FLUSHES])
+        self._last_try_s = self.now_s()
+        self._pids += 1
+        self.saves.append(save)
+        self.alive = save
+        self.peak_cow_bytes = 0
+        self._log(f"Background saving started by pid {1000 + self._pids}")
+        self.env.process(self._life(save, save.file))
+
+    def _life(self, save: Save, file: RdbFile) -> Generator[simpy.Event, None, None]:
+        """The child, from its fork to its exit."""
+        self.disk.others += 1
+        cpu_ns, before = file.cpu_ns(self.rules.costs), None
+        while save.written_bytes < file.file_bytes and not save.status:
+            part = min(AUTOSYNC_BYTES, file.file_bytes - save.written_bytes)
+            yield from self._work(cpu_ns * part // file.file_bytes)
+            if self.disk.full:
+                save.status = NO_SPACE
+                break
+            if self.rules.incremental:
+                job = self.disk.write(part)
+                if before is not None:
+                    yield from self._asleep(self.disk.wait(before))
+                before = job
+            else:
+                yield from self._asleep(self.cache.room(part))
+                self.cache.dirty(FILE, part)
+            save.written_bytes += part
+            self.numbers[dp.CH_PROGRESS] = int(save.share * ORDER)
+        if not save.status:
+            job = self.disk.fsync(0, self.disk.stream(FILE)) if self.rules.incremental else self.cache.fsync(FILE)
+            yield from self._asleep(self.disk.wait(job))
+        self.disk.others -= 1
+        if save.done_ns is None:
+            save.status = save.status or "ok"
+            save.done_ns = int(self.env.now)
+            self.numbers[dp.CH_STRETCH] = 0
+
+    def _main_cpu_ns(self) -> int:
+        """What the main thread has used of the cores."""
+        st = self.world().st
+        return int(st[dp.NOW]) - int(st[dp.IDLE]) - int(self.numbers[dp.CH_WAITED_NS])
+
+    def _work(self, ns: int) -> Generator[simpy.Event, None, None]:
+        """So much CPU for the child; where cores are short it gets what the main thread leaves of its share."""
+        while ns > 0:
+            used_ns = self._main_cpu_ns()
+            yield self.env.timeout(ns)
+            ns = (self._main_cpu_ns() - used_ns) * self.rules.stretch // 1_000_000
+
+    def _asleep(self, wait: Generator[simpy.Event, None, None]) -> Generator[simpy.Event, None, None]:
+        """The child waits for the disk: it takes no core meanwhile."""
+        a = self.numbers
+        a[dp.CH_STRETCH] = 0
+        yield from wait
+        if self.alive is not None and self.alive.done_ns is None and self.rules.stretch:
+            st = self.world().st
+            a[dp.CH_MARK] = int(st[dp.NOW]) - int(st[dp.IDLE])
+            a[dp.CH_STRETCH] = self.rules.stretch
+
+    def _wait(self, save: Save) -> None:
+        """rdb.c:backgroundSaveDoneHandler, after wait3."""
+        a = self.numbers
+        save.noticed_ns, save.cow_bytes = self.now_ns(), self.cow_bytes()
+        self.last_cow_bytes = save.cow_bytes
+        self.alive = None
+        a[dp.CH_STATE], a[dp.CH_STRETCH] = dp.CHILD_GONE, 0
+        self.world().aof[dp.A_CHILD] = 0
+        cow_mb = save.cow_bytes // MIB
+        if save.status == "ok":
+            assert save.file is not None, "what was saved had a size"
+            self._log("DB saved on disk")
+            self._log(f"Fork CoW for RDB: current {cow_mb} MB, peak {cow_mb} MB, average {cow_mb // 2} MB")
+            self._log("Background saving terminated with success")
+            self._succeeded(save.dirty, save.file)
+        elif save.status == NO_SPACE:
+            self._log(NO_SPACE)
+            self._log("Background saving error")
+            self._set_status(is_ok=False)
+        elif save.status.startswith("killed by the OOM"):
+            self._log("Background saving terminated by signal 9")
+            self._set_status(is_ok=False)
+        else:
+            self._log("Background saving terminated by signal 10")
+
+    def _succeeded(self, changes: int, file: RdbFile) -> None:
+        self._saved_changes, self.last_save_s = changes, self.now_s()
+        self.cached_bytes = 0 if self.rules.drops_cache else file.file_bytes
+        self._set_status(is_ok=True)
+
+    def _saved(self) -> None:
+        """SAVE is done, on the main thread."""
+        file = RdbFile.of(self.world())
+        now_ns, took_ns = self.now_ns(), int(self.numbers[dp.CH_SAVE_NS])
+        save = Save("SAVE", "SAVE", max(now_ns - took_ns, 0), keys=file.keys, file=file, done_ns=now_ns, noticed_ns=now_ns)
+        save.status = NO_SPACE if self.numbers[dp.CH_SAVE_REFUSED] else "ok"
+        self.saves.append(save)
+        if save.status == "ok":
+            save.written_bytes = file.file_bytes
+            self._log("DB saved on disk")
+            self._succeeded(self._changes(), file)
+        else:
+            self._log(NO_SPACE)
+
+    def _refused(self, because: str) -> None:
+        self.saves.append(Save("BGSAVE", because, self.now_ns(), rss_bytes=self.rss_bytes(), status=ENOMEM))
+        self._log(ENOMEM)
+        self._last_try_s = self.now_s()
+        self._set_status(is_ok=False)
+
+    def _set_status(self, *, is_ok: bool) -> None:
+        self.is_ok = is_ok
+        self.numbers[dp.CH_MISCONF] = int(not is_ok and self.rules.stop_writes and bool(self.rules.points))
+
+    def _mind_memory(self) -> None:
+        """The host, or the cgroup, has so much memory; the page cache gives way, what is dirty in it cannot at once."""
+        rss, save = self.rss_bytes(), self.alive
+        self.peak_cow_bytes = max(self.peak_cow_bytes, self.cow_bytes())
+        found = self.memory(rss)
+        if rss + found["cow"] + found["page_tables"] + self.cache.dirty_bytes <= self.rules.memory_bytes:
+            return
+        if save is not None and save.done_ns is None and victim(self.rules.host, self.rules.oom_score_adj) == "child":
+            self._log(f"Out of memory: Killed process {1000 + self._pids} (redis-rdb-bgsave)")
+            save.status, save.done_ns = "killed by the OOM killer", self.now_ns()
+        elif self.exited is None:
+            self._log("Out of memory: Killed process 1000 (redis-server)")
+            self.exited = self.now_ns()
+
+    def _log(self, text: str) -> None:
+        self.lines.append((self.now_ns(), text))
+
+
+def changes_of(kind: dp.I64) -> int:
+    """What one call of a command of this kind adds to server.dirty for sure; others are counted as they happen (CH_CHANGES)."""
+    op = int(kind[dp.K_OP])
+    if kind[dp.K_AOF] != dp.PROPAGATED or op == dp.OP_FLUSHALL:
+        return 0
+    if op == dp.OP_MSET:
+        return int(kind[dp.K_NKEYS])
+    return int(kind[dp.K_NELEM]) if op in (dp.OP_PUSH, dp.OP_PUT) else 1
