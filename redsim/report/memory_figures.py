@@ -104,6 +104,8 @@ def memory(result: Result, width_in: float) -> Figure:
     if not shown:
         return nothing_to_draw(width_in, "The run was too short for a sample of memory, so there is nothing to draw.")
     foot = 1.05 if width_in >= WIDE_IN else 1.5
+    if "cow_bytes" in result.memory and result.memory["cow_bytes"].max() > 0:  # four names more in the legend
+        foot += 0.3 if width_in >= WIDE_IN else 0.5
     drawn, axes = new_figure(width_in, 0.35 + foot + 2.3 * len(shown), Margins(bottom=foot), [1.0] * len(shown))
     for ax, node in zip(axes, shown, strict=True):
         _memory_panel(ax, result, str(node))
