@@ -8,7 +8,8 @@ from enum import StrEnum
 
 
 class LatencyEvent(StrEnum):
-    """latency.c event names this step emits; `server-cron` and `host-hiccup` are ours (no Redis event covers them)."""
+    """latency.c event names this step emits; `server-cron`, `host-hiccup` and `aof-manifest` are ours (no Redis event covers
+    them)."""
 
     COMMAND = "command"
     FAST_COMMAND = "fast-command"
@@ -22,6 +23,7 @@ class LatencyEvent(StrEnum):
     AOF_WRITE_PENDING_FSYNC = "aof-write-pending-fsync"
     AOF_WRITE_ACTIVE_CHILD = "aof-write-active-child"
     AOF_FSYNC_ALWAYS = "aof-fsync-always"
+    AOF_MANIFEST = "aof-manifest"
     FORK = "fork"
 
 

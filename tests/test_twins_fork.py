@@ -79,6 +79,16 @@ SCENARIOS = {
                           duration="60ms", timeline=SAVE_NOW),
     "scripts": text_of(open_group(3000, "{SET: 1, EVAL: {weight: 0.02, duration: 9ms}}"), conf="busy-reply-threshold 3",
                        host=ONE_CORE, timeline=at(("1ms", "BGSAVE"), ("2ms", "BGSAVE")), duration="300ms"),
+    "rewrite": text_of(WRITES, conf=aof("everysec"), timeline=at(("10ms", "BGREWRITEAOF"), ("130ms", "BGREWRITEAOF")),
+                       duration="600ms", host=SLOW_DISK),
+    "rewrite-by-growth": text_of(WRITES, conf=aof("always", "auto-aof-rewrite-percentage 2\nauto-aof-rewrite-min-size 1kb"),
+                                 duration="2s", host=ONE_CORE),
+    "rewrite-commands": text_of(WRITES, conf=aof("no", "aof-use-rdb-preamble no\naof-rewrite-incremental-fsync no"),
+                                timeline=at(("10ms", "BGREWRITEAOF"), ("150ms", "BGSAVE")), duration="500ms", host=SLOW_DISK),
+    "rewrite-after-save": text_of(WRITES, conf=aof("everysec", "no-appendfsync-on-rewrite yes"),
+                                  timeline=at(("10ms", "BGSAVE"), ("20ms", "BGREWRITEAOF")), duration="3s", host=SLOW_DISK),
+    "rewrite-full": text_of(WRITES, conf=aof("everysec", "save 1 10"), duration="4s",
+                            timeline=fault("full_disk", "100ms", "2s")[:-1] + ", {at: 150ms, run: BGREWRITEAOF, node: main}]"),
     "not-incremental": text_of(WRITES, conf="rdb-save-incremental-fsync no", timeline=SAVE_NOW, host=SLOW_DISK, duration="1s"),
 }  # fmt: skip
 

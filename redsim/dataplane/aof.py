@@ -14,7 +14,7 @@ clock has passed aof[A_DONE].
 Differs: a write waits for a fsync in flight where the host's file is locked meanwhile (A_LOCKS); buffers of up to 4,000 bytes
 are kept as Redis does, but grow by sds.c's doubling from one command's bytes. Retries of a postponed write inside serverCron are
 those of the same iteration's end.
-Not modelled: AOF rewrites, WAIT_REWRITE, short writes (a full disk takes nothing), timestamps, writes of scripts, WAITAOF.
+Not modelled: WAIT_REWRITE, short writes (a full disk takes nothing), timestamps, writes of scripts, WAITAOF.
 """
 
 from redsim.dataplane.compile import compiled

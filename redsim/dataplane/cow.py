@@ -35,7 +35,7 @@ REGION_PAGE_BITS = 9  # pages of 4 KiB in 2 MiB
 ELEMENT_PAGES = 2  # an element of a large aggregate: its entry or node, and its bytes
 # Lengths of the answers, with their line ends.
 OK_BYTES, ERROR_BYTES, STARTED_BYTES, SAVE_IN_PROGRESS_BYTES, OTHER_CHILD_BYTES = 5, 6, 28, 42, 139
-REWRITE_STARTED_BYTES, REWRITE_SCHEDULED_BYTES = 48, 50
+REWRITE_STARTED_BYTES, REWRITE_SCHEDULED_BYTES, REWRITE_IN_PROGRESS_BYTES = 48, 50, 64
 RDB_MISCONF_REPLY_BYTES = 343  # server.c: writeCommandsGetDiskErrorMessage, the RDB's
 
 
@@ -230,6 +230,8 @@ def persist(w: World, op):
     child = w.child
     is_alive = child[CH_STATE] == CHILD_ALIVE
     if op == OP_BGREWRITEAOF:
+        if is_alive and child[CH_KIND] == KIND_AOF:
+            return 0, REWRITE_IN_PROGRESS_BYTES
         child[CH_WANT] |= REWRITE_WANTED
         return 0, REWRITE_SCHEDULED_BYTES if is_alive else REWRITE_STARTED_BYTES
     if is_alive and child[CH_KIND] == KIND_RDB:

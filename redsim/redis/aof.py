@@ -11,11 +11,16 @@ comes here for what it cannot know.
 `points` keeps what was acknowledged, written and durable at each run of serverCron and around each fsync: exposure over time.
 Differs: what the loop has written since the last visit here is dirty as of the visit, 100 ms later at most.
 Redis samples each write a second time as `aof-write`; here it is one stall under one name.
-Not modelled: AOF rewrites, the base file (aof_base_size 0; aof_current_size counts from the start of the run), the time that
-opening and closing files takes, a bio thread busy with other jobs.
+
+A rewrite (aof.c:rewriteAppendOnlyFileBackground) begins a new incremental file, syncs the old one in the background, and leaves
+the base file to a child (childinfo.py). Rewriter knows when it is due: by growth, by command, and how long not after failures.
+Differs: the base file at the start is as long as a rewrite would make it, where anything is ever rewritten, else there is none;
+what the turn of the fork still has in aof_buf goes to the new file; 6.2, which has no such files, is taken as 7.0.
+Not modelled: the time that opening and closing files takes, a bio thread busy with other jobs, timestamps.
 """
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +32,12 @@ from redsim.host.pagecache import PageCache
 from redsim.redis.config import Rules
 from redsim.redis.sds import sds_bytes
 
-__all__ = ["EVENTS", "POINT", "Aof", "aof_buffer_bytes"]
+__all__ = ["EVENTS", "POINT", "Aof", "Rewriter", "aof_buffer_bytes"]
 
 EVENTS = ("aof-write-alone", "aof-write-pending-fsync", "aof-write-active-child", "aof-fsync-always")  # as AOF_* of the layout
 FILE = "appendonly.aof"
+REWRITE_LIMIT_THRESHOLD = 3  # aof.c: AOF_REWRITE_LIMITE_THRESHOLD
+REWRITE_LIMIT_MAX_MINUTES = 60  # aof.c: AOF_REWRITE_LIMITE_MAX_MINUTES
 POINT = ("now_ns", "acked_bytes", "acked_cmds", "written_bytes", "written_cmds", "durable_bytes", "durable_cmds")
 _KEPT = (dp.A_ACKED, dp.A_ACKED_CMDS, dp.A_WRITTEN, dp.A_WRITTEN_CMDS, dp.A_SYNCED, dp.A_SYNCED_CMDS)
 
@@ -139,6 +146,7 @@ class Aof:
         return {
             "aof_enabled": 1,
             "aof_rewrite_in_progress": 0,
+            "aof_rewrite_scheduled": 0,
             "aof_last_write_status": "err" if a[dp.A_FAILING] else "ok",
             "aof_current_size": int(a[dp.A_WRITTEN]),
             "aof_base_size": 0,
@@ -146,6 +154,12 @@ class Aof:
             "aof_pending_bio_fsync": int(a[dp.A_FLIGHT]),
             "aof_delayed_fsync": int(a[dp.A_DELAYED]),
         }
+
+    def switch(self) -> None:
+        """aof.c:openNewIncrAofForAppend: the old incremental file is synced and closed by a bio thread."""
+        self._tell()
+        upto = (int(self.numbers[dp.A_WRITTEN]), int(self.numbers[dp.A_WRITTEN_CMDS]))
+        self.env.process(self._land(self.cache.fsync(FILE), upto))
 
     def table(self) -> npt.NDArray[np.int64]:
         """The points, shape (n, len(POINT))."""
@@ -155,3 +169,88 @@ class Aof:
 def aof_buffer_bytes(room_bytes: int, rules: Rules) -> int:
     """mem_aof_buffer: the block of aof_buf beyond that of an empty string, which is there from the start."""
     return rules.allocator.usable(sds_bytes(room_bytes, rules)) if room_bytes else 0
+
+
+@dataclass(slots=True)
+class Rewriter:
+    """When the AOF is rewritten, and what that has come to. Mirrors serverCron's trigger and aof.c:aofRewriteLimited.
+
+    state    percentage, least_bytes, by_commands, incremental   the directives: auto-aof-rewrite-*, aof-use-rdb-preamble no,
+                                                                 aof-rewrite-incremental-fsync
+             base_bytes       of the base file
+             incr_from        A_WRITTEN where the first incremental file after the base begins
+             grown_from       aof_base_size of INFO: what growth is counted from, both files after the last rewrite
+             is_scheduled     aof_rewrite_scheduled
+             failures         in a row;  rewrites: begun
+    """
+
+    aof: Aof
+    percentage: int
+    least_bytes: int
+    by_commands: bool
+    incremental: bool
+    base_bytes: int = 0
+    incr_from: int = 0
+    grown_from: int = 0
+    is_scheduled: bool = False
+    is_ok: bool = True
+    failures: int = 0
+    rewrites: int = 0
+    last_cow_bytes: int = 0
+    last_s: int = -1
+    _delay_minutes: int = 0
+    _retry_s: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """aof_current_size: base and incremental files."""
+        return self.base_bytes + int(self.aof.numbers[dp.A_WRITTEN]) - self.incr_from
+
+    def growth(self) -> int:
+        """Percent."""
+        return self.size_bytes * 100 // max(self.grown_from, 1) - 100
+
+    def is_due(self, now_s: int) -> bool:
+        """auto-aof-rewrite-percentage: asked by serverCron while there is no child."""
+        is_grown = self.size_bytes > self.least_bytes and self.growth() >= self.percentage
+        return self.percentage > 0 and is_grown and not self.is_limited(now_s)
+
+    def is_limited(self, now_s: int) -> bool:
+        """After three failures in a row a rewrite waits for a minute, then two, four … sixty."""
+        if self.failures < REWRITE_LIMIT_THRESHOLD:
+            self._delay_minutes = self._retry_s = 0
+            return False
+        if self._retry_s:
+            if now_s < self._retry_s:
+                return True
+            self._retry_s = 0
+            return False
+        self._delay_minutes = min(2 * self._delay_minutes or 1, REWRITE_LIMIT_MAX_MINUTES)
+        self._retry_s = now_s + 60 * self._delay_minutes
+        return True
+
+    def failed(self) -> None:
+        """aof_lastbgrewrite_status err."""
+        self.is_ok = False
+        self.failures += 1
+
+    def succeeded(self, file_bytes: int, incr_from: int) -> None:
+        """backgroundRewriteDoneHandler: the new base file, and the incremental one begun at the fork."""
+        self.base_bytes, self.incr_from = file_bytes, incr_from
+        self.grown_from = self.size_bytes
+        self.is_ok, self.failures = True, 0
+
+    def info(self, *, is_at_work: bool, current_s: int) -> dict[str, int | str]:
+        """INFO persistence: what it says of rewrites, over what the AOF says."""
+        return {
+            "aof_rewrite_in_progress": int(is_at_work),
+            "aof_rewrite_scheduled": int(self.is_scheduled),
+            "aof_last_rewrite_time_sec": self.last_s,
+            "aof_current_rewrite_time_sec": current_s,
+            "aof_last_bgrewrite_status": "ok" if self.is_ok else "err",
+            "aof_rewrites": self.rewrites,
+            "aof_rewrites_consecutive_failures": self.failures,
+            "aof_last_cow_size": self.last_cow_bytes,
+            "aof_current_size": self.size_bytes,
+            "aof_base_size": self.grown_from,
+        }

@@ -1,16 +1,17 @@
 """Children of the server as SimPy sees them: when one is forked, how far it is, what it has cost, when its end is noticed.
 
-Mirrors childinfo.c, rdb.c (rdbSaveBackground, backgroundSaveDoneHandler, rdbSaveRio's pace) and server.c (checkChildrenDone, save
-points in serverCron) of 7.0. A child counts as gone once serverCron has waited for it, so up to 1/hz late.
+Mirrors childinfo.c, rdb.c (rdbSaveBackground, backgroundSaveDoneHandler), aof.c (rewriteAppendOnlyFileBackground,
+backgroundRewriteDoneHandler, persistAofManifest) and server.c (checkChildrenDone, serverCron) of 7.0.
 
     BGSAVE, a save point --fork-->  child: CPU for 4 MiB, hand them to the disk, wait for those before ... fsync --exit--> cron
                          parent: copies the pages it writes (dataplane/cow.py)
 
-rdb-save-incremental-fsync hands each 4 MiB to the disk and waits for the ones before; without it they stay dirty in the page
-cache, and the fsync at the end takes them all. With fewer cores than threads the child gets what the main thread leaves of its
-share.
+A child counts as gone once serverCron has waited for it. *-incremental-fsync hands each 4 MiB to the disk and waits for the ones
+before; without it they stay dirty in the page cache, and the fsync at the end takes them all. With fewer cores than threads the
+child gets what the main thread leaves of its share.
 Differs: the length and the work are those of the keys at the fork; the order in which a child comes to them is drawn.
-SAVE takes what an idle disk would take. RSS is used_memory and what was resident beside it at the start.
+BGREWRITEAOF begins at the next serverCron; the syncs of manifests, two, at the end four, hold the loop for what the disk says
+then. SAVE takes what an idle disk would take. RSS is used_memory and what was resident beside it at the start.
 Not modelled: a child's own memory growing, diskless replication, BGSAVE SCHEDULE, the save that FLUSHALL makes.
 """
 
@@ -18,25 +19,27 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import simpy
 
 from redsim.dataplane import layout as dp
 from redsim.host.disk import Disk
 from redsim.host.fork import ForkCosts, fork_ns, page_tables_bytes, refusal, victim
 from redsim.host.pagecache import PageCache
-from redsim.redis.rdb import RdbFile
+from redsim.redis.aof import Rewriter
+from redsim.redis.rdb import RdbFile, Save
 from redsim.scenario.linux import Linux
 from redsim.units import MIB, S
 
-__all__ = ["Child", "ChildRules", "Save"]
+__all__ = ["Child", "ChildRules"]
 
 AUTOSYNC_BYTES = 4 * MIB  # server.h: REDIS_AUTOSYNC_BYTES
 RETRY_S = 5  # server.h: CONFIG_BGSAVE_RETRY_DELAY
 ORDER = 1 << 31  # cow.py: the whole of the order in which a child comes to the keys
-FILE = "dump.rdb"
+FILES = {"BGSAVE": "dump.rdb", "BGREWRITEAOF": "temp-rewriteaof.aof"}
 NO_SPACE = "Write error saving DB on disk: No space left on device"
 ENOMEM = "Can't save in background: fork: Cannot allocate memory"
+NO_SPACE_AOF = "Write error writing append only file on disk: No space left on device"
+ENOMEM_AOF = "Can't rewrite append only file in background: fork: Cannot allocate memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class ChildRules:
              stretch         by how many millionths what the main thread does takes longer while a child is at work
              phase_ns        the part of a second of the clock at the start
              knows_save      whether somebody sends SAVE
+             weights         by kind: what a call adds to server.dirty for sure
     """
 
     points: tuple[tuple[int, int], ...]
@@ -69,52 +73,25 @@ class ChildRules:
     stretch: int
     phase_ns: int
     knows_save: bool
-
-
-@dataclass(slots=True)
-class Save:
-    """One BGSAVE (or SAVE, or a fork that failed); times in ns, sizes in bytes.
-
-    state    kind     "BGSAVE", "SAVE"
-             because  who wanted it: the command, or a save point
-             status   "" while it goes on, "ok", or what went wrong
-    """
-
-    kind: str
-    because: str
-    begun_ns: int
-    fork_ns: int = 0
-    rss_bytes: int = 0
-    keys: int = 0
-    file: RdbFile | None = None
-    dirty: int = 0
-    flushes: int = 0
-    written_bytes: int = 0
-    done_ns: int | None = None  # when it exited
-    noticed_ns: int | None = None
-    status: str = ""
-    cow_bytes: int = 0
-
-    @property
-    def share(self) -> float:
-        """How far it has come, 0 to 1."""
-        return self.written_bytes / self.file.file_bytes if self.file is not None and self.file.file_bytes else 0.0
+    weights: dp.I64
 
 
 class Child:
-    """The children of one node. `world` gives the World, or its twin; `fork` is the data plane's fork_now.
+    """The children of one node. `world` gives the World, or its twin; `fork` and `hold` are the data plane's.
 
     state    saves     all of them, in time order
              lines     (ns, text) of the log
              alive     the one under way, None: none
              is_ok     rdb_last_bgsave_status
+             rewriter  of the AOF, None without one
              exited    when the OOM killer took the server, None while it lives
     """
 
     def __init__(
         self, env: simpy.Environment, world: Callable[[], Any], fork: Callable[[Any, int], None], disk: Disk, cache: PageCache,
-        rules: ChildRules,
+        rules: ChildRules, hold: Callable[[Any, int, int], None], rewriter: Rewriter | None,
     ) -> None:  # fmt: skip
+        self.rewriter, self._hold = rewriter, hold
         self.env, self.world, self.disk, self.cache, self.rules = env, world, disk, cache, rules
         self.numbers: dp.I64 = world().child
         self.saves: list[Save] = []
@@ -124,13 +101,11 @@ class Child:
         self.alive: Save | None = None
         self.cached_bytes = 0  # of the last file, in the page cache
         self.last_cow_bytes = self.peak_cow_bytes = 0
-        self._fork = fork
-        self._weights = np.array([changes_of(row) for row in world().kind], dtype=np.int64)
+        self._fork, self._luck = fork, disk.stream("children")
         self._saved_changes = self._pids = 0
         self.last_save_s = self.now_s()
         self._last_try_s = 0
-        self.is_ok = True
-        self._estimated_s = -1
+        self.is_ok, self._estimated_s = True, -1
         self._estimate()
 
     # ---- what is there now
@@ -152,7 +127,7 @@ class Child:
 
     def _changes(self) -> int:
         calls = self.world().kind[:, dp.K_CALLS]
-        return int(self.numbers[dp.CH_CHANGES]) + int((calls * self._weights).sum())
+        return int(self.numbers[dp.CH_CHANGES]) + int((calls * self.rules.weights).sum())
 
     def cow_bytes(self) -> int:
         """Private memory of the child: pages that the parent has copied, and its own."""
@@ -183,21 +158,52 @@ class Child:
             self._refused("BGSAVE")
         if want & dp.SAVED:
             self._saved()
+        if want & dp.REWRITE_WANTED and self.rewriter is not None:
+            self.rewriter.is_scheduled = True
 
     def cron(self) -> None:
-        """serverCron: the child is waited for; without one save points are looked at."""
+        """serverCron: a scheduled rewrite; the child is waited for; without one, save points and the AOF's growth."""
         if self.numbers[dp.CH_WANT]:
             self.answer()
         self._mind_memory()
+        rewriter = self.rewriter
+        if self.alive is None and rewriter is not None and rewriter.is_scheduled and not rewriter.is_limited(self.now_s()):
+            self._rewrite(rewriter, "BGREWRITEAOF")
         save = self.alive
         if save is not None:
-            if save.kind == "BGSAVE" and save.flushes != int(self.numbers[dp.CH_FLUSHES]):
+            if save.kind == "BGSAVE" and save.flushes != self.numbers[dp.CH_FLUSHES]:
                 save.status, save.done_ns = "killed by FLUSHALL", self.now_ns()
             if save.done_ns is not None:
                 self._wait(save)
-        if self.alive is None:
+        else:
             self._save_points()
+            if self.alive is None and rewriter is not None and rewriter.is_due(self.now_s()):
+                growth = rewriter.growth()
+                self._log(f"Starting automatic rewriting of AOF on {growth}% growth")
+                self._rewrite(rewriter, f"growth of {growth} %")
         self._estimate()
+
+    def _rewrite(self, rewriter: Rewriter, because: str) -> None:
+        """aof.c:rewriteAppendOnlyFileBackground."""
+        rewriter.is_scheduled, begun_ns = False, self.now_ns()
+        self._estimate()
+        if self.disk.full or self.numbers[dp.CH_REFUSED]:
+            failed = NO_SPACE_AOF if self.disk.full else ENOMEM_AOF
+            self.saves.append(Save("BGREWRITEAOF", because, begun_ns, rss_bytes=self.rss_bytes(), status=failed))
+            self._log(failed)
+            rewriter.failed()
+            return
+        self._persist_manifest(1)
+        rewriter.aof.switch()
+        self._fork(self.world(), dp.KIND_AOF)
+        rewriter.rewrites += 1
+        save = Save("BGREWRITEAOF", because, begun_ns, incr_from=int(rewriter.aof.numbers[dp.A_WRITTEN]))
+        self._begin(save, RdbFile.commands(self.world()) if rewriter.by_commands else None)
+
+    def _persist_manifest(self, times: int) -> None:
+        """aof.c:persistAofManifest on the main thread: fdatasync of the new one, rename, fsync of the directory."""
+        last = [self.disk.fsync(0, self._luck) for _ in range(2 * times)][-1]
+        self._hold(self.world(), int(self.numbers[dp.CH_MANIFEST_CAUSE]), max(last.done_ns - int(self.env.now), 0))
 
     def _save_points(self) -> None:
         dirty, now_s = self.dirty(), self.now_s()
@@ -216,7 +222,7 @@ class Child:
                 return
 
     def _estimate(self) -> None:
-        """What a fork and a SAVE would take now, for the commands."""
+        """What a fork and a SAVE would take now."""
         a, costs, rss = self.numbers, self.rules.costs, self.rss_bytes()
         a[dp.CH_FORK_NS] = fork_ns(costs, rss)
         if costs.region_copied_ns:
@@ -230,41 +236,45 @@ class Child:
 
     # ---- the life of a child
 
-    def _begin(self, save: Save) -> None:
+    def _begin(self, save: Save, file: RdbFile | None = None) -> None:
         save.fork_ns, save.rss_bytes = int(self.numbers[dp.CH_FORK_NS]), self.rss_bytes()
-        save.file = RdbFile.of(self.world())
+        save.file = file or RdbFile.of(self.world())
         save.keys, save.dirty, save.flushes = save.file.keys, self._changes(), int(self.numbers[dp.CH_FLUSHES])
-        self._last_try_s = self.now_s()
+        if save.kind == "BGSAVE":
+            self._last_try_s = self.now_s()
         self._pids += 1
         self.saves.append(save)
         self.alive = save
         self.peak_cow_bytes = 0
-        self._log(f"Background saving started by pid {1000 + self._pids}")
+        what = "saving" if save.kind == "BGSAVE" else "append only file rewriting"
+        self._log(f"Background {what} started by pid {1000 + self._pids}")
         self.env.process(self._life(save, save.file))
 
     def _life(self, save: Save, file: RdbFile) -> Generator[simpy.Event, None, None]:
         """The child, from its fork to its exit."""
         self.disk.others += 1
-        cpu_ns, before = file.cpu_ns(self.rules.costs), None
+        cpu_ns, before, name = file.cpu_ns(self.rules.costs), None, FILES[save.kind]
+        is_incremental = self.rewriter.incremental if save.kind == "BGREWRITEAOF" and self.rewriter else self.rules.incremental
         while save.written_bytes < file.file_bytes and not save.status:
             part = min(AUTOSYNC_BYTES, file.file_bytes - save.written_bytes)
             yield from self._work(cpu_ns * part // file.file_bytes)
             if self.disk.full:
-                save.status = NO_SPACE
+                save.status = NO_SPACE if save.kind == "BGSAVE" else NO_SPACE_AOF
                 break
-            if self.rules.incremental:
+            if is_incremental:
                 job = self.disk.write(part)
                 if before is not None:
-                    yield from self._asleep(self.disk.wait(before))
+                    yield from self._asleep(save, self.disk.wait(before))
                 before = job
             else:
-                yield from self._asleep(self.cache.room(part))
-                self.cache.dirty(FILE, part)
+                yield from self._asleep(save, self.cache.room(part))
+                self.cache.dirty(name, part)
             save.written_bytes += part
-            self.numbers[dp.CH_PROGRESS] = int(save.share * ORDER)
+            if self.alive is save:
+                self.numbers[dp.CH_PROGRESS] = int(save.share * ORDER)
         if not save.status:
-            job = self.disk.fsync(0, self.disk.stream(FILE)) if self.rules.incremental else self.cache.fsync(FILE)
-            yield from self._asleep(self.disk.wait(job))
+            job = self.disk.fsync(0, self._luck) if is_incremental else self.cache.fsync(name)
+            yield from self._asleep(save, self.disk.wait(job))
         self.disk.others -= 1
         if save.done_ns is None:
             save.status = save.status or "ok"
@@ -283,29 +293,53 @@ class Child:
             yield self.env.timeout(ns)
             ns = (self._main_cpu_ns() - used_ns) * self.rules.stretch // 1_000_000
 
-    def _asleep(self, wait: Generator[simpy.Event, None, None]) -> Generator[simpy.Event, None, None]:
+    def _asleep(self, save: Save, wait: Generator[simpy.Event, None, None]) -> Generator[simpy.Event, None, None]:
         """The child waits for the disk: it takes no core meanwhile."""
         a = self.numbers
-        a[dp.CH_STRETCH] = 0
+        if self.alive is save:
+            a[dp.CH_STRETCH] = 0
         yield from wait
-        if self.alive is not None and self.alive.done_ns is None and self.rules.stretch:
+        if self.alive is save and save.done_ns is None and self.rules.stretch:
             st = self.world().st
             a[dp.CH_MARK] = int(st[dp.NOW]) - int(st[dp.IDLE])
             a[dp.CH_STRETCH] = self.rules.stretch
 
     def _wait(self, save: Save) -> None:
-        """rdb.c:backgroundSaveDoneHandler, after wait3."""
+        """server.c:checkChildrenDone, after wait3."""
         a = self.numbers
         save.noticed_ns, save.cow_bytes = self.now_ns(), self.cow_bytes()
-        self.last_cow_bytes = save.cow_bytes
         self.alive = None
         a[dp.CH_STATE], a[dp.CH_STRETCH] = dp.CHILD_GONE, 0
         self.world().aof[dp.A_CHILD] = 0
         cow_mb = save.cow_bytes // MIB
+        cow = f"Fork CoW for {{}}: current {cow_mb} MB, peak {cow_mb} MB, average {cow_mb // 2} MB"
+        if save.kind == "BGSAVE":
+            self._save_done(save, cow.format("RDB"))
+        elif self.rewriter is not None:
+            self._rewrite_done(save, self.rewriter, cow.format("AOF rewrite"))
+
+    def _rewrite_done(self, save: Save, rewriter: Rewriter, cow: str) -> None:
+        """aof.c:backgroundRewriteDoneHandler."""
+        rewriter.last_cow_bytes, rewriter.last_s = save.cow_bytes, (self.now_ns() - save.begun_ns) // S
+        self._log(cow)
+        if save.status == "ok":
+            assert save.file is not None, "what was rewritten had a size"
+            self._log("Background AOF rewrite terminated with success")
+            self._persist_manifest(2)
+            rewriter.succeeded(save.file.file_bytes, save.incr_from)
+            self._log("Background AOF rewrite finished successfully")
+        else:
+            is_killed = save.status.startswith("killed by the OOM")
+            self._log("Background AOF rewrite terminated " + ("by signal 9" if is_killed else "with error"))
+            rewriter.failed()
+
+    def _save_done(self, save: Save, cow: str) -> None:
+        """rdb.c:backgroundSaveDoneHandler."""
+        self.last_cow_bytes = save.cow_bytes
         if save.status == "ok":
             assert save.file is not None, "what was saved had a size"
             self._log("DB saved on disk")
-            self._log(f"Fork CoW for RDB: current {cow_mb} MB, peak {cow_mb} MB, average {cow_mb // 2} MB")
+            self._log(cow)
             self._log("Background saving terminated with success")
             self._succeeded(save.dirty, save.file)
         elif save.status == NO_SPACE:
@@ -331,7 +365,6 @@ class Child:
         save.status = NO_SPACE if self.numbers[dp.CH_SAVE_REFUSED] else "ok"
         self.saves.append(save)
         if save.status == "ok":
-            save.written_bytes = file.file_bytes
             self._log("DB saved on disk")
             self._succeeded(self._changes(), file)
         else:
@@ -348,14 +381,16 @@ class Child:
         self.numbers[dp.CH_MISCONF] = int(not is_ok and self.rules.stop_writes and bool(self.rules.points))
 
     def _mind_memory(self) -> None:
-        """The host, or the cgroup, has so much memory; the page cache gives way, what is dirty in it cannot at once."""
+        """With a child, does all fit into the memory of host or cgroup? Page cache gives way, dirty pages not at once."""
         rss, save = self.rss_bytes(), self.alive
+        if save is None:
+            return
         self.peak_cow_bytes = max(self.peak_cow_bytes, self.cow_bytes())
         found = self.memory(rss)
         if rss + found["cow"] + found["page_tables"] + self.cache.dirty_bytes <= self.rules.memory_bytes:
             return
-        if save is not None and save.done_ns is None and victim(self.rules.host, self.rules.oom_score_adj) == "child":
-            self._log(f"Out of memory: Killed process {1000 + self._pids} (redis-rdb-bgsave)")
+        if save.done_ns is None and victim(self.rules.host, self.rules.oom_score_adj) == "child":
+            self._log(f"Out of memory: Killed process {1000 + self._pids} (the child)")
             save.status, save.done_ns = "killed by the OOM killer", self.now_ns()
         elif self.exited is None:
             self._log("Out of memory: Killed process 1000 (redis-server)")
@@ -363,13 +398,3 @@ class Child:
 
     def _log(self, text: str) -> None:
         self.lines.append((self.now_ns(), text))
-
-
-def changes_of(kind: dp.I64) -> int:
-    """What one call of a command of this kind adds to server.dirty for sure; others are counted as they happen (CH_CHANGES)."""
-    op = int(kind[dp.K_OP])
-    if kind[dp.K_AOF] != dp.PROPAGATED or op == dp.OP_FLUSHALL:
-        return 0
-    if op == dp.OP_MSET:
-        return int(kind[dp.K_NKEYS])
-    return int(kind[dp.K_NELEM]) if op in (dp.OP_PUSH, dp.OP_PUT) else 1

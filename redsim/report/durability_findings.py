@@ -23,6 +23,10 @@ _SAID = {
         "Writing the AOF while a child was writing to the same disk held the loop of",
         "a disk of its own for the AOF; rdb-save-incremental-fsync yes; save when little is written",
     ),
+    "aof-manifest": (
+        "Syncing the manifest of the AOF, at the start and the end of a rewrite, held the loop of",
+        "rewrite less often: a larger auto-aof-rewrite-percentage and -min-size; a disk whose fsync is short",
+    ),
     "aof-write-alone": ("Writing the AOF into the page cache held the loop of", "a faster disk, or fewer and smaller writes"),
 }
 

@@ -87,12 +87,14 @@ def failed_saves(result: Result) -> Findings:
 def often_saving(result: Result) -> Findings:
     """Save points that follow each other."""
     for node, numbers in facts.nodes(result).items():
-        saves = [one for one in _children(numbers) if one["took_s"] and one["kind"] == "BGSAVE"]
+        saves = [one for one in _children(numbers) if one["took_s"] and one["kind"] != "SAVE"]
         share = sum(number(one["took_s"]) for one in saves) / max(facts.duration_s(result), 1e-9)
         if len(saves) > 1 and share > OFTEN:
             because = ", ".join(sorted({str(one["because"]) for one in saves}))
-            text = f"A child of {node} was at work {say_share(share)} of the time, {say_count(len(saves))} saves by {because}."
-            yield Finding("warning", text, "save points further apart, or save on a replica")
+            text = f"A child of {node} was at work {say_share(share)} of the time, {say_count(len(saves))} times by {because}."
+            yield Finding(
+                "warning", text, "save points further apart, a larger auto-aof-rewrite-percentage, or a replica that saves"
+            )
 
 
 def shared_core(result: Result) -> Findings:

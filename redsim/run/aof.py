@@ -1,7 +1,7 @@
 """The append-only file of a node of a scenario: its row of the World, its disk, what a run says of it afterwards.
 
 Mirrors config.c (appendonly, appendfsync); the loop's part is dataplane/aof.py, the host's redis/aof.py.
-Differs: the AOF is on from the start and holds nothing yet; a real server has a base file.
+Differs: the AOF is on from the start.
 """
 
 import numpy as np
@@ -20,9 +20,9 @@ from redsim.run.kinds import KindMaker
 from redsim.scenario.disk import DiskProfile, chosen_disk
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import disk_profile
-from redsim.units import MS, S, say_bytes
+from redsim.units import MS, S
 
-__all__ = ["aof_limits", "aof_row", "attach_aof", "disk_of_host", "guessed_of_disk", "has_aof"]
+__all__ = ["aof_row", "attach_aof", "disk_of_host", "guessed_of_disk", "has_aof"]
 
 POLICIES = {"no": dp.AOF_NO, "everysec": dp.AOF_EVERYSEC, "always": dp.AOF_ALWAYS}
 SECONDS = ("6.2", "7.0", "7.2")  # versions that compare whole seconds of the clock
@@ -87,15 +87,3 @@ def attach_aof(env: simpy.Environment, server: Server, scenario: Scenario, node:
 def guessed_of_disk(scenario: Scenario, node: str) -> list[tuple[str, int, str]]:
     """(name, value, says) of what is a guess in the disk under the node's AOF."""
     return list(disk_of_host(scenario, scenario.file.nodes[node].host).guessed) if has_aof(scenario, node) else []
-
-
-def aof_limits(scenario: Scenario, node: str, aof: Aof | None) -> list[str]:
-    """Sentences for the report: what a real server would have done besides."""
-    if aof is None:
-        return []
-    conf, written = scenario.confs[node], int(aof.numbers[dp.A_WRITTEN])
-    percentage, least = (int(conf.get(f"auto-aof-rewrite-{name}")) for name in ("percentage", "min-size"))
-    if percentage and written > least:
-        return [f"auto-aof-rewrite-percentage {percentage}: the AOF grew by {say_bytes(written)}, so a real server would have"
-                " rewritten it; add `auto-aof-rewrite-percentage 0`"]  # fmt: skip
-    return []

@@ -15,20 +15,24 @@ from redsim.dataplane.events import NEVER
 from redsim.host.disk import Disk
 from redsim.host.fork import ForkCosts, fork_costs
 from redsim.host.pagecache import PageCache
+from redsim.records import LatencyEvent
+from redsim.redis.aof import Rewriter
 from redsim.redis.childinfo import Child, ChildRules
 from redsim.redis.config import Rules
+from redsim.redis.rdb import RdbFile
 from redsim.redis.server import Server
 from redsim.rng import stream_words
 from redsim.run.kinds import Kind, KindMaker
 from redsim.run.placement import placement
 from redsim.run.server_memory import MemoryGauge
 from redsim.scenario.load import Scenario
+from redsim.scenario.redis_conf import RedisConf
 from redsim.scenario.schema import Dataset, Host
 from redsim.units import S
 
 __all__ = [
     "CPU_CAUSE", "attach_child", "child_info", "child_limits", "child_row", "children",
-    "children_lines", "fork_stats", "guessed_of_fork", "note_resident",
+    "children_lines", "fork_stats", "guessed_of_fork", "note_resident", "rewrite_info",
 ]  # fmt: skip
 
 FORK_EVENT, COW_CAUSE, CPU_CAUSE = "fork", "copy-on-write", "sharing a core with a child"
@@ -41,6 +45,9 @@ DISMISS_BYTES = 4096
 def may_fork(scenario: Scenario, node: str, kinds: Sequence[Kind]) -> bool:
     """Whether anything can fork in this run: a command that somebody sends, or a save point that can be due before the end."""
     if any(int(kind.row[dp.K_OP]) in PERSIST_OPS for kind in kinds):
+        return True
+    conf = scenario.confs[node]
+    if conf.get("appendonly") and int(conf.get("auto-aof-rewrite-percentage")):
         return True
     return any(seconds * S < scenario.file.duration for seconds, _ in scenario.confs[node].get("save"))
 
@@ -84,6 +91,8 @@ def child_row(
     row[dp.CH_DISMISS] = DISMISS_BYTES if has_dismiss else 0
     row[dp.CH_ORDER] = stream_words(seed, node, "child", "order")[0] >> 2
     row[[dp.CH_FORK_CAUSE, dp.CH_COW_CAUSE, dp.CH_CPU_CAUSE]] = [maker.cause(name) for name in (FORK_EVENT, COW_CAUSE, CPU_CAUSE)]
+    if scenario.confs[node].get("appendonly"):
+        row[dp.CH_MANIFEST_CAUSE] = maker.cause(str(LatencyEvent.AOF_MANIFEST))
     place, cow = placement(row, dataset, datasets, rules, entry_bytes, (seed, node))
     return row, place, cow
 
@@ -108,8 +117,21 @@ def attach_child(env: simpy.Environment, server: Server, scenario: Scenario, nod
         stretch=_stretch_ppm(scenario, node),
         phase_ns=stream_words(file.seed, node, "aof", "second")[0] % S,
         knows_save=bool((world.kind[:, dp.K_OP] == dp.OP_SAVE).any()),
+        weights=np.array([changes_of(row) for row in world.kind], dtype=np.int64),
     )  # fmt: skip
-    server.child = Child(env, lambda: server.world, server.fork_now, disk, cache, rules)
+    rewriter = _rewriter(server, conf) if server.aof is not None else None
+    server.child = Child(env, lambda: server.world, server.fork_now, disk, cache, rules, server.hold, rewriter)
+
+
+def _rewriter(server: Server, conf: RedisConf) -> Rewriter:
+    """The rewrites of the server's AOF; its base file at the start is what a rewrite would make of the data."""
+    assert server.aof is not None, "there is an AOF to rewrite"
+    by_commands = not bool(conf.get("aof-use-rdb-preamble"))
+    base = (RdbFile.commands if by_commands else RdbFile.of)(server.world).file_bytes
+    return Rewriter(
+        server.aof, int(conf.get("auto-aof-rewrite-percentage")), int(conf.get("auto-aof-rewrite-min-size")), by_commands,
+        bool(conf.get("aof-rewrite-incremental-fsync")), base_bytes=base, grown_from=base,
+    )  # fmt: skip
 
 
 def children(child: Child | None) -> list[dict[str, object]]:
@@ -131,6 +153,16 @@ def children(child: Child | None) -> list[dict[str, object]]:
     return out
 
 
+def rewrite_info(child: Child | None) -> dict[str, int | str]:
+    """INFO persistence: what it says of rewrites; nothing where none can be."""
+    if child is None or child.rewriter is None:
+        return {}
+    save = child.alive
+    is_at_work = save is not None and save.kind == "BGREWRITEAOF"
+    current_s = (child.now_ns() - save.begun_ns) // S if is_at_work and save is not None else -1
+    return child.rewriter.info(is_at_work=is_at_work, current_s=current_s)
+
+
 def child_info(child: Child) -> dict[str, int | float | str]:
     """INFO persistence: what it says of saves."""
     save = child.alive
@@ -149,7 +181,7 @@ def child_info(child: Child) -> dict[str, int | float | str]:
         "rdb_last_bgsave_status": "ok" if child.is_ok else "err",
         "rdb_last_bgsave_time_sec": took_s,
         "rdb_current_bgsave_time_sec": (child.now_ns() - save.begun_ns) // S if is_saving and save is not None else -1,
-        "rdb_saves": sum(one.status == "ok" for one in child.saves),
+        "rdb_saves": sum(one.status == "ok" for one in child.saves if one.kind != "BGREWRITEAOF"),
         "rdb_last_cow_size": child.last_cow_bytes,
     }
 
@@ -187,3 +219,13 @@ def child_limits(scenario: Scenario, node: str, child: Child | None) -> list[str
     if host.thp == "always" and not has_huge_pages(scenario, node):
         return ["thp always has no effect: disable-thp yes (the default) turns huge pages off for the server"]
     return []
+
+
+def changes_of(kind: dp.I64) -> int:
+    """What one call of a command of this kind adds to server.dirty for sure; others are counted as they happen (CH_CHANGES)."""
+    op = int(kind[dp.K_OP])
+    if kind[dp.K_AOF] != dp.PROPAGATED or op == dp.OP_FLUSHALL:
+        return 0
+    if op == dp.OP_MSET:
+        return int(kind[dp.K_NKEYS])
+    return int(kind[dp.K_NELEM]) if op in (dp.OP_PUSH, dp.OP_PUT) else 1

@@ -7,8 +7,7 @@ the measured time: each finds some acknowledged writes ahead of what survives it
     crash of the OS, power loss   lose what is not synced, nor written back meanwhile
 
 Between two points acknowledgements are taken to come evenly; what is on the disk moves when a fsync is done, with appendfsync
-always with each iteration. Not modelled: a drive that says done and is not, tails torn within a command, losses while the AOF is
-rewritten.
+always with each iteration. Not modelled: a drive that says done and is not, tails torn within a command.
 """
 
 from typing import Any

@@ -19,7 +19,7 @@ from redsim.redis.childinfo import Child
 from redsim.redis.server import Server
 from redsim.redis.slowlog import slowlog_get
 from redsim.run import stats
-from redsim.run.aof import aof_limits, attach_aof, guessed_of_disk
+from redsim.run.aof import attach_aof, guessed_of_disk
 from redsim.run.bgsave import child_limits, children_lines, guessed_of_fork
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
@@ -45,7 +45,7 @@ MEMORY_COLUMNS = [
 ]  # fmt: skip
 STANDING_LIMITS = [
     "memory: swap; what SLOWLOG and scripts take",
-    "persistence and replication: AOF rewrites, replicas, Sentinel, Cluster",
+    "replication: replicas, Sentinel, Cluster",
     "the network beyond a delay and a bandwidth: loss, socket buffers that fill, TLS",
     "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
 ]
@@ -200,7 +200,7 @@ def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame, se
     for row in directives.itertuples():
         if row.status == "not modelled yet":
             out.append(f"{row.directive} {row.value} (line {row.line}): {row.says}")
-    out += aof_limits(scenario, built.node, server.aof) + child_limits(scenario, built.node, server.child)
+    out += child_limits(scenario, built.node, server.child)
     if scenario.file.faults and server.aof is None and server.child is None:
         out.append("disk faults on the timeline: nothing touches the disk while appendonly is no and nothing is saved")
     return out + STANDING_LIMITS

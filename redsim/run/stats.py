@@ -32,6 +32,7 @@ EVENT_CAUSES = (
     LatencyEvent.EXPIRE_CYCLE,
     LatencyEvent.ACTIVE_DEFRAG_CYCLE,
     LatencyEvent.FORK,
+    LatencyEvent.AOF_MANIFEST,
     *AOF_EVENTS,
 )  # causes under the names of their events
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
@@ -157,6 +158,8 @@ def stalls_frame(built: Built, w: dp.World) -> pd.DataFrame:
             because = "deleting keys past their time"
         elif event is LatencyEvent.ACTIVE_DEFRAG_CYCLE:
             because = "moving keys and values out of fragmented pages"
+        elif event is LatencyEvent.AOF_MANIFEST:
+            because = "syncing the manifest of the AOF"
         elif event is LatencyEvent.FORK:
             because = "copying page tables for a child"
         elif event in AOF_EVENTS:

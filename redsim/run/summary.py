@@ -11,7 +11,7 @@ from redsim.redis.memory_doctor import memory_doctor
 from redsim.redis.memory_report import info_memory, memory_stats
 from redsim.redis.server import Server
 from redsim.run import stats
-from redsim.run.bgsave import child_info, children, fork_stats
+from redsim.run.bgsave import child_info, children, fork_stats, rewrite_info
 from redsim.run.build import Built
 from redsim.run.durability import blocked_ns, durability
 from redsim.run.expiry import expiry
@@ -240,6 +240,7 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
         "persistence": {
             **(child_info(server.child) if server.child is not None else {}),
             **(server.aof.info() if server.aof is not None else {"aof_enabled": 0}),
+            **rewrite_info(server.child),
         },
         "commandstats": commandstats,
         "keyspace": {"db0": {"keys": keys, "expires": expires, "avg_ttl": int(w.expiry[dp.X_AVG_TTL_MS])}},

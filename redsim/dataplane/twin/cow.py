@@ -20,6 +20,7 @@ ANSWERS = {  # bytes
     "busy": len("-ERR Background save already in progress\r\n"),
     "other": 139,
     "rewriting": len("+Background append only file rewriting started\r\n"),
+    "rewriting already": len("-ERR Background append only file rewriting already in progress\r\n"),
     "scheduled": len("+Background append only file rewriting scheduled\r\n"),
 }
 
@@ -203,6 +204,8 @@ def fork_now(sim: Sim, kind: int) -> None:
 def persist(sim: Sim, op: int) -> tuple[int, int]:
     """BGSAVE, SAVE, BGREWRITEAOF: (ns, reply bytes)."""
     row = sim.child.row
+    if op == dp.OP_BGREWRITEAOF and sim.child.is_alive and row[dp.CH_KIND] == dp.KIND_AOF:
+        return 0, ANSWERS["rewriting already"]
     if op == dp.OP_BGREWRITEAOF:
         row[dp.CH_WANT] |= dp.REWRITE_WANTED
         return 0, ANSWERS["scheduled" if sim.child.is_alive else "rewriting"]
