@@ -72,7 +72,7 @@ def create(w: World, d, key, size):
     """The key is a string of `size` bytes as SET leaves it, without expiry."""
     if w.kv[key, 0] != size or w.dataset[d, D_GROWS]:
         replace_string(w, d, key, size)
-    if w.child[CH_STATE]:
+    if w.st[CAN_FORK] and w.child[CH_STATE]:
         value_written(w, d, key, size)
     if w.dataset[d, D_VOLATILE]:
         remove_expire(w, d, key)
@@ -145,15 +145,21 @@ def lookup(w: World, d, key):
     if w.dataset[d, D_VOLATILE] and is_past_due(w, key):
         w.expiry[X_OWED_NS] += delete_expired_key(w, d, key, LAZY)
         return False
-    state = w.child[CH_STATE]
-    if state != CHILD_ALIVE:
-        if w.cost[POLICY] & LFU:
-            count_access(w, key)
-        else:
-            w.kv[key, 1] = second_of(w.st[NOW])
-        if state == CHILD_GONE:
-            robj_written(w, d, key)
+    if w.st[CAN_FORK] and leaves_access(w, d, key):
+        return True
+    if w.cost[POLICY] & LFU:
+        count_access(w, key)
+    else:
+        w.kv[key, 1] = second_of(w.st[NOW])
     return True
+
+
+@compiled
+def leaves_access(w: World, d, key):
+    """While a child shares the page, an access is not noted; when it has gone, noting it writes to the robj."""
+    if w.child[CH_STATE] == CHILD_GONE:
+        robj_written(w, d, key)
+    return w.child[CH_STATE] == CHILD_ALIVE
 
 
 @compiled

@@ -60,11 +60,11 @@ def run(w: World, until):
         if st[PHASE] == PH_EXEC_READ and not execute_threaded_reads(w):
             return GROW
         if st[PHASE] == PH_WRITES:
-            if w.child[CH_WANT]:
+            if st[CAN_FORK] and w.child[CH_WANT]:
                 return ASK
             if w.aof[A_STAGE] == WANT_NONE and w.expiry[X_FAST_DUE] and not st[BUSY]:
                 fast_expire_cycle(w)
-            if w.child[CH_STRETCH] and w.aof[A_STAGE] == WANT_NONE:
+            if st[CAN_FORK] and w.child[CH_STRETCH] and w.aof[A_STAGE] == WANT_NONE:
                 share_cpu(w)
             if w.aof[A_POLICY] and flush_append_only_file(w):
                 return ASK
@@ -299,7 +299,7 @@ def call(w: World, c, r):
         req[r, R_FLAGS] |= Z_OOM
         kind[k, K_ERRORS] += 1
         st[OOM] += 1
-    elif (w.aof[A_FAILING] or w.child[CH_MISCONF]) and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
+    elif (w.aof[A_FAILING] or (st[CAN_FORK] and w.child[CH_MISCONF])) and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
         ns, reply = 0, refuse(w, r, k)
     else:
         ns, reply = run_command(w, r)
@@ -321,7 +321,7 @@ def call(w: World, c, r):
         segment(w, cause, start, st[NOW], c)
     if ns >= cost[STALL_NS]:
         stall(w, cause, start, k, req[r, R_KEY])
-    if w.child[CH_OWED] and not st[BUSY]:
+    if st[CAN_FORK] and w.child[CH_OWED] and not st[BUSY]:
         ns += pay(w, r, k)
     if st[PHASE] == PH_BUSY and not st[BUSY]:
         return

@@ -313,7 +313,7 @@ class _Builder:
         st[dp.END], st[dp.WARMUP], st[dp.WINDOW], st[dp.WINDOWS] = file.duration, file.warmup, window, windows
         st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW]] = dp.NONE
         st[dp.GROUP_DUE] = NEVER
-        st[dp.CRON_DUE] = MS
+        st[dp.CRON_DUE], st[dp.CAN_FORK] = MS, int(self.child[2].size > 1)
         st[dp.WATCH_ABOVE] = cost[dp.MAXMEMORY]
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
