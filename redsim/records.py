@@ -8,7 +8,8 @@ from enum import StrEnum
 
 
 class LatencyEvent(StrEnum):
-    """latency.c event names this step emits; `server-cron` and `host-hiccup` are ours (no Redis event covers them)."""
+    """latency.c event names this step emits; `server-cron`, `host-hiccup` and `process-stopped` are ours (no Redis
+    event covers them)."""
 
     COMMAND = "command"
     FAST_COMMAND = "fast-command"
@@ -21,6 +22,7 @@ class LatencyEvent(StrEnum):
     AOF_WRITE_ALONE = "aof-write-alone"
     AOF_WRITE_PENDING_FSYNC = "aof-write-pending-fsync"
     AOF_FSYNC_ALWAYS = "aof-fsync-always"
+    PROCESS_STOPPED = "process-stopped"
 
 
 class Cause(StrEnum):

@@ -20,6 +20,7 @@ from redsim.redis.server import Server
 from redsim.run.aof import attach_aof
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
+from redsim.run.crash import Life, attach_life
 from redsim.scenario.load import Scenario
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -42,6 +43,14 @@ class TwinServer(Server):
     clients_cron, databases_cron = staticmethod(twin.clients_cron), staticmethod(twin.databases_cron)  # type: ignore[assignment]
 
 
+class TwinLife(Life):
+    """The same crashes of the twin."""
+
+    fall, host_is_up, revive = staticmethod(twin.fall), staticmethod(twin.host_is_up), staticmethod(twin.revive)  # type: ignore[assignment]
+    last_unit, take_back, empty = staticmethod(twin.last_unit), staticmethod(twin.take_back), staticmethod(twin.empty)  # type: ignore[assignment]
+    keys_of = staticmethod(twin.keys_of)  # type: ignore[assignment]
+
+
 @dataclass
 class Compared:
     """Both runs of one scenario: what differs, the World after its run, its build."""
@@ -49,6 +58,13 @@ class Compared:
     differences: list[str]
     world: dp.World
     built: Built
+    lives: tuple[Life | None, ...] = (None, None)  # of the twin, of the compiled loop
+
+    @property
+    def lost(self) -> int:
+        """Acknowledged writes that crashes took."""
+        life = self.lives[1]
+        return sum(crash.lost_commands for crash in life.crashes) if life is not None else 0
 
     def count(self, column: int) -> int:
         return int(self.world.st[column])
@@ -81,8 +97,10 @@ timeline: {timeline}
 """
 
 
-def drive(server: type[Server], world: object, built: Built, scenario: Scenario, pause_ns: int = 0) -> object:
-    """One run to its end; with a pause, somebody else has an event each so often."""
+def drive(
+    server: type[Server], world: object, built: Built, scenario: Scenario, pause_ns: int = 0
+) -> tuple[object, Life | None]:
+    """One run to its end, the world then and what befell the server; with a pause, somebody else has an event each so often."""
     env = simpy.Environment()
     node = server(env, world, scenario.confs[built.node], scenario.profiles[built.host])  # type: ignore[arg-type]
 
@@ -91,10 +109,11 @@ def drive(server: type[Server], world: object, built: Built, scenario: Scenario,
             yield env.timeout(pause_ns)
 
     attach_aof(env, node, scenario, built.node)
+    life = attach_life(env, node, scenario, built, kind=TwinLife if server is TwinServer else Life)
     env.process(node.main())
     env.process(others())
     env.run()
-    return node.world
+    return node.world, life
 
 
 def with_few_rows(w: dp.World, rows: int) -> dp.World:
@@ -118,11 +137,14 @@ def compare(text: str, pause_ns: int = 0, rows: int | None = None) -> Compared:
     if rows is not None:
         built.world = with_few_rows(built.world, rows)
     mine = twin.Twin(built.world)
-    drive(TwinServer, mine, built, scenario)
-    world = drive(Server, built.world, built, scenario, pause_ns)
+    _, twins_life = drive(TwinServer, mine, built, scenario)
+    world, life = drive(Server, built.world, built, scenario, pause_ns)
     assert isinstance(world, dp.World)
     check_conservation(built, world)
-    return Compared(twin.differences(mine.outcome(), twin.of_world(world)), world, built)
+    differences = twin.differences(mine.outcome(), twin.of_world(world))
+    if life is not None and twins_life is not None and (life.crashes, life.events) != (twins_life.crashes, twins_life.events):
+        differences.append(f"crashes: twin {twins_life.crashes} {twins_life.events}, compiled {life.crashes} {life.events}")
+    return Compared(differences, world, built, (twins_life, life))
 
 
 def open_group(rate: int, commands: str, *, dataset: str = "users", more: str = "") -> str:

@@ -22,6 +22,7 @@ from redsim.dataplane.ledger import bytes_ns
 from redsim.dataplane.memory import append_room, elements_bytes, string_bytes, value_memory
 from redsim.dataplane.rehash import add_key, dict_work, empty_dict, remove_key
 from redsim.dataplane.resp import bulk, digits
+from redsim.dataplane.undo import mark, remember
 
 
 @compiled
@@ -43,6 +44,8 @@ def second_of(now_ns):
 @compiled
 def forget(w: World, d, key):
     """The key is gone."""
+    if w.aof[A_UNDO]:
+        remember(w, d, key)
     w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
     w.kv[key, 0] = NODATA
     w.dataset[d, D_LIVE] -= 1
@@ -76,6 +79,8 @@ def create(w: World, d, key, size):
 @compiled
 def replace_string(w: World, d, key, size):
     """A value of `size` bytes in the place of another one, or of none."""
+    if w.aof[A_UNDO]:
+        remember(w, d, key)
     begins = w.kv[key, 0] == NODATA
     if not begins:
         w.st[USED] -= value_memory(w, d, key)
@@ -90,6 +95,8 @@ def replace_string(w: World, d, key, size):
 @compiled
 def append(w: World, d, key, size):
     """APPEND has made the value `size` bytes long: its buffer has grown as sds.c lets it."""
+    if w.aof[A_UNDO]:
+        remember(w, d, key)
     w.st[USED] -= value_memory(w, d, key)
     room = np.int64(w.grown[key])
     w.grown[key] = min(append_room(w, room, size), 2**31 - 1)
@@ -100,6 +107,8 @@ def append(w: World, d, key, size):
 @compiled
 def set_elements(w: World, d, key, n):
     """The aggregate that is there, or begins now, has n >= 1 elements."""
+    if w.aof[A_UNDO]:
+        remember(w, d, key)
     begins = w.kv[key, 0] == NODATA
     if not begins:
         w.st[USED] -= elements_bytes(w, d, np.int64(w.ke[key]))
@@ -126,6 +135,8 @@ def delete_expired_key(w: World, d, key, by):
     if w.aof[A_POLICY]:
         ns += feed_deletion(w, d, x[X_LAZY])
         w.aof[A_UNIT] += 1 if by == LAZY else 0
+        if w.aof[A_UNDO] and by == ACTIVE:
+            mark(w)
     return ns
 
 
@@ -336,6 +347,8 @@ def database_command(w: World, r, op, k):
         low = w.dataset[d, D_BASE]
         for key in range(low, low + w.dataset[d, D_N]):
             if w.kv[key, 0] != NODATA:
+                if w.aof[A_UNDO]:
+                    remember(w, d, key)
                 w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
                 w.kv[key, 0] = NODATA
         w.dataset[d, D_LIVE] = 0

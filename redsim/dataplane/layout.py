@@ -25,13 +25,18 @@ NONE = -1
  NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
  WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE, DUE, GROUP_DUE, GROUP_NEXT, FIRST,
  USED, USED_PEAK, DICT_WORK, DICT_NS, EVICTED, EVICT_ARMED, WATCH_ABOVE, EXCEEDED_FROM, EXCEEDED_NS, OOM) = range(95)
+# a server that died: how dead it is, when it dies next; what loading has left to do, between two looks at the clients, and since when
+# it serves again; rows of the undo log
+(DEAD, CRASH_AT, LOADING, LOAD_LEFT, LOAD_EVERY, LOAD_CAUSE, READY_AT, UNDO_N) = range(110, 118)
 ST_SIZE = 128
+ALIVE, DEAD_PROCESS, DEAD_HOST = range(3)  # DEAD
 
 # phases of the loop (st[PHASE])
 (PH_POLL, PH_SLEEP, PH_AWAKE, PH_FILE_EVENTS, PH_TIMERS, PH_BEFORE_SLEEP, PH_EXEC_READ, PH_WRITES, PH_BUSY,
  PH_BUSY_POLL) = range(10)
 # why run() came back
 REACHED, TIMER, GROW = range(3)
+PH_DOWN = 10  # no process: only the clients go on
 ASK = 3  # the AOF asks the control plane (aof[A_WANT])
 
 # cost: the host profile and the conf, in ns, ps per byte, or counts -------------------------------------------
@@ -52,7 +57,7 @@ COST_SIZE = 80
  G_TRACE_I, G_OFFERED, G_COMPLETED, G_FAILED, G_ERR_TIMEOUT, G_ERR_CONN, G_ERR_BUSY, G_RETRIED, G_AREA, G_LAT_SUM,
  G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT,
  G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES, G_ERR_OOM, G_DRAWN, G_AHEAD) = range(61)
-G_ERR_MISCONF = 61
+G_ERR_MISCONF, G_ERR_LOADING = 61, 62
 G_SIZE = 64
 OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
@@ -61,6 +66,7 @@ POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
 # what every request needs is in the first cache line
 (S_GROUP, S_CONN, S_THREAD, S_HEAD, S_TAIL, S_OUT, S_STATE, S_LAST, S_WHEAD, S_WTAIL, S_TRIES, S_CURSOR, S_TIMER,
  S_RQ_IN, S_RQ_NEXT, S_RQ_T, S_WQ_IN, S_WQ_NEXT, S_WQ_T) = range(19)
+S_RETRY = 19  # when its SYN goes out again, to a host that is down
 S_SIZE = 24
 DOWN, CONNECTING, UP = range(3)
 
@@ -78,6 +84,7 @@ R_SIZE = 24
 # wanted by the client; held by the server; waiting unsent; -BUSY; the answer is at the client's; it was nil; -OOM
 Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS, Z_OOM = 1, 2, 4, 8, 16, 32, 64
 Z_MISCONF = 128  # refused: the AOF cannot be written
+Z_LOADING = 256  # refused: the server is loading its data
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
@@ -119,12 +126,19 @@ LAZY, ACTIVE = range(2)  # rows of lag: who removed the key
  A_DIRTY, A_UNIT, A_SELECTED, A_LEN, A_ROOM, A_STAGE, A_WANT, A_UNTIL, A_PENDING, A_FLIGHT, A_DONE, A_LAST, A_POSTPONED,
  A_APPENDED, A_CMDS, A_ACKED, A_ACKED_CMDS, A_WRITTEN, A_WRITTEN_CMDS, A_SUBMITTED, A_SUBMITTED_CMDS, A_SYNCED, A_SYNCED_CMDS,
  A_DELAYED, A_FAILING, A_MISCONF, A_WRITES, A_FSYNCS, A_POSTPONEMENTS, A_POSTPONED_NS, A_POSTPONED_FROM) = range(49)
+# what call() asks: is there an AOF, or are writes counted for a crash; are keys remembered as they were (undo)
+A_FEED, A_UNDO = 54, 55
 A_SIZE = 56
 AOF_OFF, AOF_NO, AOF_EVERYSEC, AOF_ALWAYS = range(4)  # A_POLICY
 NEVER_PROPAGATED, IF_DIRTY, PROPAGATED = range(3)  # K_AOF
 WANT_NONE, WANT_BIO, WANT_WRITE, WANT_FSYNC, WANT_EXIT = range(5)  # A_WANT, and A_STAGE while its answer is awaited
 # A_CAUSE + these: what a blocked write or fsync is called
 AOF_WRITE_ALONE, AOF_WRITE_PENDING_FSYNC, AOF_WRITE_ACTIVE_CHILD, AOF_FSYNC_ALWAYS = range(4)
+
+# undo: what a key was before it changed; or where a unit (a command with what goes with it) ends in the AOF, U_KEY being NONE
+(U_AT, U_KEY, U_VALUE, U_ELEMENTS, U_DUE, U_ROOM) = range(6)
+U_CMDS, U_NOW = U_VALUE, U_DUE  # of the end of a unit: commands up to it, when it was executed
+U_SIZE = 8
 
 # thread: a client machine's event loop ------------------------------------------------------------------------
 (T_FREE, T_RHEAD, T_RTAIL, T_WHEAD, T_WTAIL, T_SCHEDULED, T_BATCH, T_SEND, T_RECV, T_POLL, T_WAKE, T_BUSY, T_SPIN,
@@ -136,6 +150,7 @@ T_SIZE = 18
 
 # events -------------------------------------------------------------------------------------------------------
 EV_ARRIVE, EV_ISSUE, EV_TIMEOUT, EV_RETRY, EV_SYN, EV_UP, EV_EOF, EV_THREAD, EV_CLOSED, EV_START, EV_RATE = range(11)
+EV_REFUSED, EV_CRASH = 11, 12
 
 # size distributions (dist) ------------------------------------------------------------------------------------
 DIST_CONSTANT, DIST_QUANTILE, DIST_ALIAS = range(3)
@@ -213,6 +228,7 @@ class World(NamedTuple):
     live: I64  # [groups, 2]: scratch of live_requests()
     drawn: I64  # [AHEAD per group, 2]: kind and key (NONE: it has none) of the requests drawn ahead, the next at G_DRAWN
     aof: I64  # [A_SIZE]
+    undo: I64  # [rows, U_SIZE]: in the order of time
 
     address: int = 0  # where compiled code finds all this; placed() says it
 
@@ -242,7 +258,7 @@ WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
     "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3, "dicts": H_SIZE, "pool": 2,
-    "drawn": 2,
+    "drawn": 2, "undo": U_SIZE,
 }  # fmt: skip
 
 

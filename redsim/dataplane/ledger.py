@@ -125,6 +125,15 @@ def idle_hiccups(w: World):
 
 
 @compiled
+def skip_hiccups(w: World):
+    """Hiccups that began while there was no process to feel them."""
+    st, stream = w.st, w.group.shape[0] * RNG_PER_GROUP
+    while st[NEXT_HICCUP] <= st[NOW]:
+        ns = draw_size(w.rng, stream + 1, w.tab, w.dist, w.cost[HICCUP_DIST])
+        st[NEXT_HICCUP] += ns + 1 + int(exponential(w.rng, stream) * w.cost[HICCUP_MEAN_NS])
+
+
+@compiled
 def stall(w: World, cause, start, kind, key):
     """The loop was held from `start` to now: one row in the ledger; the worst so far starts the recording."""
     st = w.st

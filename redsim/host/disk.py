@@ -8,7 +8,8 @@ Mirrors a block device behind a file system as a single queue:
 
 A request's end is known when it comes, but may move: a disk that gets stuck holds up all that is not done yet.
 Differs: no request overtakes another, none run side by side; a disk of many queues serves a mix better than this one.
-Not modelled: reads, seeks between files, a file system's journal shared by its files, a drive that says done and is not.
+A drive that lies (`profile.lies`) takes as long as one that does not. Not modelled: reads, seeks between files, a file system's
+journal shared by its files.
 """
 
 from collections.abc import Generator
@@ -87,6 +88,11 @@ class Disk:
         for job in self._jobs:
             if job.done_ns > now:
                 job.done_ns += for_ns
+
+    def forget(self) -> None:
+        """The host is down: nothing of what the disk was asked for is of use any more."""
+        self.free_ns = int(self.env.now)
+        self._jobs = []
 
     def wait(self, job: Job) -> Generator[simpy.Event, None, None]:
         """A SimPy process may `yield from` this until the job is done, however often its end moves."""

@@ -32,13 +32,14 @@ class PageCache:
 
     state    dirty_bytes    not yet on their way to the disk
              clean_bytes    by file: how many of its bytes, from its start, are on the disk
+             epoch          how often the host has lost it all
     """
 
     def __init__(self, env: simpy.Environment, disk: Disk, memory_bytes: int, end_ns: int) -> None:
         self.env, self.disk, self.end_ns = env, disk, end_ns
         self.background_bytes = int(BACKGROUND_SHARE * memory_bytes)
         self.ceiling_bytes = int((BACKGROUND_SHARE + DIRTY_SHARE) / 2 * memory_bytes)
-        self.dirty_bytes = 0
+        self.dirty_bytes = self.epoch = 0
         self.clean_bytes: dict[str, int] = {}
         self._extents: deque[tuple[int, str, int]] = deque()  # when, file, bytes; oldest first
         self._more: simpy.Event | None = None
@@ -71,9 +72,17 @@ class PageCache:
         while self.dirty_bytes > 0 and self.room_bytes < count_bytes:
             yield from self._write_oldest()
 
+    def forget(self) -> None:
+        """The host is down: what is dirty is gone, and what is on its way to the disk does not arrive."""
+        self._extents.clear()
+        self.dirty_bytes = 0
+        self.epoch += 1
+
     def _landed(self, job: Job, file: str, count_bytes: int) -> Generator[simpy.Event, None, None]:
+        epoch = self.epoch
         yield from self.disk.wait(job)
-        self.clean_bytes[file] = self.clean_bytes.get(file, 0) + count_bytes
+        if epoch == self.epoch:
+            self.clean_bytes[file] = self.clean_bytes.get(file, 0) + count_bytes
 
     def _write_oldest(self) -> Generator[simpy.Event, None, None]:
         when, file, size = self._extents.popleft()
@@ -81,9 +90,7 @@ class PageCache:
         if size > now:
             self._extents.appendleft((when, file, size - now))
         self.dirty_bytes -= now
-        job = self.disk.write(now)
-        yield from self.disk.wait(job)
-        self.clean_bytes[file] = self.clean_bytes.get(file, 0) + now
+        yield from self._landed(self.disk.write(now), file, now)
 
     def _write_back(self) -> Generator[simpy.Event, None, None]:
         """The flusher: wakes up every five seconds, and as soon as there is too much."""

@@ -43,6 +43,8 @@ class Aof:
              blocked   (from, to) of the writes that had to wait for the disk, ns
              postponed (from, to) of the writes put off; an end that only the loop saw is known to 100 ms
              exited    when the process ended for want of space, None while it lives
+             lost      (bytes, commands) appended that no file has any more, as a crash took them
+             base      of the base file: bytes, keys, and (bytes, commands) appended when it was made
     """
 
     def __init__(self, env: simpy.Environment, numbers: dp.I64, disk: Disk, cache: PageCache) -> None:
@@ -54,9 +56,13 @@ class Aof:
         self._put_off: int | None = None  # since when, as far as seen here
         self._told_of = -1  # the last postponement whose end was told
         self.exited: int | None = None
+        self.may_die = False
         self._job: Job | None = None
         self._told = 0  # bytes that the page cache has heard of
         self._landed = (0, 0)  # bytes, commands that the last fsync done has made durable, seen by the loop or not
+        self.lost = (0, 0)  # bytes, commands that crashes have taken: they are counted on, but are not in the file
+        self.gone = env.event()  # the process is
+        self.base = (0, 0, 0, 0)  # of the base file: bytes, keys; bytes and commands appended when it was made
 
     def before_run(self) -> None:
         """What the loop may take as given until it comes back."""
@@ -73,7 +79,7 @@ class Aof:
         self._watch_postponement()
         kept = [int(self.numbers[column]) for column in _KEPT]
         kept[4:] = max(kept[4], self._landed[0]), max(kept[5], self._landed[1])
-        written_back = min(self.cache.clean_bytes.get(FILE, 0), kept[2])
+        written_back = min(self.lost[0] + self.cache.clean_bytes.get(FILE, 0), kept[2])
         if written_back > kept[4]:  # the page cache was faster than the policy
             share = (written_back - kept[4]) / max(kept[2] - kept[4], 1)
             kept[5] += int(share * (kept[3] - kept[5]))
@@ -93,24 +99,77 @@ class Aof:
         elif want == dp.WANT_WRITE:
             self._end_postponement()
             if a[dp.A_PENDING] and a[dp.A_LOCKS] and self._job is not None:
-                yield from self.disk.wait(self._job)
-            yield from self.cache.room(int(a[dp.A_LEN]))
+                yield from self._while_alive(self.disk.wait(self._job))
+            yield from self._while_alive(self.cache.room(int(a[dp.A_LEN])))
             self.blocked.append((asked_ns, int(self.env.now)))
         elif want == dp.WANT_FSYNC:
-            yield from self.disk.wait(self.cache.fsync(FILE))
+            yield from self._while_alive(self.disk.wait(self.cache.fsync(FILE)))
         else:
             self.exited = asked_ns
         a[dp.A_UNTIL] = int(self.env.now)
         a[dp.A_WANT] = dp.WANT_NONE
         self.note()
 
+    def _while_alive(self, waiting: Generator[simpy.Event, None, None]) -> Generator[simpy.Event, None, None]:
+        """Wait for the disk, unless the process dies first."""
+        if not self.may_die:
+            yield from waiting
+        elif not self.gone.triggered:
+            yield self.env.process(waiting) | self.gone
+
     def _land(self, job: Job, upto: tuple[int, int]) -> Generator[simpy.Event, None, None]:
-        begun_ns = int(self.env.now)
+        begun_ns, lost, epoch = int(self.env.now), self.lost, self.cache.epoch
         yield from self.disk.wait(job)
+        if epoch != self.cache.epoch:
+            return
         self.fsyncs.append((begun_ns, job.done_ns))
-        self._landed = upto
+        self._landed = (upto[0] + self.lost[0] - lost[0], upto[1] + self.lost[1] - lost[1])
         self.note()
         self._end_postponement()
+
+    def durable_bytes(self) -> int:
+        """How far the file is on the disk now, in bytes appended."""
+        return int(max(self.numbers[dp.A_SYNCED], self._landed[0], self.lost[0] + self.cache.clean_bytes.get(FILE, 0)))
+
+    def acknowledged_by_drive(self, before_ns: int) -> int:
+        """How far it was on the disk by `before_ns`, as far as was noted: what a drive that lies has given to its medium."""
+        return max((row[POINT.index("durable_bytes")] for row in self.points if row[0] <= before_ns), default=self.lost[0])
+
+    def die(self) -> None:
+        """The process is gone."""
+        self.note()
+        self._tell()
+        self._end_postponement()
+        self.gone.succeed()
+
+    def lose_host(self) -> None:
+        """And its host, with all that was dirty."""
+        self.cache.forget()
+        self.disk.forget()
+
+    def reopen(self, upto: int, commands: int, *, with_host: bool) -> None:
+        """A new process has read the file up to `upto` bytes appended, `commands` of them, cut off the rest and goes on behind it.
+
+        Bytes are counted on as if nothing had been lost, so that what is at stake never falls; `lost` is the difference."""
+        a = self.numbers
+        appended, all_commands = int(a[dp.A_APPENDED]), int(a[dp.A_CMDS])
+        more, more_commands = appended - upto, all_commands - commands
+        durable = (appended, all_commands)
+        if not with_host:
+            durable = min(self.durable_bytes() + more, appended), min(int(a[dp.A_SYNCED_CMDS]) + more_commands, all_commands)
+        self.lost = (self.lost[0] + more, self.lost[1] + more_commands)
+        if with_host:
+            self.cache.clean_bytes[FILE] = appended - self.lost[0]
+        for column in (dp.A_LEN, dp.A_ROOM, dp.A_FLIGHT, dp.A_PENDING, dp.A_SELECTED, dp.A_DIRTY, dp.A_UNIT, dp.A_FAILING):
+            a[column] = 0
+        a[dp.A_POSTPONED] = dp.NONE
+        for column in (dp.A_ACKED, dp.A_WRITTEN, dp.A_SUBMITTED):
+            a[column] = appended
+        for column in (dp.A_ACKED_CMDS, dp.A_WRITTEN_CMDS, dp.A_SUBMITTED_CMDS):
+            a[column] = all_commands
+        a[dp.A_SYNCED], a[dp.A_SYNCED_CMDS] = durable
+        self._landed, self._told, self._job, self.gone = durable, appended, None, self.env.event()
+        self.note()
 
     def _watch_postponement(self) -> None:
         """What the loop has put off, or no longer puts off, since the last look."""
@@ -140,7 +199,7 @@ class Aof:
             "aof_enabled": 1,
             "aof_rewrite_in_progress": 0,
             "aof_last_write_status": "err" if a[dp.A_FAILING] else "ok",
-            "aof_current_size": int(a[dp.A_WRITTEN]),
+            "aof_current_size": int(a[dp.A_WRITTEN]) - self.lost[0],
             "aof_base_size": 0,
             "aof_buffer_length": int(a[dp.A_LEN]),
             "aof_pending_bio_fsync": int(a[dp.A_FLIGHT]),

@@ -39,6 +39,7 @@ class Server:
              cronloops  runs so far
              defrag     the active defragmentation, if the conf has it on
              aof        the append-only file, if the conf has it on
+             deaths     how often the process died; what the loop came back for before is of no use then
              on_step    called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
 
@@ -62,6 +63,7 @@ class Server:
         self.on_step: list[Callable[[int], None]] = []
         self.defrag: ActiveDefrag | None = None
         self.aof: Aof | None = None
+        self.deaths = 0
         self._cursor = 0
 
     def main(self) -> Generator[simpy.Event, Any, None]:
@@ -71,7 +73,7 @@ class Server:
         while True:
             if self.aof is not None:
                 self.aof.before_run()
-            horizon = min(self.env.peek(), end)
+            deaths, horizon = self.deaths, min(self.env.peek(), end)
             why = self.run(self.world, min(int(horizon), QUIET_NS if horizon == float("inf") else int(horizon)))
             if why == dp.GROW:
                 self.world = dp.grow(self.world)
@@ -80,6 +82,8 @@ class Server:
             yield self.env.timeout(max(0, now - self.env.now))
             for step in self.on_step:
                 step(now)
+            if self.deaths != deaths:
+                why = dp.REACHED
             if why == dp.ASK:
                 assert self.aof is not None
                 yield from self.aof.answer()
@@ -90,6 +94,10 @@ class Server:
                 st[dp.PHASE] = dp.PH_BEFORE_SLEEP
             elif now >= end:
                 return
+
+    def begin_again(self) -> None:
+        """server.c:initServer of a new process."""
+        self.hz, self.cronloops, self._cursor = self.config_hz, 0, 0
 
     def server_cron(self) -> None:
         """server.c:serverCron; holds the loop and sets when it is due again."""

@@ -45,6 +45,7 @@ def aof_row(scenario: Scenario, node: str, maker: KindMaker) -> dp.I64:
         return row
     conf, version = scenario.confs[node], scenario.file.nodes[node].version
     row[dp.A_POLICY] = POLICIES[str(conf.get("appendfsync"))]
+    row[dp.A_FEED] = 1
     columns = {"write_ns": dp.A_WRITE_NS, "write_ps_per_byte": dp.A_WRITE_PS, "append_ns": dp.A_APPEND_NS,
                "append_ps_per_byte": dp.A_APPEND_PS}  # fmt: skip
     for name, column in columns.items():

@@ -24,6 +24,7 @@ from redsim.run.groups import Plan, Plans, make_plans
 from redsim.run.kinds import Curves, Kind, KindMaker
 from redsim.run.lookups import set_lookup_curves
 from redsim.run.memory import count_used_memory, first_tables, memory_costs, size_datasets
+from redsim.scenario.crashes import CRASHES, faults_of
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import HostProfile
@@ -35,6 +36,8 @@ from redsim.workload.tables import Tables, alias_words
 
 STREAMS = ("mix", "keys", "arrivals", "connections", "sizes", "jitter", "ttls", "fetches")
 WINDOWS = 200
+UNDO_ROWS = 1 << 18  # of the log of what keys were, beside two for each of them; pages that are never written take no memory
+LOADING = "loading"  # the cause
 JITTER = {"none": 0, "full": 1, "equal": 2}
 
 
@@ -130,6 +133,7 @@ class _Builder:
         if _has_defrag(self.scenario, self.node):
             self.maker.cause(str(LatencyEvent.ACTIVE_DEFRAG_CYCLE))
         self.aof = aof_row(self.scenario, self.node, self.maker)
+        self.crashes = self._crashes()
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
         size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], rules, self.tables)
         for row, data in zip(dataset, self.plans.datasets.values(), strict=False):
@@ -319,6 +323,8 @@ class _Builder:
         st[dp.END], st[dp.WARMUP], st[dp.WINDOW], st[dp.WINDOWS] = file.duration, file.warmup, window, windows
         st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW]] = dp.NONE
         st[dp.GROUP_DUE] = NEVER
+        st[dp.CRASH_AT] = min((at for at, _, _ in self.crashes), default=int(NEVER))
+        st[dp.LOAD_CAUSE] = self.maker.cause(LOADING) if self.crashes else dp.NONE
         st[dp.CRON_DUE] = MS
         st[dp.WATCH_ABOVE] = cost[dp.MAXMEMORY]
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
@@ -326,7 +332,7 @@ class _Builder:
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
         seeds += [stream(file.seed, "host.cpu", name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
         seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync")]
-        events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
+        events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned) + len(self.crashes), group.shape[0])
         world = dp.World(
             st=st, cost=world_cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
             req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(requests, causes),
@@ -346,6 +352,7 @@ class _Builder:
             rates=np.array(rates.rows or [(0, 0, 0, 0)], dtype=np.int64), offered=dp.rows(windows, group.shape[0]),
             stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
             live=dp.rows(group.shape[0], 2), drawn=dp.rows(group.shape[0] * dp.AHEAD, 2), aof=self.aof,
+            undo=dp.rows(UNDO_ROWS + 2 * keys["kv"].shape[0] if self.aof[dp.A_UNDO] else 1, dp.U_SIZE),
         )  # fmt: skip
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)
@@ -391,10 +398,23 @@ class _Builder:
             conn[c, dp.C_FLAGS], conn[c, dp.C_LIVE] = dp.F_ACCEPTED, 1
             slot[s, dp.S_CONN] = c
 
+    def _crashes(self) -> list[tuple[int, int, int]]:
+        """Events of the process' and its host's deaths; causes that only a world with faults has."""
+        faults = faults_of(self.file, self.node)
+        if any(fault.fault == "pause" for fault in faults):
+            self.maker.cause(str(LatencyEvent.PROCESS_STOPPED))
+        deadly = [fault for fault in faults if fault.fault in CRASHES]
+        if deadly:
+            self.maker.cause(LOADING)
+            self.aof[dp.A_FEED] = 1
+            self.aof[dp.A_UNDO] = int(self.aof[dp.A_POLICY] != dp.AOF_OFF)
+        return [(fault.at, dp.EV_CRASH, int(fault.fault != "kill")) for fault in deadly]
+
     def _first_events(self, w: dp.World, rates: Rates) -> None:
-        """What is planned before the start: groups beginning, rates changing. In time order, which is a heap."""
+        """What is planned before the start: groups beginning, rates changing, crashes. In time order, which is a heap."""
         planned = [(int(w.group[g, dp.G_START]), dp.EV_START, g) for g in range(len(self.plans.plans))]
         planned += [(at, dp.EV_RATE, row) for at, row in rates.planned]
+        planned += self.crashes
         for i, (at, what, arg) in enumerate(sorted(planned, key=lambda p: p[0])):
             w.heap[i] = (at, i, what, arg)
         w.st[dp.HEAP_N] = w.st[dp.SEQ] = len(planned)

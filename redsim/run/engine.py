@@ -22,6 +22,7 @@ from redsim.run import stats
 from redsim.run.aof import aof_limits, attach_aof, guessed_of_disk
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
+from redsim.run.crash import Life, attach_life
 from redsim.run.dataset_table import datasets_frame
 from redsim.run.defrag import active_defrag
 from redsim.run.durability import exposure_frame, fsyncs_frame
@@ -63,7 +64,8 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     env.process(server.main())
     gauge = MemoryGauge.of(scenario, built.node)
     server.defrag = gauge.defrag = active_defrag(scenario, built, lambda: gauge.fragments(server.world))
-    env.process(_sample(env, server, built.node, gauge, memory))
+    life = attach_life(env, server, scenario, built, gauge)
+    env.process(_sample(env, server, built.node, gauge, memory, life))
     if progress is not None:
         server.on_step.append(lambda now: progress(now, int(server.world.st[dp.COMMANDS])))
     partial = False
@@ -73,17 +75,20 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
         partial = True
     w = server.world
     check_conservation(built, w)
-    return _result(scenario, built, server, gauge, memory, partial, time.perf_counter() - started)
+    return _result(scenario, built, server, gauge, memory, partial, time.perf_counter() - started, life)
 
 
 def _sample(
-    env: simpy.Environment, server: Server, node: str, gauge: MemoryGauge, rows: list[tuple[Any, ...]]
+    env: simpy.Environment, server: Server, node: str, gauge: MemoryGauge, rows: list[tuple[Any, ...]], life: Life | None
 ) -> Generator[simpy.Event, Any, None]:
-    """A row of memory.csv at each window's end."""
+    """A row of memory.csv at each window's end; a process that is dead has no memory."""
     window, end = int(server.world.st[dp.WINDOW]), int(server.world.st[dp.END])
     while env.now + window <= end:
         yield env.timeout(window)
         w = server.world
+        if life is not None and life.has_no_process:
+            rows.append((env.now / S, node, *[0] * (len(MEMORY_COLUMNS) - 2)))
+            continue
         query, output = buffers(w)
         live = int(w.dataset[:, dp.D_LIVE].sum())
         m, parts = gauge.read(w), gauge.parts(w)
@@ -121,6 +126,7 @@ def _result(
     memory: list[tuple[Any, ...]],
     partial: bool,
     wall_s: float,
+    life: Life | None,
 ) -> Result:
     w = server.world
     stalls = stats.stalls_frame(built, w)
@@ -128,11 +134,11 @@ def _result(
     directives = _directives(scenario)
     return Result(
         scenario=scenario,
-        summary=summary(scenario, built, server, gauge, digest(built, w), slowlog, wall_s),
+        summary=summary(scenario, built, server, gauge, digest(built, w), slowlog, wall_s, life),
         latency=stats.latency_frame(built, w),
         memory=pd.DataFrame(memory, columns=MEMORY_COLUMNS),
         stalls=stalls,
-        events=_events(scenario, built, w, stalls),
+        events=_events(scenario, built, w, stalls, life),
         replication=pd.DataFrame(columns=["time_s", "replica", "state", "master_offset", "lag_bytes", "lag_s"]),
         blame=stats.blame_frame(built, w),
         commands=stats.commands_frame(built, w),
@@ -151,11 +157,12 @@ def _result(
     )
 
 
-def _events(scenario: Scenario, built: Built, w: dp.World, stalls: pd.DataFrame) -> pd.DataFrame:
+def _events(scenario: Scenario, built: Built, w: dp.World, stalls: pd.DataFrame, life: Life | None) -> pd.DataFrame:
     rows: list[tuple[float, str, str]] = [(0.0, "redsim", f"seed {scenario.file.seed}, {len(built.plans.plans)} groups")]
     rows += [(plan.group.start / S, plan.name, say_plan(plan)) for plan in built.plans.plans]
     rows += [(fault.at / S, fault.host, fault.say()) for _, fault in scenario.file.faults]
     rows += [(float(row.start_s), str(row.node), stats.say_stall(row)) for row in stalls.itertuples()]  # type: ignore[arg-type]
+    rows += [(at / S, built.node, text) for at, text in (life.events if life is not None else [])]
     lost = int(w.st[dp.STALLS]) - dp.STALLS_MAX
     if lost > 0:
         rows.append((int(w.st[dp.NOW]) / S, "redsim", f"{lost} more stalls are counted in summary.json but not listed"))

@@ -12,6 +12,8 @@ from redsim.redis.memory_report import info_memory, memory_stats
 from redsim.redis.server import Server
 from redsim.run import stats
 from redsim.run.build import Built
+from redsim.run.crash import Life
+from redsim.run.crashes import crash_rows
 from redsim.run.durability import blocked_ns, durability
 from redsim.run.expiry import expiry
 from redsim.run.server_memory import MemoryGauge
@@ -29,6 +31,7 @@ def summary(
     digest: str,
     slowlog: list[dict[str, Any]],
     wall_s: float,
+    life: Life | None = None,
 ) -> dict[str, Any]:
     """The numbers of one run; ints, floats, strings and lists of them only."""
     w = server.world
@@ -46,7 +49,7 @@ def summary(
         "commands_per_wall_s": round(commands / wall_s) if wall_s > 0 else 0,
         "host": {"cores": built.cores, "memory_bytes": gauge.host_bytes, "profile": scenario.profiles[built.host].name},
         "clients": {plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans)},
-        "nodes": {built.node: _node(built, server, gauge, slowlog, scenario.file.seed)},
+        "nodes": {built.node: {**_node(built, server, gauge, slowlog, scenario.file.seed), **crash_rows(life)}},
         "replicas": {},
         "failovers": [],
         "findings": [],
@@ -71,6 +74,7 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
             "busy": int(row[dp.G_ERR_BUSY]),
             "oom": int(row[dp.G_ERR_OOM]),
             "misconf": int(row[dp.G_ERR_MISCONF]),
+            "loading": int(row[dp.G_ERR_LOADING]),
         },
         "retries": int(row[dp.G_RETRIED]),
         **_cache(built, w, g),

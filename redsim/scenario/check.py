@@ -9,6 +9,7 @@ Not modelled: more than one server; refused here by name.
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
+from redsim.scenario.crashes import crashes_fit
 from redsim.scenario.disk import disks_are_known
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.faults import faults_fit
@@ -270,10 +271,10 @@ def retries_are_sane(file: ScenarioFile) -> Iterator[Fault]:
                 (*path, "backoff"),
                 f"{dotted(path)}.backoff {say_ns(retries.backoff)} is above its cap {say_ns(retries.cap)}",
             )
-        if retries.max > 0 and group.timeout is None:
+        if retries.max > 0 and group.timeout is None and not file.node_faults:
             yield (
                 (*path, "max"),
-                f"{dotted(path)}.max is {retries.max}, but nothing times out; add timeout: 100ms",
+                f"{dotted(path)}.max is {retries.max}, but nothing times out and no server dies; add timeout: 100ms",
             )
 
 
@@ -373,6 +374,7 @@ def _rates(group: Group) -> Iterator[tuple[Keys, float]]:
 CHECKS: tuple[Callable[[ScenarioFile], Iterator[Fault]], ...] = (
     one_server,
     faults_fit,
+    crashes_fit,
     disks_are_known,
     node_host_exists,
     one_conf,

@@ -5,6 +5,7 @@ name (disks.yaml), or change single figures:
 
     hosts: {box: {profile: default, disk: hdd}}
     hosts: {box: {disk: {like: hdd, fsync: [[0.5, 3ms], [1.0, 20ms]], bytes_per_s: 100mb, write_waits_for_fsync: false}}}
+    hosts: {box: {disk: {lies: true}}}      # a drive cache that acknowledges, and forgets when the power goes
 
 Differs: of a fsync's time only what its dirty bytes add follows the disk's bandwidth; the rest is drawn from the table, whatever
 was written before. The CPU costs of a write are not changed by another disk.
@@ -79,6 +80,7 @@ class DiskUse(Model):
     fsync: list[Annotated[tuple[float, Duration], Field(strict=False)]] | None = Field(default=None, min_length=1)
     bytes_per_s: Memory | None = Field(default=None, gt=0)
     write_waits_for_fsync: bool | None = None
+    lies: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -105,6 +107,7 @@ class DiskProfile:
     write_waits_for_fsync: bool
     costs: dict[str, Param] = field(default_factory=dict)
     guessed: tuple[tuple[str, int, str], ...] = ()  # name, value, says
+    lies: bool = False  # it says that a fsync is done while the bytes are in a cache that a power loss empties
 
     def fsync_at(self, quantile: float) -> int:
         """ns of the fsync at `quantile`: linear between the table's points, the first one's below it."""
@@ -160,6 +163,8 @@ def chosen_disk(own: DiskProfile, use: DiskUse | None) -> DiskProfile:
         changes["bytes_per_s"] = use.bytes_per_s
     if use.write_waits_for_fsync is not None:
         changes["write_waits_for_fsync"] = use.write_waits_for_fsync
+    if use.lies is not None:
+        changes["lies"] = use.lies
     said = {"fsync_ns": "disk.fsync_ns", "bytes_per_s": "disk.bytes_per_s"}
     replaced = {said[name] for name in changes if name in said}
     return replace(disk, **changes, guessed=tuple(row for row in disk.guessed if row[0] not in replaced))

@@ -73,6 +73,11 @@ class HostProfile:
         `connections` of a server, `client_connections` of a client's thread. 0 without the curve."""
         return round(self.curves[name].at(max(connections, 1))) if name in self.curves else 0
 
+    def rdb_load_bytes_per_s(self) -> int | None:
+        """How fast an RDB file of large strings is loaded, if a calibration measured that."""
+        found = self.later.get("rdb_load_bytes_per_s")
+        return int(found.value) if found is not None and found.value else None
+
     def guesses(self) -> list[tuple[str, int, str]]:
         """(name, value, says) of every number that is a guess, there or in the profile it is based on."""
         numbers = {**self.costs, **self.client}

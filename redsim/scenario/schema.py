@@ -4,7 +4,7 @@ YAML 1.2 checked by pydantic, strict and with `extra=forbid`. Every duration bec
 bytes; after this module there are no strings with units. Cross references (a node that a group names) are
 checked in `check.py`; file, line and cure are added in `explain.py`.
 
-Not modelled yet, refused by name: `links`, `sentinels`, `replica_of`, `service`, faults of anything but a disk.
+Not modelled yet, refused by name: `links`, `sentinels`, `replica_of`, `service`, faults of the network.
 """
 
 from typing import Annotated, Any, Literal
@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from redsim.scenario.crashes import NodeFault
 from redsim.scenario.disk import DiskUse
 from redsim.scenario.faults import DiskFault, kind_of_entry
 from redsim.scenario.shape import Bandwidth, Duration, Memory, Model
@@ -382,7 +383,12 @@ class ScenarioFile(Model):
     datasets: dict[str, Dataset] = Field(default_factory=dict)
     clients: dict[str, Group] = Field(default_factory=dict)
     timeline: list[
-        Annotated[Annotated[TimelineEntry, Tag("a command")] | Annotated[DiskFault, Tag("a fault")], Discriminator(kind_of_entry)]
+        Annotated[
+            Annotated[TimelineEntry, Tag("a command")]
+            | Annotated[DiskFault, Tag("a fault")]
+            | Annotated[NodeFault, Tag("a crash")],
+            Discriminator(kind_of_entry),
+        ]
     ] = Field(default_factory=list)
 
     @property
@@ -392,5 +398,10 @@ class ScenarioFile(Model):
 
     @property
     def faults(self) -> list[tuple[int, DiskFault]]:
-        """Its faults, each with its place."""
+        """Its faults of disks, each with its place."""
         return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, DiskFault)]
+
+    @property
+    def node_faults(self) -> list[tuple[int, NodeFault]]:
+        """Faults of processes and hosts, each with its place."""
+        return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, NodeFault)]

@@ -12,11 +12,13 @@ Not modelled: the recording of the worst stall (segs, recs), which no number dep
 """
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin import aof, clients, cron, expires, memory, server, station
+from redsim.dataplane.twin import aof, clients, crash, cron, expires, memory, server, station
 from redsim.dataplane.twin.outcome import Arrays, differences, of_world, outcome
 from redsim.dataplane.twin.things import Sim, read_world
+from redsim.dataplane.undo import Unit
 
-__all__ = ["Twin", "clients_cron", "databases_cron", "differences", "hold", "of_world", "run", "slow_expire_cycle"]
+__all__ = ["Twin", "clients_cron", "databases_cron", "differences", "empty", "fall", "hold", "host_is_up", "keys_of", "last_unit",
+           "of_world", "revive", "run", "slow_expire_cycle", "take_back"]  # fmt: skip
 
 
 class _Numbers:
@@ -27,7 +29,8 @@ class _Numbers:
 
     def __getitem__(self, index: int) -> int:
         sim = self._sim
-        return {dp.NOW: sim.now, dp.END: sim.end, dp.CLIENTS: sim.count.clients, dp.COMMANDS: sim.count.commands}[index]
+        return {dp.NOW: sim.now, dp.END: sim.end, dp.CLIENTS: sim.count.clients, dp.COMMANDS: sim.count.commands,
+                dp.READY_AT: sim.ready_at, dp.UNDO_N: 0}[index]  # fmt: skip
 
     def __setitem__(self, index: int, value: int) -> None:
         if index == dp.CRON_DUE:
@@ -48,7 +51,11 @@ class Twin:
         for slot in self.sim.slots:
             if slot.thread is not None:
                 slot.thread.step = station.thread_step
-        clients.plan_first_events(self.sim, world)
+        clients.plan_first_events(self.sim, world, crash.crash)
+        if world.aof[dp.A_UNDO]:
+            self.sim.log = crash.Log(self.sim)
+        self.load_cause = int(world.st[dp.LOAD_CAUSE])
+        self.undo = world.undo
         self.sim.loop = server.event_loop(self.sim)
 
     def outcome(self) -> Arrays:
@@ -77,3 +84,34 @@ def databases_cron(twin: Twin, rehash: bool) -> None:
 
 def clients_cron(twin: Twin, cursor: int, visits: int, idle_ns: int) -> int:
     return cron.clients_cron(twin.sim, cursor, visits, idle_ns)
+
+
+# ---- crashes: the twin's side of run/crash.py
+
+
+def fall(twin: Twin, next_crash_ns: int) -> None:
+    crash.fall(twin.sim, next_crash_ns)
+
+
+def host_is_up(twin: Twin) -> None:
+    crash.host_is_up(twin.sim)
+
+
+def revive(twin: Twin, load_ns: int, every_ns: int) -> None:
+    crash.revive(twin.sim, load_ns, every_ns, twin.load_cause)
+
+
+def last_unit(twin: Twin, upto: int) -> Unit:
+    return Unit(*crash.last_unit(twin.sim, upto))
+
+
+def take_back(twin: Twin, upto: int, lost_bytes: int, lost_commands: int) -> None:
+    crash.take_back(twin.sim, upto, lost_bytes, lost_commands)
+
+
+def empty(twin: Twin) -> None:
+    crash.empty(twin.sim)
+
+
+def keys_of(twin: Twin) -> int:
+    return sum(data.live for data in twin.sim.datasets)

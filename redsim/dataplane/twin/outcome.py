@@ -34,6 +34,7 @@ GROUP_COUNTERS = [
     "err_busy",
     "err_oom",
     "err_misconf",
+    "err_loading",
     "retried",
     "lat_sum",
     "left",
