@@ -114,9 +114,12 @@ class Life:
             if fault.restart_after is None:
                 return
             yield self.env.timeout(fault.restart_after)
+        mine = self.crashes[-1]
         late_ns = int(self.server.world.st[dp.NOW]) - int(self.env.now)
         if late_ns > 0:  # the loop was in the middle of something long when the process died
             yield self.env.timeout(late_ns)
+        if self.crashes[-1] is not mine:  # the next fault came first
+            return
         self._start(with_host=self.crashes[-1].fault in HOST_CRASHES)
 
     # ---- the end
@@ -132,10 +135,12 @@ class Life:
         a = server.world.aof
         acked = int(a[dp.A_ACKED]), int(a[dp.A_ACKED_CMDS])
         crash = Crash(at, fault.fault, "none", keys_before=self.keys_of(server.world))
+        before = self.crashes.pop() if self.has_no_process else None
         if aof is not None:
-            aof.die()
+            if before is None:
+                aof.die()
             crash.policy = str(self.conf.get("appendfsync"))
-            crash.upto = self._safe_bytes(fault.fault, at)
+            crash.upto = min(self._safe_bytes(fault.fault, at), before.upto if before is not None else int(NEVER))
             unit = self.last_unit(server.world, crash.upto)
             crash.torn_bytes = crash.upto - unit.end_bytes
             crash.lost_bytes, crash.lost_commands = max(acked[0] - unit.end_bytes, 0), max(acked[1] - unit.commands, 0)
