@@ -120,6 +120,7 @@ def test_a_latency_event_is_emitted_by_some_scenario_and_has_advice(event: Laten
         LatencyEvent.SERVER_CRON: "serverCron", LatencyEvent.HOST_HICCUP: "The host took the CPU",
         LatencyEvent.EVICTION_CYCLE: "Evictions held", LatencyEvent.EVICTION_DEL: "Evictions held",
         LatencyEvent.ACTIVE_DEFRAG_CYCLE: "Active defragmentation held",
+        LatencyEvent.PROCESS_STOPPED: "was stopped for",
         LatencyEvent.AOF_FSYNC_ALWAYS: "fdatasync of the AOF held",
         LatencyEvent.AOF_WRITE_ALONE: "into the page cache held",
         LatencyEvent.AOF_WRITE_PENDING_FSYNC: "while its fsync was in flight held",

@@ -97,9 +97,7 @@ timeline: {timeline}
 """
 
 
-def drive(
-    server: type[Server], world: object, built: Built, scenario: Scenario, pause_ns: int = 0
-) -> tuple[object, Life | None]:
+def drive(server: type[Server], world: object, built: Built, scenario: Scenario, pause_ns: int = 0) -> tuple[object, Life | None]:
     """One run to its end, the world then and what befell the server; with a pause, somebody else has an event each so often."""
     env = simpy.Environment()
     node = server(env, world, scenario.confs[built.node], scenario.profiles[built.host])  # type: ignore[arg-type]

@@ -18,7 +18,6 @@ from tests.test_twins import (
     LOOP_2,
     MIX,
     SET_COMMANDS,
-    STRING_COMMANDS,
     Compared,
     closed_group,
     compare,
@@ -35,20 +34,19 @@ TWICE = """[{at: 30ms, fault: kill, node: main, restart_after: 5ms}, {at: 37ms, 
     {at: 70ms, fault: power_loss, node: main}, {at: 80ms, fault: restart, node: main}]"""
 PAUSE = "[{at: 40ms, fault: pause, node: main, for: 15ms}]"
 PATIENT = FEW + ", timeout: 7ms, retries: {max: 3, backoff: 2ms}"
-STOPPABLE = STRING_COMMANDS.replace(", DEBUG SLEEP: {weight: 0.01, duration: 2ms}", "")
 SCENARIOS = {
     "kill-always": text_of(WRITES, conf=aof("always"), timeline=KILL),
     "kill-everysec": text_of(open_group(9000, MIX, more=FEW), conf=aof("everysec"), timeline=KILL),
     "kill-none": text_of(open_group(9000, MIX, more=FEW), timeline=KILL),
     "kill-for-good": text_of(open_group(9000, MIX, more=PATIENT), timeline=FOR_GOOD),
-    "kill-closed": text_of(closed_group(20, more=", timeout: 5ms, retries: {max: 2, backoff: 1ms}"), conf=aof("no"), timeline=KILL,
-                           duration="80ms"),
+    "kill-closed": text_of(closed_group(20, more=", timeout: 5ms, retries: {max: 2, backoff: 1ms}"), conf=aof("no"),
+                           timeline=KILL, duration="80ms"),
     "kill-strings": text_of(STRINGS, conf=aof("no"), timeline=KILL),
     "kill-lists": text_of(open_group(8000, LIST_COMMANDS, dataset="lists", more=FEW), conf=aof("no"), timeline=KILL),
     "kill-sets": text_of(open_group(5000, SET_COMMANDS, dataset="sets", more=FEW), conf=aof("always"), timeline=TWICE),
     "kill-evicting": text_of(STRINGS, conf=aof("no", "maxmemory 3mb\nmaxmemory-policy allkeys-lfu"), timeline=KILL),
-    "kill-io-threads": text_of(closed_group(30, more=", pipeline: 2"), conf=aof("always", "io-threads 3\nio-threads-do-reads yes"),
-                               timeline=KILL, duration="80ms"),
+    "kill-io-threads": text_of(closed_group(30, more=", pipeline: 2"), timeline=KILL, duration="80ms",
+                               conf=aof("always", "io-threads 3\nio-threads-do-reads yes")),
     "kill-a-script": text_of(open_group(5000, MIX, more=PATIENT), conf="busy-reply-threshold 5",
                              timeline=EVALS[:-1] + ", {at: 25ms, fault: kill, node: main, restart_after: 9ms}]"),
     "kill-loops": text_of(closed_group(10, "think: 100us", LOOP_2 + ", pipeline: 3, timeout: 9ms"), conf=aof("everysec"),
@@ -67,8 +65,8 @@ SCENARIOS = {
     "host-no-time-outs": text_of(open_group(3000, MIX, more=FEW), conf=aof("everysec"), timeline=OS_CRASH, duration="600ms"),
     "host-always-closed": text_of(closed_group(20), conf=aof("always"), timeline=OS_CRASH, duration="700ms"),
     "host-stuck": text_of(WRITES, conf=aof("always"), duration="400ms",
-                          timeline="[{at: 100ms, fault: stuck_disk, host: box, for: 150ms}, {at: 120ms, fault: os_crash, host: box,"
-                                   " restart_after: 30ms}]"),
+                          timeline="[{at: 100ms, fault: stuck_disk, host: box, for: 150ms},"
+                                   " {at: 120ms, fault: os_crash, host: box, restart_after: 30ms}]"),
     "host-lies": text_of(WRITES, conf=aof("always"), host="{profile: default, disk: {lies: true}}", duration="1500ms",
                          timeline="[{at: 1400ms, fault: power_loss, host: box, restart_after: 30ms}]"),
     "small-memory": text_of(WRITES, conf=aof("no"), host="{profile: default, memory: 4mb, disk: {bytes_per_s: 100kb}}",
@@ -127,7 +125,9 @@ def worlds(draw: st.DrawFn) -> str:
         entries.append(f"{{at: {at}us, fault: {fault}, node: main, restart_after: {back}us}}")
         at += back
     at += draw(st.integers(10, 9000))
-    entries.append(draw(st.sampled_from([f"{{at: {at}us, fault: pause, node: main, for: 2ms}}", f"{{at: {at}us, fault: kill, node: main}}"])))
+    entries.append(
+        draw(st.sampled_from([f"{{at: {at}us, fault: pause, node: main, for: 2ms}}", f"{{at: {at}us, fault: kill, node: main}}"]))
+    )
     hosts = HICCUPS if draw(st.booleans()) and not disk else host(disk)
     return text_of(
         clients, conf=aof(policy, more) if policy else more, host=hosts, duration="50ms", seed=draw(st.integers(0, 1000)),

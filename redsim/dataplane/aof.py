@@ -49,9 +49,15 @@ def feed(w: World, size):
 
 
 @compiled
-def feed_deletion(w: World, d, is_lazy):
-    """db.c:propagateDeletion: the server itself deletes a key of data set `d`, in its own name. ns that takes."""
-    return feed(w, (UNLINK_BYTES if is_lazy else DEL_BYTES) + w.dataset[d, D_KEYBULK])
+def feed_deletion(w: World, d, is_lazy, is_part):
+    """db.c:propagateDeletion: the server itself deletes a key of data set `d`, in its own name, or as part of what a command
+    does. ns that takes."""
+    ns = feed(w, (UNLINK_BYTES if is_lazy else DEL_BYTES) + w.dataset[d, D_KEYBULK])
+    if is_part:
+        w.aof[A_UNIT] += 1
+    elif w.aof[A_UNDO]:
+        mark(w)
+    return ns
 
 
 @compiled

@@ -1,9 +1,9 @@
 """A process that dies, a host that goes down, and what comes back: what is left of connections, who hears of it and when.
 
-Mirrors Linux: the sockets of a process that dies are reset, a SYN to a port where nobody listens is refused [tcp-rst]; a host that
-is down answers nothing, so that a client waits for its own time-out, or until the host is up again and resets what it does not
-know: what is sent first, or sent again (after 200 ms, doubled each time up to 120 s [tcp-rto]). networking.c and server.c for
--LOADING, while rdb.c or aof.c load (dataplane/loop.py: load_step).
+Mirrors Linux: the sockets of a process that dies are reset, a SYN to a port where nobody listens is refused; a host that is down
+answers nothing, so that a client waits for its own time-out, or until the host is up again and resets what it does not know: what
+is sent first, or sent again (after 200 ms, doubled each time up to 120 s). networking.c and server.c for -LOADING, while rdb.c or
+aof.c load (dataplane/loop.py: load_step).
 
     alive --crash--> no process, host up: SYN refused, bytes reset      --revive--> loading --> alive
              |-----> no host: nothing is answered, SYNs are sent again  --revive--|
@@ -90,7 +90,7 @@ def knock(w: World, s, t):
 
 @compiled
 def refusal_bytes(w: World, r, k):
-    """The command of request `r` of kind `k` is refused while a script is busy or the data are being loaded: bytes of the reply."""
+    """The command of request `r` of kind `k` is refused, as a script is busy or the data are being loaded: bytes of the reply."""
     w.kind[k, K_ERRORS] += 1
     if w.st[LOADING]:
         w.req[r, R_FLAGS] |= Z_LOADING

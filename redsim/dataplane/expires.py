@@ -10,7 +10,7 @@ from redsim.dataplane.compile import compiled, entry, inlined
 from redsim.dataplane.dict import link, unlink
 from redsim.dataplane.layout import *
 from redsim.dataplane.rehash import add_key, remove_key
-from redsim.dataplane.undo import remember
+from redsim.dataplane.undo import before_change
 
 MS_NS = 1_000_000
 
@@ -18,8 +18,7 @@ MS_NS = 1_000_000
 @inlined
 def set_expire(w: World, d, key, at_ns):
     """db.c:setExpire: key `key` of data set `d`, one with a TTL column, is due at `at_ns` > 0."""
-    if w.aof[A_UNDO]:
-        remember(w, d, key)
+    before_change(w, d, key)
     if w.kx[key] == 0:
         w.dataset[d, D_EXPIRES] += 1
         w.st[USED] += w.cost[ENTRY_BYTES]
@@ -32,8 +31,7 @@ def set_expire(w: World, d, key, at_ns):
 def remove_expire(w: World, d, key):
     """db.c:removeExpire: the key stays for ever, or is going."""
     if w.kx[key] != 0:
-        if w.aof[A_UNDO]:
-            remember(w, d, key)
+        before_change(w, d, key)
         w.dataset[d, D_EXPIRES] -= 1
         w.st[USED] -= w.cost[ENTRY_BYTES]
         remove_key(w, EXPIRES)

@@ -22,7 +22,7 @@ from redsim.dataplane.ledger import bytes_ns
 from redsim.dataplane.memory import append_room, elements_bytes, string_bytes, value_memory
 from redsim.dataplane.rehash import add_key, dict_work, empty_dict, remove_key
 from redsim.dataplane.resp import bulk, digits
-from redsim.dataplane.undo import mark, remember
+from redsim.dataplane.undo import before_change
 
 
 @compiled
@@ -44,8 +44,7 @@ def second_of(now_ns):
 @compiled
 def forget(w: World, d, key):
     """The key is gone."""
-    if w.aof[A_UNDO]:
-        remember(w, d, key)
+    before_change(w, d, key)
     w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
     w.kv[key, 0] = NODATA
     w.dataset[d, D_LIVE] -= 1
@@ -79,8 +78,7 @@ def create(w: World, d, key, size):
 @compiled
 def replace_string(w: World, d, key, size):
     """A value of `size` bytes in the place of another one, or of none."""
-    if w.aof[A_UNDO]:
-        remember(w, d, key)
+    before_change(w, d, key)
     begins = w.kv[key, 0] == NODATA
     if not begins:
         w.st[USED] -= value_memory(w, d, key)
@@ -95,8 +93,7 @@ def replace_string(w: World, d, key, size):
 @compiled
 def append(w: World, d, key, size):
     """APPEND has made the value `size` bytes long: its buffer has grown as sds.c lets it."""
-    if w.aof[A_UNDO]:
-        remember(w, d, key)
+    before_change(w, d, key)
     w.st[USED] -= value_memory(w, d, key)
     room = np.int64(w.grown[key])
     w.grown[key] = min(append_room(w, room, size), 2**31 - 1)
@@ -107,8 +104,7 @@ def append(w: World, d, key, size):
 @compiled
 def set_elements(w: World, d, key, n):
     """The aggregate that is there, or begins now, has n >= 1 elements."""
-    if w.aof[A_UNDO]:
-        remember(w, d, key)
+    before_change(w, d, key)
     begins = w.kv[key, 0] == NODATA
     if not begins:
         w.st[USED] -= elements_bytes(w, d, np.int64(w.ke[key]))
@@ -133,10 +129,7 @@ def delete_expired_key(w: World, d, key, by):
     forget(w, d, key)
     w.st[EXPIRED] += 1
     if w.aof[A_POLICY]:
-        ns += feed_deletion(w, d, x[X_LAZY])
-        w.aof[A_UNIT] += 1 if by == LAZY else 0
-        if w.aof[A_UNDO] and by == ACTIVE:
-            mark(w)
+        ns += feed_deletion(w, d, x[X_LAZY], by == LAZY)
     return ns
 
 
@@ -347,8 +340,7 @@ def database_command(w: World, r, op, k):
         low = w.dataset[d, D_BASE]
         for key in range(low, low + w.dataset[d, D_N]):
             if w.kv[key, 0] != NODATA:
-                if w.aof[A_UNDO]:
-                    remember(w, d, key)
+                before_change(w, d, key)
                 w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
                 w.kv[key, 0] = NODATA
         w.dataset[d, D_LIVE] = 0

@@ -25,8 +25,8 @@ NONE = -1
  NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
  WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE, DUE, GROUP_DUE, GROUP_NEXT, FIRST,
  USED, USED_PEAK, DICT_WORK, DICT_NS, EVICTED, EVICT_ARMED, WATCH_ABOVE, EXCEEDED_FROM, EXCEEDED_NS, OOM) = range(95)
-# a server that died: how dead it is, when it dies next; what loading has left to do, between two looks at the clients, and since when
-# it serves again; rows of the undo log
+# a server that died: how dead it is, when it dies next; of loading: is it on, what is left, between two looks at the clients, its
+# cause, when it was over; rows of the undo log
 (DEAD, CRASH_AT, LOADING, LOAD_LEFT, LOAD_EVERY, LOAD_CAUSE, READY_AT, UNDO_N) = range(110, 118)
 ST_SIZE = 128
 ALIVE, DEAD_PROCESS, DEAD_HOST = range(3)  # DEAD

@@ -23,7 +23,6 @@ from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import charge, segment, stall
 from redsim.dataplane.memory import BIG_ARG_BYTES, EMBSTR_MAX, ROBJ_BYTES, raw_bytes, sds_header, usable
 from redsim.dataplane.rehash import dict_work
-from redsim.dataplane.undo import mark
 
 KEYS_PER_CHECK = 16  # evict.c: the time is looked at once in so many keys
 LAZYFREE_THRESHOLD = 64  # lazyfree.c: smaller values are freed at once
@@ -141,9 +140,7 @@ def evict(w: World, key):
     forget(w, d, key)
     st[EVICTED] += 1
     if w.aof[A_POLICY]:
-        charge(w, cost[EVICT_CAUSE], feed_deletion(w, d, cost[LAZY_EVICT]))
-        if w.aof[A_UNDO]:
-            mark(w)
+        charge(w, cost[EVICT_CAUSE], feed_deletion(w, d, cost[LAZY_EVICT], False))
 
 
 @compiled

@@ -2,8 +2,8 @@
 
 Mirrors nothing in Redis, where a restart replays the file: here the same data come about by going backwards from what there is.
 
-    remember    before a key changes: its value, elements, TTL, and how far the AOF had come
-    mark        after a unit (a command with the deletions it caused, a deletion of the server's own): how far it has come now
+    before_change    a key: its value, elements, TTL, and how far the AOF had come
+    mark             after a unit (a command with the deletions it caused, a deletion of the server's own): how far it has come now
 
 A unit that is not whole in the file is not replayed (MULTI without EXEC, half a command), so what is taken back begins at the end
 of a unit. Only in a world with crashes ahead is anything remembered (A_UNDO); the control plane forgets what is durable.
@@ -11,7 +11,7 @@ of a unit. Only in a world with crashes ahead is anything remembered (A_UNDO); t
 
 from typing import NamedTuple
 
-from redsim.dataplane.compile import compiled
+from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
 
 
@@ -24,9 +24,16 @@ class Unit(NamedTuple):
     next_ns: int | None
 
 
+@inlined
+def before_change(w: World, d, key):
+    """Key `key` of data set `d` is about to change."""
+    if w.aof[A_UNDO]:
+        remember(w, d, key)
+
+
 @compiled
 def remember(w: World, d, key):
-    """Key `key` of data set `d` is about to change."""
+    """What the key is now."""
     n = w.st[UNDO_N]
     w.st[UNDO_N] = n + 1
     if n >= w.undo.shape[0]:  # the control plane asserts that it never comes to this

@@ -27,9 +27,14 @@ __all__ = ["Disk", "Job"]
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One request; `done_ns` moves if the disk gets stuck before."""
+    """One request; `done_ns` moves if the disk gets stuck before. It is worked on from `begun_ns` on."""
 
     done_ns: int
+    begun_ns: int = 0
+
+    def share_at(self, now_ns: int) -> float:
+        """How much of it is done."""
+        return min(max((now_ns - self.begun_ns) / max(self.done_ns - self.begun_ns, 1), 0.0), 1.0)
 
 
 class Disk:
@@ -75,7 +80,8 @@ class Disk:
     def _submit(self, ns: float) -> Job:
         now = int(self.env.now)
         self._jobs = [job for job in self._jobs if job.done_ns > now]
-        job = Job(max(now, self.free_ns) + max(round(ns), 1))
+        begun_ns = max(now, self.free_ns)
+        job = Job(begun_ns + max(round(ns), 1), begun_ns)
         self.free_ns = job.done_ns
         self.busy_ns += max(round(ns), 1)
         self._jobs.append(job)

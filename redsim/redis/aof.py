@@ -131,6 +131,10 @@ class Aof:
         """How far the file is on the disk now, in bytes appended."""
         return int(max(self.numbers[dp.A_SYNCED], self._landed[0], self.lost[0] + self.cache.clean_bytes.get(FILE, 0)))
 
+    def arrived_bytes(self) -> int:
+        """How far it is there already, in the middle of a fsync."""
+        return max(self.durable_bytes(), self.lost[0] + self.cache.arrived_bytes(FILE))
+
     def acknowledged_by_drive(self, before_ns: int) -> int:
         """How far it was on the disk by `before_ns`, as far as was noted: what a drive that lies has given to its medium."""
         return max((row[POINT.index("durable_bytes")] for row in self.points if row[0] <= before_ns), default=self.lost[0])
@@ -148,9 +152,8 @@ class Aof:
         self.disk.forget()
 
     def reopen(self, upto: int, commands: int, *, with_host: bool) -> None:
-        """A new process has read the file up to `upto` bytes appended, `commands` of them, cut off the rest and goes on behind it.
-
-        Bytes are counted on as if nothing had been lost, so that what is at stake never falls; `lost` is the difference."""
+        """A new process has read the file up to `upto` bytes appended, `commands` in them, and goes on behind them. Bytes are
+        counted on as if nothing had been lost; `lost` is the difference."""
         a = self.numbers
         appended, all_commands = int(a[dp.A_APPENDED]), int(a[dp.A_CMDS])
         more, more_commands = appended - upto, all_commands - commands

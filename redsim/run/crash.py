@@ -29,18 +29,20 @@ from redsim.run.restart import Loaded, Snapshot
 from redsim.run.server_memory import MemoryGauge
 from redsim.scenario.crashes import CRASHES, HOST_CRASHES, NodeFault, faults_of
 from redsim.scenario.load import Scenario
-from redsim.units import S, say_bytes, say_ns
+from redsim.units import MIB, S, say_bytes, say_ns
 
 __all__ = ["Crash", "Life", "attach_life"]
 
 DRIVE_CACHE_NS = Param(S, "guess", "", (100_000_000, 30 * S))  # how long a drive that lies keeps bytes in its cache
 AT_LEAST_NS = 1_000_000  # of loading: an empty file
+RDB_STEP_BYTES = 2 * MIB  # config.c: loading-process-events-interval-bytes, in 6.2 too
 
 
 @dataclass
 class Crash:
-    """One death of the server. Times in ns, None: not in this run. What was lost: writes acknowledged, in commands and bytes, and how
-    long ago the oldest of them was executed; `torn_bytes`: of a unit cut in two at the file's end."""
+    """One death of the server. Times in ns, None: not in this run. Lost: writes acknowledged, in commands and bytes, and how
+    long ago the oldest of them was executed; `torn_bytes`: of a unit cut in two at the file's end; `upto`: what the file holds,
+    in bytes appended."""
 
     at_ns: int
     fault: str
@@ -66,14 +68,20 @@ class Life:
     """
 
     fall, host_is_up, revive = staticmethod(plane.fall), staticmethod(plane.host_is_up), staticmethod(plane.revive)
-    last_unit, take_back, empty = staticmethod(restart.last_unit), staticmethod(restart.take_back), staticmethod(restart.empty)
+    last_unit, take_back = staticmethod(restart.last_unit), staticmethod(restart.take_back)
+    empty = staticmethod(restart.empty)
     keys_of = staticmethod(restart.keys_of)
     take_snapshot, forget_before = staticmethod(restart.take_snapshot), staticmethod(restart.forget_before)
 
-    def __init__(self, env: simpy.Environment, server: Server, scenario: Scenario, built: Built, gauge: MemoryGauge | None) -> None:
+    def __init__(
+        self, env: simpy.Environment, server: Server, scenario: Scenario, built: Built, gauge: MemoryGauge | None
+    ) -> None:
         self.env, self.server, self.gauge, self.built = env, server, gauge, built
         self.conf = scenario.confs[built.node]
-        self.load_bytes_per_s = scenario.profiles[built.host].rdb_load_bytes_per_s()
+        step = (
+            self.conf.get("loading-process-events-interval-bytes") if scenario.file.nodes[built.node].version != "6.2" else None
+        )
+        self.rdb_pace = int(step or RDB_STEP_BYTES), scenario.profiles[built.host].rdb_load_bytes_per_s()
         self.crashes: list[Crash] = []
         self.snapshot: Snapshot | None = None
         self.events: list[tuple[int, str]] = []
@@ -107,7 +115,8 @@ class Life:
             assert fault.for_ns is not None, "the shape asks for it"
             self.events.append((fault.at, fault.say()))
             if not self.is_down:
-                self.server.hold(self.server.world, dp.CAUSE0 + self.built.causes[dp.CAUSE0 :].index(str(LatencyEvent.PROCESS_STOPPED)), fault.for_ns)
+                cause = self.built.causes.index(str(LatencyEvent.PROCESS_STOPPED))
+                self.server.hold(self.server.world, cause, fault.for_ns)
             return
         if fault.fault in CRASHES:
             self._die(fault)
@@ -168,7 +177,7 @@ class Life:
             return int(aof.numbers[dp.A_WRITTEN])
         if fault == "power_loss" and aof.disk.profile.lies:
             return aof.acknowledged_by_drive(at - DRIVE_CACHE_NS.value)
-        return aof.durable_bytes()
+        return aof.arrived_bytes()
 
     # ---- the beginning
 
@@ -184,8 +193,8 @@ class Life:
         self.events.append((crash.back_ns, "the server starts"))
         if crash.torn_bytes and not self.conf.get("aof-load-truncated"):
             crash.refused = True
-            self.events.append((crash.back_ns, f"Unexpected end of file reading the append only file ({crash.torn_bytes} bytes of a"
-                                " command); aof-load-truncated is no: the server exits"))  # fmt: skip
+            said = f"Unexpected end of file reading the append only file ({crash.torn_bytes} bytes of a command)"
+            self.events.append((crash.back_ns, f"{said}; aof-load-truncated is no: the server exits"))
             return
         crash.loaded = self._load(crash, with_host)
         server.begin_again()
@@ -194,14 +203,14 @@ class Life:
         self.revive(server.world, crash.loaded.load_ns, crash.loaded.every_ns)
 
     def _load(self, crash: Crash, with_host: bool) -> Loaded:
-        server, aof, world = self.server, self.server.aof, self.server.world
+        aof, world = self.server.aof, self.server.world
         if aof is None:
             if self.snapshot is None:
                 self.empty(world)
                 return Loaded("nothing", 0, 0, 0, AT_LEAST_NS, AT_LEAST_NS)
             self.take_snapshot(world, self.snapshot)
             file_bytes, commands = self.snapshot.file_bytes, 0
-            ns, looks = restart.rdb_load(file_bytes, self.snapshot.keys, self.load_bytes_per_s)
+            ns, looks = restart.rdb_load(file_bytes, self.snapshot.keys, *self.rdb_pace)
         else:
             unit = self.last_unit(world, crash.upto)
             appended, counted = int(aof.numbers[dp.A_APPENDED]), int(aof.numbers[dp.A_CMDS])
@@ -210,13 +219,15 @@ class Life:
             commands = unit.commands - max(aof.lost[1], base_commands)
             self.take_back(world, crash.upto, appended - unit.end_bytes, counted - unit.commands)
             aof.reopen(unit.end_bytes, unit.commands, with_host=with_host)
-            ns, looks = restart.rdb_load(base_bytes, base_keys, self.load_bytes_per_s)
+            ns, looks = restart.rdb_load(base_bytes, base_keys, *self.rdb_pace)
             made = max(self.keys_of(world) - base_keys, 0)
             more_ns, more_looks = restart.aof_load(replayed_bytes, commands, min(made, commands))
             ns, looks, file_bytes = ns + more_ns, looks + more_looks, base_bytes + replayed_bytes
             if crash.torn_bytes:
-                self.events.append((int(self.env.now), f"the append only file was cut off: {crash.torn_bytes} bytes of a command"
-                                    " dropped, as aof-load-truncated is yes"))  # fmt: skip
+                said = (
+                    f"the append only file ended in a command: its {crash.torn_bytes} bytes are dropped (aof-load-truncated yes)"
+                )
+                self.events.append((int(self.env.now), said))
         ns = max(ns, AT_LEAST_NS)
         keys = self.keys_of(world)
         return Loaded("RDB" if aof is None else "AOF", file_bytes, keys, commands, ns, max(ns // (looks + 1), 1))
@@ -228,7 +239,8 @@ class Life:
             ready_ns = int(server.world.st[dp.READY_AT])
             if ready_ns > self.crashes[-1].at_ns:
                 crash = self.crashes[-1]
-                assert crash.loaded is not None and crash.back_ns is not None
+                assert crash.loaded is not None
+                assert crash.back_ns is not None
                 crash.ready_ns = ready_ns
                 took = say_ns(ready_ns - crash.back_ns)
                 what = f"{crash.loaded.what}, {say_bytes(crash.loaded.file_bytes)}, {crash.loaded.keys} keys"

@@ -8,11 +8,11 @@ from typing import Any
 from redsim.run.crash import Crash, Life
 from redsim.units import S
 
-__all__ = ["crash_rows"]
+__all__ = ["away_spans", "crash_rows"]
 
 
 def crash_rows(life: Life | None) -> dict[str, Any]:
-    """lost_acked_writes and crashes of nodes.<node>, {} for a node that nothing was to strike. Seconds of the run; None: not in it."""
+    """lost_acked_writes and crashes of nodes.<node>, {} for one that nothing was to strike. In s of the run; None: not in it."""
     if life is None:
         return {}
     return {
@@ -21,8 +21,15 @@ def crash_rows(life: Life | None) -> dict[str, Any]:
     }
 
 
+def away_spans(life: Life | None, end_ns: int) -> list[tuple[int, int]]:
+    """(from, to) in ns of the times when nobody was served."""
+    crashes = life.crashes if life is not None else []
+    ends = [crash.at_ns for crash in crashes[1:]] + [end_ns]
+    return [(crash.at_ns, end if crash.ready_ns is None else crash.ready_ns) for crash, end in zip(crashes, ends, strict=False)]
+
+
 def _row(crash: Crash) -> dict[str, Any]:
-    loaded = crash.loaded
+    loaded, ready_ns, back_ns = crash.loaded, crash.ready_ns, crash.back_ns
     return {
         "at_s": crash.at_ns / S,
         "fault": crash.fault,
@@ -38,9 +45,9 @@ def _row(crash: Crash) -> dict[str, Any]:
         "loads": loaded.what if loaded else None,
         "loaded_bytes": loaded.file_bytes if loaded else None,
         "replayed_commands": loaded.commands if loaded else None,
-        "serves_s": _seconds(crash.ready_ns),
-        "down_s": _seconds(crash.back_ns - crash.at_ns if crash.back_ns is not None else None),
-        "loading_s": _seconds(crash.ready_ns - crash.back_ns if crash.ready_ns is not None and crash.back_ns is not None else None),
+        "serves_s": _seconds(ready_ns),
+        "down_s": _seconds(back_ns - crash.at_ns if back_ns is not None else None),
+        "loading_s": _seconds(ready_ns - back_ns if ready_ns is not None and back_ns is not None else None),
     }
 
 

@@ -25,7 +25,7 @@ from redsim.dataplane.expires import link_volatile
 from redsim.dataplane.undo import Unit
 from redsim.records import Param
 from redsim.run.memory import count_used_memory, first_tables
-from redsim.units import MIB, S
+from redsim.units import S
 
 __all__ = ["LOAD_COSTS", "Loaded", "Snapshot", "aof_load", "empty", "last_unit", "rdb_bytes", "rdb_load", "take_back",
            "take_snapshot"]  # fmt: skip
@@ -37,13 +37,14 @@ LOAD_COSTS = {
     "rdb_key_ns": Param(850, "measured", "load-times", (200, 5000)),
     "ps_per_byte": Param(3500, "measured", "load-times", (500, 20000)),  # of either file
 }
-RDB_STEP_BYTES = 2 * MIB  # config.c: loading-process-events-interval-bytes
 AOF_STEP_COMMANDS = 1024  # aof.c: loadSingleAppendOnlyFile
 EXPIRE_BYTES = 9  # rdb.h: RDB_OPCODE_EXPIRETIME_MS and 8 bytes
 ELEMENT_BYTES = 2  # of a listpack's entry, besides the element
 RDB_FRAME_BYTES = 100  # header, aux fields, EOF, checksum
 MINUTE_NS = 60 * S
 COLUMNS = ("kv", "ke", "kx", "grown")
+FORGOTTEN = [dp.X_CURSOR, dp.X_CURRENT_DB, dp.X_TIMELIMIT_EXIT, dp.X_LAST_FAST_US, dp.X_STALE_PPB, dp.X_FAST_DUE, dp.X_OWED_NS,
+             dp.X_AVG_TTL_MS]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,11 @@ def _length_bytes(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.where(sizes < 64, 1, np.where(sizes < 16384, 2, 5))
 
 
-def rdb_load(file_bytes: int, keys: int, bytes_per_s: int | None = None) -> tuple[int, int]:
-    """(ns, looks at the clients) of loading an RDB file; `bytes_per_s`: what a calibration measured with large strings."""
+def rdb_load(file_bytes: int, keys: int, step_bytes: int, bytes_per_s: int | None = None) -> tuple[int, int]:
+    """(ns, looks at the clients, one in `step_bytes`) of loading an RDB file; `bytes_per_s`: what a calibration measured of large
+    strings."""
     ps = LOAD_COSTS["ps_per_byte"].value if bytes_per_s is None else 1000 * S // bytes_per_s
-    return keys * LOAD_COSTS["rdb_key_ns"].value + file_bytes * ps // 1000, file_bytes // RDB_STEP_BYTES
+    return keys * LOAD_COSTS["rdb_key_ns"].value + file_bytes * ps // 1000, file_bytes // step_bytes
 
 
 def aof_load(file_bytes: int, commands: int, keys: int) -> tuple[int, int]:
@@ -197,9 +199,7 @@ def _begin(w: dp.World) -> None:
         w.heads[:], w.nexts[:] = dp.NONE, dp.NONE
         link_present(w.heads, w.nexts, w.kv, int(w.cost[dp.DICT_SEED]), int(w.cost[dp.HEAD_BITS]))
         w.pool[:] = empty_pool()
-    for column in (dp.X_CURSOR, dp.X_CURRENT_DB, dp.X_TIMELIMIT_EXIT, dp.X_LAST_FAST_US, dp.X_STALE_PPB, dp.X_FAST_DUE, dp.X_OWED_NS,
-                   dp.X_AVG_TTL_MS):  # fmt: skip
-        w.expiry[column] = 0
+    w.expiry[FORGOTTEN] = 0
     if st[dp.WATCH_ABOVE] == 0:
         st[dp.EXCEEDED_NS] += now - int(st[dp.EXCEEDED_FROM])
         st[dp.WATCH_ABOVE] = w.cost[dp.MAXMEMORY]

@@ -29,6 +29,7 @@ EVENT_CAUSES = (
     LatencyEvent.EXPIRE_CYCLE,
     LatencyEvent.ACTIVE_DEFRAG_CYCLE,
     *AOF_EVENTS,
+    LatencyEvent.PROCESS_STOPPED,
 )  # causes under the names of their events
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 Ints = npt.NDArray[np.int64]
@@ -155,6 +156,8 @@ def stalls_frame(built: Built, w: dp.World) -> pd.DataFrame:
             because = "moving keys and values out of fragmented pages"
         elif event in AOF_EVENTS:
             because = AOF_BECAUSE[event]
+        elif event is LatencyEvent.PROCESS_STOPPED:
+            because = "SIGSTOP, until SIGCONT"
         elif event in EVENT_CAUSES:
             because = f"evicting {key_name(built, w, key)}" if key >= 0 else "evicting keys"
         if kind >= 0:

@@ -13,7 +13,7 @@ from redsim.redis.server import Server
 from redsim.run import stats
 from redsim.run.build import Built
 from redsim.run.crash import Life
-from redsim.run.crashes import crash_rows
+from redsim.run.crashes import away_spans, crash_rows
 from redsim.run.durability import blocked_ns, durability
 from redsim.run.expiry import expiry
 from redsim.run.server_memory import MemoryGauge
@@ -49,7 +49,13 @@ def summary(
         "commands_per_wall_s": round(commands / wall_s) if wall_s > 0 else 0,
         "host": {"cores": built.cores, "memory_bytes": gauge.host_bytes, "profile": scenario.profiles[built.host].name},
         "clients": {plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans)},
-        "nodes": {built.node: {**_node(built, server, gauge, slowlog, scenario.file.seed), **crash_rows(life)}},
+        "nodes": {
+            built.node: {
+                **_node(built, server, gauge, slowlog),
+                **_aof(built, server, scenario.file.seed, life),
+                **crash_rows(life),
+            }
+        },
         "replicas": {},
         "failovers": [],
         "findings": [],
@@ -104,7 +110,7 @@ def _cache(built: Built, w: dp.World, g: int) -> dict[str, Any]:
     return {"hit_ratio": round(hits / (hits + misses), 6) if hits + misses else None, "fetches": int(w.group[g, dp.G_FETCHES])}
 
 
-def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[str, Any]]) -> dict[str, Any]:
     w, st = server.world, server.world.st
     memory = gauge.read(w)
     elapsed = max(int(st[dp.NOW]), 1)
@@ -144,7 +150,6 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
             "threaded_writes": int(st[dp.TWRITES]),
         },
         "expiry": expiry(w),
-        **_aof(built, server, seed),
         "used_memory_bytes": {"final": memory.used, "peak": memory.peak},
         "used_memory_rss_bytes": {"final": memory.pages.rss_bytes, "peak": gauge.rss_peak},
         "activedefrag_returns_bytes": list(gauge.defrag_returns(memory)),
@@ -162,10 +167,11 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
     }
 
 
-def _aof(built: Built, server: Server, seed: int) -> dict[str, Any]:
+def _aof(built: Built, server: Server, seed: int, life: Life | None) -> dict[str, Any]:
     """durability, of a server with an AOF."""
     st = server.world.st
-    return {"durability": durability(server.aof, seed, built.node, int(st[dp.WARMUP]))} if server.aof is not None else {}
+    away = away_spans(life, int(st[dp.NOW]))
+    return {"durability": durability(server.aof, seed, built.node, int(st[dp.WARMUP]), away)} if server.aof is not None else {}
 
 
 def _eviction_age_s(w: dp.World) -> dict[str, int]:

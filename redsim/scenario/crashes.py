@@ -40,8 +40,7 @@ class NodeFault(Model):
         if (self.node is None) == (self.host is None):
             raise ValueError(f"{self.fault} needs one of host: and node: (the host that node is on)")
         if (self.fault == "pause") != (self.for_ns is not None):
-            needs = "pause needs for: 5s" if self.fault == "pause" else f"for: belongs to pause; {self.fault} has restart_after: 5s"
-            raise ValueError(needs if self.fault != "restart" else "for: belongs to pause, not to restart")
+            raise ValueError("pause needs for: 5s" if self.fault == "pause" else f"for: belongs to pause, not to {self.fault}")
         if self.restart_after is not None and self.fault not in CRASHES:
             raise ValueError(f"restart_after belongs to {', '.join(CRASHES)}, not to {self.fault}")
         return self
@@ -49,7 +48,8 @@ class NodeFault(Model):
     def say(self) -> str:
         """One line of the event log."""
         more = f" for {say_ns(self.for_ns)}" if self.for_ns is not None else ""
-        return {"kill": "kill -9", "os_crash": "the host crashes", "power_loss": "the power is gone"}.get(self.fault, self.fault) + more
+        said = {"kill": "kill -9", "os_crash": "the host crashes", "power_loss": "the power is gone", "pause": "SIGSTOP"}
+        return said.get(self.fault, self.fault) + more
 
 
 def node_of(fault: NodeFault, file: Any) -> str | None:
@@ -94,11 +94,11 @@ def _in_order(file: Any) -> Iterator[tuple[Place, str]]:
         if entry.fault == "restart" and not is_down:
             yield ("timeline", i, "fault"), f"timeline.{i}: {node} is not down at {say_ns(entry.at)}; kill it before"
         elif entry.fault == "restart" and back is not None:
-            yield ("timeline", i, "fault"), f"timeline.{i}: {node} comes back at {say_ns(back)} by restart_after; keep one"
+            yield ("timeline", i, "fault"), f"timeline.{i}: restart_after brings {node} back at {say_ns(back)}; keep one"
         elif entry.fault == "restart":
             down[node] = (since, entry.at - 1)
         elif is_down:
-            said = f"timeline.{i}: {node} is down since {say_ns(since)}, so that {entry.fault} at {say_ns(entry.at)} finds nothing"
-            yield ("timeline", i, "fault"), said + "; give the one before a shorter restart_after"
+            said = f"timeline.{i}: {node} is down since {say_ns(since)}; {entry.fault} at {say_ns(entry.at)} finds no process"
+            yield ("timeline", i, "fault"), said + "; let it come back before, by restart_after"
         elif entry.fault in CRASHES:
             down[node] = (entry.at, None if entry.restart_after is None else entry.at + entry.restart_after)

@@ -55,10 +55,10 @@ def refuse_not_yet(data: dict[str, Any], where: Where) -> None:
             raise ScenarioError(f"{where(*path)}: redsim 0.1 does not model {what} yet; remove {dotted(path)}")
     for path in _matches(data, ("timeline", "*", "fault")):
         fault = _value_at(data, path)
+        known = ", ".join((*DISK_FAULTS, *NODE_FAULTS))
         if fault not in (*DISK_FAULTS, *NODE_FAULTS):
             raise ScenarioError(
-                f"{where(*path)}: redsim 0.1 does not model the fault {show(fault)} yet; it knows {', '.join((*DISK_FAULTS, *NODE_FAULTS))};"
-                f" remove {dotted(path)}"
+                f"{where(*path)}: redsim 0.1 does not model the fault {show(fault)} yet; it knows {known}; remove {dotted(path)}"
             )
 
 

@@ -1,7 +1,7 @@
 """The twin's crashes: connections go, clients hear of it or not, and a new process has what the AOF holds.
 
-Written from what Linux and Redis do; forwards where restart.py goes backwards: the keys as at the start, then unit after unit as far
-as the file goes. Differs and not modelled: as in dataplane/crash.py and run/restart.py.
+Written from what Linux and Redis do; forwards where restart.py goes backwards: the keys as at the start, then unit after unit as
+far as the file goes. Differs and not modelled: as in dataplane/crash.py and run/restart.py.
 """
 
 from redsim.dataplane import layout as dp
