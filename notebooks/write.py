@@ -9,6 +9,7 @@ import sys
 
 import nbformat
 from cells import HERE, SCENARIOS, SETUP, api, do, say, us
+from fsync import fsync
 from memory_and_eviction import memory_and_eviction
 from nbclient import NotebookClient
 from nbformat.v4 import new_notebook
@@ -334,3 +335,4 @@ if __name__ == "__main__":
     write("00-hello", hello())
     write("01-keys-stall", keys_stall())
     write("02-memory-and-eviction", memory_and_eviction())
+    write("04-fsync", fsync())

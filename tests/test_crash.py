@@ -118,9 +118,13 @@ def test_without_persistence_everything_is_lost_and_a_cache_fills_again() -> Non
 
 def test_a_snapshot_is_what_a_restart_without_an_aof_loads() -> None:
     """The hook that BGSAVE fills: keys as it has them, and what was written since is lost."""
-    text = text_of("api: {node: main, connections: 5, arrivals: {open: {rate_per_s: 2000}}, commands: {SET: 1, DEL: 1}, keys: {dataset:"
-                   " users}}", duration="500ms", timeline="[{at: 300ms, fault: kill, node: main, restart_after: 190ms}]",
-                   datasets="users: {node: main, keys: 2000, value_bytes: {uniform: [1, 200]}, present: 0.5, ttl: 100s}")  # fmt: skip
+    commands = "commands: {SET: 1, DEL: 1}, keys: {dataset: users}"
+    text = text_of(
+        f"api: {{node: main, connections: 5, arrivals: {{open: {{rate_per_s: 2000}}}}, {commands}}}",
+        duration="500ms",
+        timeline="[{at: 300ms, fault: kill, node: main, restart_after: 190ms}]",
+        datasets="users: {node: main, keys: 2000, value_bytes: {uniform: [1, 200]}, present: 0.5, ttl: 100s}",
+    )
     scenario = Scenario.from_text(text)
     built, env = build(scenario), simpy.Environment()
     server = Server(env, built.world, scenario.confs["main"], scenario.profiles["box"])
@@ -184,8 +188,8 @@ def test_nobody_is_told_of_a_host_that_is_down_until_tcp_sends_again() -> None:
 
 def test_a_client_with_a_time_out_connects_as_soon_as_the_host_is_back() -> None:
     """Its SYNs are lost meanwhile, and no refusal comes."""
-    clients = ("web: {node: main, connections: 10, arrivals: {open: {rate_per_s: 500}}, commands: {GET: 1}, keys: {dataset: users},"
-               " timeout: 50ms}")  # fmt: skip
+    load = "arrivals: {open: {rate_per_s: 500}}, commands: {GET: 1}, keys: {dataset: users}"
+    clients = f"web: {{node: main, connections: 10, {load}, timeout: 50ms}}"
     result = crash_of("{at: 1s, fault: os_crash, host: box, restart_after: 1s}", clients=clients, duration="3s")
     web = result.summary["clients"]["web"]
     assert 400 <= web["errors"]["timeout"] + web["errors"]["connection"] <= 600

@@ -3,7 +3,7 @@
 Mirrors nothing in Redis, where a restart replays the file: here the same data come about by going backwards from what there is.
 
     before_change    a key: its value, elements, TTL, and how far the AOF had come
-    mark             after a unit (a command with the deletions it caused, a deletion of the server's own): how far it has come now
+    mark             after a unit (a command with the deletions it caused, a deletion of the server's own): how far it is now
 
 A unit that is not whole in the file is not replayed (MULTI without EXEC, half a command), so what is taken back begins at the end
 of a unit. Only in a world with crashes ahead is anything remembered (A_UNDO); the control plane forgets what is durable.

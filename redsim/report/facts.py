@@ -81,7 +81,7 @@ def away_s(result: Result, node: str = "") -> list[tuple[float, float, float]]:
     """(down from, loading from, serving from) in s of each crash of `node` ("": of any)."""
     spans, end_s = [], duration_s(result)
     mine = [row for name, row in crashes(result) if node in ("", name)]
-    for row, after in zip(mine, [*mine[1:], {}], strict=True):
+    for row, after in zip(mine, [*mine[1:], {}], strict=False):
         until_s = min(number(after.get("at_s"), end_s), end_s)
         loading_s = min(number(row.get("starts_s"), until_s) if not row.get("refuses_to_start") else until_s, until_s)
         spans.append((number(row["at_s"]), loading_s, min(number(row.get("serves_s"), until_s), until_s)))
