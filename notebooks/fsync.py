@@ -183,7 +183,7 @@ policy, on which of the disks? Change the arrivals in `LOAD` to `{{open: {{rate_
 <details><summary>Solution</summary>
 
 `everysec` loses up to a second of writes on any disk: 2,500, five times too many, so it has to be `always`. All three disks do
-it: the spinning one, too, whose fsync takes 10 ms and which gave fifty clients that wait for each other fewer than 5,000 a second,
+it: the spinning one, too, whose fsync takes 10 ms and which gave fifty clients that wait for their answers fewer than that,
 because the more requests wait, the more of them share the next fsync.
 
 {_always()}

@@ -10,18 +10,17 @@ from textwrap import indent
 
 import numpy as np
 import pytest
-import simpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane import twin
 from redsim.redis.server import Server
-from redsim.run.aof import attach_aof
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
-from redsim.run.crash import Life, attach_life
+from redsim.run.crash import Life
 from redsim.scenario.load import Scenario
+from tests.twin_runs import TwinServer, drive
 
 RECORDED = Path(__file__).parent / "recorded"
 DATASETS = """\
@@ -33,22 +32,6 @@ zsets: {node: main, type: zset, keys: 40, elements: {gpareto: {location: 1, scal
 big: {node: main, keys: 20, value_bytes: {table: [[100, 5], [20kb, 3], [40kb, 2], [200kb, 1]]}}
 long: {node: main, type: list, keys: 2, elements: 100000, value_bytes: 8}
 """
-
-
-class TwinServer(Server):
-    """The same control plane in front of the twin."""
-
-    slow_expire_cycle = staticmethod(twin.slow_expire_cycle)  # type: ignore[assignment]
-    run, hold = staticmethod(twin.run), staticmethod(twin.hold)  # type: ignore[assignment]
-    clients_cron, databases_cron = staticmethod(twin.clients_cron), staticmethod(twin.databases_cron)  # type: ignore[assignment]
-
-
-class TwinLife(Life):
-    """The same crashes of the twin."""
-
-    fall, host_is_up, revive = staticmethod(twin.fall), staticmethod(twin.host_is_up), staticmethod(twin.revive)  # type: ignore[assignment]
-    last_unit, take_back, empty = staticmethod(twin.last_unit), staticmethod(twin.take_back), staticmethod(twin.empty)  # type: ignore[assignment]
-    keys_of = staticmethod(twin.keys_of)  # type: ignore[assignment]
 
 
 @dataclass
@@ -95,23 +78,6 @@ clients:
 {indent(clients, "  ")}
 timeline: {timeline}
 """
-
-
-def drive(server: type[Server], world: object, built: Built, scenario: Scenario, pause_ns: int = 0) -> tuple[object, Life | None]:
-    """One run to its end, the world then and what befell the server; with a pause, somebody else has an event each so often."""
-    env = simpy.Environment()
-    node = server(env, world, scenario.confs[built.node], scenario.profiles[built.host])  # type: ignore[arg-type]
-
-    def others():
-        while pause_ns and env.now < scenario.file.duration:
-            yield env.timeout(pause_ns)
-
-    attach_aof(env, node, scenario, built.node)
-    life = attach_life(env, node, scenario, built, kind=TwinLife if server is TwinServer else Life)
-    env.process(node.main())
-    env.process(others())
-    env.run()
-    return node.world, life
 
 
 def with_few_rows(w: dp.World, rows: int) -> dp.World:

@@ -9,7 +9,6 @@ Not modelled: more than one server; refused here by name.
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
-from redsim.scenario.crashes import crashes_fit
 from redsim.scenario.disk import disks_are_known
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.faults import faults_fit
@@ -374,7 +373,6 @@ def _rates(group: Group) -> Iterator[tuple[Keys, float]]:
 CHECKS: tuple[Callable[[ScenarioFile], Iterator[Fault]], ...] = (
     one_server,
     faults_fit,
-    crashes_fit,
     disks_are_known,
     node_host_exists,
     one_conf,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from redsim.scenario.crashes import NODE_FAULTS, NodeFault
+from redsim.scenario.crashes import NODE_FAULTS, NodeFault, crashes_fit
 from redsim.scenario.shape import Duration, Memory, Model
 from redsim.units import say_ns
 
@@ -59,7 +59,8 @@ def kind_of_entry(value: Any) -> str:
 
 
 def faults_fit(file: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """(path, sentence) of each fault on a host that is not there, or beyond the end. `file`: a ScenarioFile."""
+    """(path, sentence) of each fault on a host that is not there, or beyond the end, and of crashes that make no sense. `file`: a
+    ScenarioFile."""
     for i, entry in file.faults:
         if entry.host not in file.hosts:
             yield ("timeline", i, "host"), f"timeline.{i}.host: no host is named {entry.host!r}; there is {', '.join(file.hosts)}"
@@ -68,3 +69,4 @@ def faults_fit(file: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 ("timeline", i, "at"),
                 f"timeline.{i}: at {say_ns(entry.at)} is not before the end, {say_ns(file.duration)}",
             )
+    yield from crashes_fit(file)

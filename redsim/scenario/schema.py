@@ -22,7 +22,7 @@ from pydantic import (
 from redsim.scenario.crashes import NodeFault
 from redsim.scenario.disk import DiskUse
 from redsim.scenario.faults import DiskFault, kind_of_entry
-from redsim.scenario.shape import Bandwidth, Duration, Memory, Model
+from redsim.scenario.shape import Bandwidth, Duration, Memory, Model, Ttl
 
 Version = Annotated[
     Literal["6.2", "7.0", "7.2", "7.4", "8.0", "valkey-8.0"],
@@ -117,25 +117,6 @@ class Node(Model):
     allocator: Literal["jemalloc", "jemalloc-debian", "libc"] = "jemalloc"  # what the build was linked with
     conf: str = ""  # verbatim redis.conf text
     conf_file: str | None = None  # or a path, relative to the scenario
-
-
-class Ttl(Model):
-    """When the keys of a data set are due: `60s` (all at that instant), or spread over a window; `share` of them at all."""
-
-    uniform: Annotated[tuple[Duration, Duration], Field(strict=False)]
-    share: float = Field(default=1.0, gt=0, le=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return value if isinstance(value, dict) else {"uniform": [value, value]}
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Ttl":
-        low, high = self.uniform
-        if not 0 < low <= high:
-            raise ValueError("uniform [low, high] needs a time above 0 and the smaller one first")
-        return self
 
 
 class Dataset(Model):
