@@ -7,7 +7,7 @@ visits max(clients/hz, 5) clients.
     SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
 
 Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: forks, save points; what the rest of
-the world does after a server has exited: the run ends there.
+the world does after a server has exited for want of space: the run ends there.
 """
 
 from collections.abc import Callable, Generator
@@ -40,6 +40,7 @@ class Server:
              defrag     the active defragmentation, if the conf has it on
              aof        the append-only file, if the conf has it on
              deaths     how often the process died; what the loop came back for before is of no use then
+             started_ns when the process began
              on_step    called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
 
@@ -63,7 +64,7 @@ class Server:
         self.on_step: list[Callable[[int], None]] = []
         self.defrag: ActiveDefrag | None = None
         self.aof: Aof | None = None
-        self.deaths = 0
+        self.deaths = self.started_ns = 0
         self._cursor = 0
 
     def main(self) -> Generator[simpy.Event, Any, None]:
@@ -98,6 +99,7 @@ class Server:
     def begin_again(self) -> None:
         """server.c:initServer of a new process."""
         self.hz, self.cronloops, self._cursor = self.config_hz, 0, 0
+        self.started_ns = int(self.env.now)
 
     def server_cron(self) -> None:
         """server.c:serverCron; holds the loop and sets when it is due again."""

@@ -99,6 +99,13 @@ class Life:
         """Not even one that loads."""
         return self.is_down and self.crashes[-1].loaded is None
 
+    def guesses(self) -> list[tuple[str, int, str]]:
+        """(name, value, says) of what was guessed about a crash of this run."""
+        aof = self.server.aof
+        lied = aof is not None and aof.disk.profile.lies and any(crash.fault == "power_loss" for crash in self.crashes)
+        said = "what a drive that lies has acknowledged and not written when the power goes: so much of the time before"
+        return [("drive_cache_ns", DRIVE_CACHE_NS.value, said)] if lied else []
+
     def begin(self) -> None:
         """Before the run."""
         aof = self.server.aof

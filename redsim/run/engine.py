@@ -143,7 +143,7 @@ def _result(
         blame=stats.blame_frame(built, w),
         commands=stats.commands_frame(built, w),
         directives=directives,
-        guesses=_guesses(scenario, built),
+        guesses=_guesses(scenario, built, life),
         series=stats.series_of(built, w),
         window_ns=int(w.st[dp.WINDOW]),
         stall_view=stats.stall_view(built, w),
@@ -180,14 +180,14 @@ def _directives(scenario: Scenario) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["node", "line", "directive", "value", "status", "says"])
 
 
-def _guesses(scenario: Scenario, built: Built) -> pd.DataFrame:
+def _guesses(scenario: Scenario, built: Built, life: Life | None) -> pd.DataFrame:
     rows = scenario.profiles[built.host].guesses() + built.plans.guesses
     used = [plan.group.station.kind != "ample" for plan in built.plans.plans]
     if not any(used):
         rows = [row for row in rows if row[0] not in ("loop_each_ns", "bytes_ps")]
     if built.world.cost[dp.IO_THREADS] <= 1:
         rows = [row for row in rows if row[0] != "forkjoin_ns"]
-    rows += guessed_of_disk(scenario, built.node)
+    rows += guessed_of_disk(scenario, built.node) + (life.guesses() if life is not None else [])
     return pd.DataFrame(rows, columns=["name", "value", "says"])
 
 

@@ -214,8 +214,8 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
         row["usec_per_call"] = round(row["usec"] / row["calls"], 2) if row["calls"] else 0.0
     keys, expires = (int(w.dataset[:, column].sum()) for column in (dp.D_LIVE, dp.D_EXPIRES))
     return {
-        "server": {"uptime_in_seconds": int(st[dp.NOW]) // S, "hz": server.hz, "configured_hz": server.config_hz,
-                   "io_threads_active": int(st[dp.IO_ACTIVE])},
+        "server": {"uptime_in_seconds": (int(st[dp.NOW]) - server.started_ns) // S, "hz": server.hz,
+                   "configured_hz": server.config_hz, "io_threads_active": int(st[dp.IO_ACTIVE])},
         "clients": {"connected_clients": int(st[dp.CLIENTS]), "maxclients": int(w.cost[dp.MAXCLIENTS])},
         "stats": {
             "total_connections_received": int(st[dp.ACCEPTED]) + int(st[dp.REJECTED]),
@@ -231,7 +231,7 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
             "total_reads_processed": int(st[dp.READS]), "total_writes_processed": int(st[dp.WRITES]),
             "io_threaded_reads_processed": int(st[dp.TREADS]), "io_threaded_writes_processed": int(st[dp.TWRITES]),
         },
-        "persistence": server.aof.info() if server.aof is not None else {"aof_enabled": 0},
+        "persistence": {"loading": int(st[dp.LOADING]), **(server.aof.info() if server.aof is not None else {"aof_enabled": 0})},
         "commandstats": commandstats,
         "keyspace": {"db0": {"keys": keys, "expires": expires, "avg_ttl": int(w.expiry[dp.X_AVG_TTL_MS])}},
     }  # fmt: skip
