@@ -130,9 +130,8 @@ def test_a_snapshot_is_what_a_restart_without_an_aof_loads() -> None:
     server = Server(env, built.world, scenario.confs["main"], scenario.profiles["box"])
     life = attach_life(env, server, scenario, built)
     assert life is not None
-    columns = {name: getattr(built.world, name).copy() for name in restart.COLUMNS}
     live = int(built.world.dataset[:, dp.D_LIVE].sum())
-    life.snapshot = restart.Snapshot(0, restart.rdb_bytes(built.world), live, 0, columns)
+    life.snapshot = restart.snapshot_of(built.world)
     env.process(server.main())
     env.run()
     check_conservation(built, server.world)

@@ -19,6 +19,7 @@ from redsim.redis.server import Server
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
 from redsim.run.crash import Life
+from redsim.run.restart import snapshot_of
 from redsim.scenario.load import Scenario
 from tests.twin_runs import TwinServer, drive
 
@@ -94,15 +95,16 @@ def with_few_rows(w: dp.World, rows: int) -> dp.World:
     return dp.placed(small)
 
 
-def compare(text: str, pause_ns: int = 0, rows: int | None = None) -> Compared:
-    """Both loops on one build, and the laws of conservation for the compiled one."""
+def compare(text: str, pause_ns: int = 0, rows: int | None = None, *, has_snapshot: bool = False) -> Compared:
+    """Both loops on one build, and the laws of conservation for the compiled one; a snapshot is one of the start."""
     scenario = Scenario.from_text(text, base=RECORDED)
     built = build(scenario)
     if rows is not None:
         built.world = with_few_rows(built.world, rows)
     mine = twin.Twin(built.world)
-    _, twins_life = drive(TwinServer, mine, built, scenario)
-    world, life = drive(Server, built.world, built, scenario, pause_ns)
+    snapshot = snapshot_of(built.world) if has_snapshot else None
+    _, twins_life = drive(TwinServer, mine, built, scenario, snapshot=snapshot)
+    world, life = drive(Server, built.world, built, scenario, pause_ns, snapshot)
     assert isinstance(world, dp.World)
     check_conservation(built, world)
     differences = twin.differences(mine.outcome(), twin.of_world(world))

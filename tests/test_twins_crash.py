@@ -145,3 +145,31 @@ def test_any_timetable_of_crashes_leaves_equal_arrays(text: str, rows: int | Non
 def test_somebody_elses_events_do_not_move_a_crash() -> None:
     """A run may be cut at any time."""
     assert compare(SCENARIOS["twice"], pause_ns=137_000).differences == []
+
+
+@pytest.mark.parametrize("name", ["kill-none", "kill-for-good", "kill-a-script"])
+def test_a_snapshot_is_loaded_alike(name: str) -> None:
+    """The hook that BGSAVE fills, here with what there was at the start."""
+    compared = compare(SCENARIOS[name], has_snapshot=True)
+    assert compared.differences == []
+    life = compared.lives[1]
+    assert life is not None
+    if name == "kill-none":
+        assert life.crashes[0].loaded is not None
+        assert life.crashes[0].loaded.what == "RDB"
+        assert compared.lost > 0
+
+
+def test_what_a_second_crash_takes_is_counted_once() -> None:
+    """Without an AOF each crash takes what was written since the one before."""
+    text = text_of(
+        open_group(9000, "{SET: 1}", more=FEW),
+        duration="90ms",
+        timeline="""[
+    {at: 30ms, fault: kill, node: main, restart_after: 5ms}, {at: 70ms, fault: kill, node: main, restart_after: 5ms}]""",
+    )
+    life = compare(text).lives[1]
+    assert life is not None
+    first, second = life.crashes
+    assert 200 < first.lost_commands < 350
+    assert 200 < second.lost_commands < 390

@@ -7,6 +7,7 @@ from redsim.redis.server import Server
 from redsim.run.aof import attach_aof
 from redsim.run.build import Built
 from redsim.run.crash import Life, attach_life
+from redsim.run.restart import Snapshot
 from redsim.scenario.load import Scenario
 
 
@@ -23,11 +24,14 @@ class TwinLife(Life):
 
     fall, host_is_up, revive = staticmethod(twin.fall), staticmethod(twin.host_is_up), staticmethod(twin.revive)  # type: ignore[assignment]
     last_unit, take_back, empty = staticmethod(twin.last_unit), staticmethod(twin.take_back), staticmethod(twin.empty)  # type: ignore[assignment]
-    keys_of = staticmethod(twin.keys_of)  # type: ignore[assignment]
+    keys_of, take_snapshot = staticmethod(twin.keys_of), staticmethod(twin.take_snapshot)  # type: ignore[assignment]
 
 
-def drive(server: type[Server], world: object, built: Built, scenario: Scenario, pause_ns: int = 0) -> tuple[object, Life | None]:
-    """One run to its end, the world then and what befell the server; with a pause, somebody else has an event each so often."""
+def drive(
+    server: type[Server], world: object, built: Built, scenario: Scenario, pause_ns: int = 0, snapshot: Snapshot | None = None
+) -> tuple[object, Life | None]:
+    """One run to its end, the world then and what befell the server; with a pause, somebody else has an event each so often; a
+    snapshot is what a restart without an AOF loads."""
     env = simpy.Environment()
     node = server(env, world, scenario.confs[built.node], scenario.profiles[built.host])  # type: ignore[arg-type]
 
@@ -37,6 +41,8 @@ def drive(server: type[Server], world: object, built: Built, scenario: Scenario,
 
     attach_aof(env, node, scenario, built.node)
     life = attach_life(env, node, scenario, built, kind=TwinLife if server is TwinServer else Life)
+    if life is not None:
+        life.snapshot = snapshot
     env.process(node.main())
     env.process(others())
     env.run()

@@ -330,7 +330,7 @@ class _Builder:
             rates=np.array(rates.rows or [(0, 0, 0, 0)], dtype=np.int64), offered=dp.rows(windows, group.shape[0]),
             stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
             live=dp.rows(group.shape[0], 2), drawn=dp.rows(group.shape[0] * dp.AHEAD, 2), aof=self.aof,
-            undo=dp.rows(self.crashes.undo_rows(keys["kv"].shape[0]), dp.U_SIZE),
+            undo=self.crashes.undo_log(keys["kv"].shape[0]),
         )  # fmt: skip
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)

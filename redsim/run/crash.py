@@ -64,6 +64,7 @@ class Life:
 
     state    crashes     so far
              snapshot    what a restart without an AOF loads, None: nothing was saved
+             since       (ns, writes counted) when the process without an AOF began, with nothing but what it had loaded
              events      (ns, text) as the server's log would have it
     """
 
@@ -84,6 +85,7 @@ class Life:
         self.rdb_pace = int(step or RDB_STEP_BYTES), scenario.profiles[built.host].rdb_load_bytes_per_s()
         self.crashes: list[Crash] = []
         self.snapshot: Snapshot | None = None
+        self.since = (0, 0)
         self.events: list[tuple[int, str]] = []
         self.faults = faults_of(scenario.file, built.node)
         self._deadly = [fault.at for fault in self.faults if fault.fault in CRASHES]
@@ -165,9 +167,9 @@ class Life:
             if with_host:
                 aof.lose_host()
         else:
-            saved = self.snapshot
-            crash.lost_commands = acked[1] - (saved.commands if saved else 0)
-            crash.oldest_ns = at - (saved.at_ns if saved else 0) if crash.lost_commands else 0
+            since_ns, since = max(self.since, (self.snapshot.at_ns, self.snapshot.commands) if self.snapshot else (0, 0))
+            crash.lost_commands = acked[1] - since
+            crash.oldest_ns = at - since_ns if crash.lost_commands else 0
         self.crashes.append(crash)
         self.events.append((at, fault.say()))
         server.deaths += 1
@@ -212,6 +214,7 @@ class Life:
     def _load(self, crash: Crash, with_host: bool) -> Loaded:
         aof, world = self.server.aof, self.server.world
         if aof is None:
+            self.since = int(self.env.now), int(world.aof[dp.A_CMDS])
             if self.snapshot is None:
                 self.empty(world)
                 return Loaded("nothing", 0, 0, 0, AT_LEAST_NS, AT_LEAST_NS)

@@ -6,6 +6,8 @@ Mirrors nothing in Redis; the crashes themselves are run/crash.py.
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
 from redsim.records import LatencyEvent
@@ -15,7 +17,7 @@ from redsim.scenario.crashes import CRASHES, faults_of
 __all__ = ["CrashPlan", "plan_crashes"]
 
 LOADING = "loading"  # the cause
-UNDO_ROWS = 1 << 18  # of the log of what keys were, beside two for each of them; pages that are never written take no memory
+UNDO_ROWS = 1 << 18  # of the log, beside two for each key: a FLUSHALL remembers all of them
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class CrashPlan:
         """When the first one is, NEVER without any."""
         return min((at for at, _, _ in self.events), default=int(NEVER))
 
-    def undo_rows(self, keys: int) -> int:
-        """Rows of the World's log of what keys were."""
-        return UNDO_ROWS + 2 * keys if self.has_undo else 1
+    def undo_log(self, keys: int) -> dp.I64:
+        """The World's log of what keys were, empty; pages that are never written take no memory."""
+        return np.zeros((UNDO_ROWS + 2 * keys if self.has_undo else 1, dp.U_SIZE), dtype=np.int64)
 
 
 def plan_crashes(file: Any, node: str, maker: KindMaker, aof: dp.I64) -> CrashPlan:

@@ -27,8 +27,8 @@ from redsim.records import Param
 from redsim.run.memory import count_used_memory, first_tables
 from redsim.units import S
 
-__all__ = ["LOAD_COSTS", "Loaded", "Snapshot", "aof_load", "empty", "last_unit", "rdb_bytes", "rdb_load", "take_back",
-           "take_snapshot"]  # fmt: skip
+__all__ = ["LOAD_COSTS", "Loaded", "Snapshot", "aof_load", "empty", "last_unit", "rdb_bytes", "rdb_load", "snapshot_of",
+           "take_back", "take_snapshot"]  # fmt: skip
 
 SAYS = "Redis 7.0.15 on this project's machine, 30,000 to 1,000,000 strings of 16 to 10,000 bytes (tests/test_recorded_crash.py)"
 LOAD_COSTS = {
@@ -139,7 +139,7 @@ def forget_before(w: dp.World, upto: int) -> dp.World:
     i, rows = _last(w, upto)
     kept = rows[max(i, 0) :].copy()
     if 2 * len(kept) > len(w.undo):
-        w = dp.placed(w._replace(undo=dp.rows(4 * len(w.undo), dp.U_SIZE)))
+        w = dp.placed(w._replace(undo=np.zeros((4 * len(w.undo), dp.U_SIZE), dtype=np.int64)))
     w.undo[: len(kept)] = kept
     w.st[dp.UNDO_N] = len(kept)
     return w
@@ -172,6 +172,12 @@ def empty(w: dp.World) -> None:
     w.kx[:] = 0
     w.st[dp.UNDO_N] = 0
     _begin(w)
+
+
+def snapshot_of(w: dp.World) -> Snapshot:
+    """What a snapshot begun now holds when it is complete."""
+    columns = {name: getattr(w, name).copy() for name in COLUMNS}
+    return Snapshot(int(w.st[dp.NOW]), rdb_bytes(w), keys_of(w), int(w.aof[dp.A_CMDS]), columns)
 
 
 def take_snapshot(w: dp.World, snapshot: Snapshot) -> None:

@@ -11,6 +11,8 @@ plane drives either one by the same functions.
 Not modelled: the recording of the worst stall (segs, recs), which no number depends on.
 """
 
+from typing import Any
+
 from redsim.dataplane import layout as dp
 from redsim.dataplane.twin import aof, clients, crash, cron, expires, memory, server, station
 from redsim.dataplane.twin.outcome import Arrays, differences, of_world, outcome
@@ -111,6 +113,10 @@ def take_back(twin: Twin, upto: int, lost_bytes: int, lost_commands: int) -> Non
 
 def empty(twin: Twin) -> None:
     crash.empty(twin.sim)
+
+
+def take_snapshot(twin: Twin, snapshot: Any) -> None:
+    crash.take_snapshot(twin.sim, snapshot.columns)
 
 
 def keys_of(twin: Twin) -> int:

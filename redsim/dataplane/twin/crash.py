@@ -4,6 +4,8 @@ Written from what Linux and Redis do; forwards where restart.py goes backwards: 
 far as the file goes. Differs and not modelled: as in dataplane/crash.py and run/restart.py.
 """
 
+from typing import Any
+
 from redsim.dataplane import layout as dp
 from redsim.dataplane.evict import LFU
 from redsim.dataplane.twin.clients import closed_by_server
@@ -126,6 +128,13 @@ def take_back(sim: Sim, upto: int, lost_bytes: int, lost_commands: int) -> None:
 def empty(sim: Sim) -> None:
     sim.kv = [dp.NODATA] * len(sim.kv)
     sim.kx = [0] * len(sim.kx)
+    begin(sim)
+
+
+def take_snapshot(sim: Sim, columns: dict[str, Any]) -> None:
+    """Keys as a snapshot has them: columns of the World's."""
+    sim.kv = columns["kv"][:, 0].tolist()
+    sim.ke, sim.kx, sim.grown = (columns[name].tolist() for name in ("ke", "kx", "grown"))
     begin(sim)
 
 
