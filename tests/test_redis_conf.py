@@ -316,7 +316,7 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         "set-max-intset-entries", "set-max-listpack-entries", "set-max-listpack-value", "zset-max-listpack-entries",
         "zset-max-listpack-value", "activedefrag", "active-defrag-cycle-max", "active-defrag-cycle-min",
         "active-defrag-ignore-bytes", "active-defrag-threshold-lower", "active-defrag-threshold-upper",
-        "appendonly", "appendfsync",
+        "appendonly", "appendfsync", "aof-load-truncated", "loading-process-events-interval-bytes",
     }  # fmt: skip
 
 
