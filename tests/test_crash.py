@@ -230,6 +230,16 @@ def test_a_stopped_process_keeps_its_connections_and_everybody_waits() -> None:
     assert result.summary["nodes"]["main"]["stalls"]["process-stopped"]["total_us"] == pytest.approx(700 * MS / 1000)
 
 
+def test_a_server_that_cannot_write_under_always_is_gone_and_its_clients_hear_of_it() -> None:
+    """aof.c:flushAppendOnlyFile exits; until then nobody has lost anything, from then on everybody is refused."""
+    result = crash_of("{at: 500ms, fault: full_disk, host: box, for: 100ms}", policy="always")
+    told, api = row(result), result.summary["clients"]["api"]
+    assert (told["fault"], told["lost_acked_writes"], told["serves_s"]) == ("exit", 0, None)
+    assert answers_between(result, 0.51, 2.0) == 0
+    assert api["errors"]["connection"] > 2500
+    assert any("nobody is served" in finding.text for finding in result.findings)
+
+
 # ---- the report ------------------------------------------------------------------------------------------------------------
 
 

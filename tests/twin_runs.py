@@ -24,6 +24,7 @@ class TwinLife(Life):
 
     fall, host_is_up, revive = staticmethod(twin.fall), staticmethod(twin.host_is_up), staticmethod(twin.revive)  # type: ignore[assignment]
     last_unit, take_back, empty = staticmethod(twin.last_unit), staticmethod(twin.take_back), staticmethod(twin.empty)  # type: ignore[assignment]
+    die = staticmethod(twin.die)  # type: ignore[assignment]
     keys_of, take_snapshot = staticmethod(twin.keys_of), staticmethod(twin.take_snapshot)  # type: ignore[assignment]
 
 

@@ -112,6 +112,12 @@ def fall(w: World, next_crash_ns):
 
 
 @entry
+def die(w: World):
+    """The process ends by itself, now."""
+    crash(w, 0, w.st[NOW])
+
+
+@entry
 def host_is_up(w: World):
     """The host answers again, with resets: to what clients send again at the next time that TCP lets them."""
     st, slot = w.st, w.slot

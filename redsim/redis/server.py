@@ -6,8 +6,7 @@ visits max(clients/hz, 5) clients.
 
     SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
 
-Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: forks, save points; what the rest of
-the world does after a server has exited for want of space: the run ends there.
+Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: forks, save points.
 """
 
 from collections.abc import Callable, Generator
@@ -41,6 +40,7 @@ class Server:
              aof        the append-only file, if the conf has it on
              deaths     how often the process died; what the loop came back for before is of no use then
              started_ns when the process began
+             on_exit    called when the process ends by itself, None: the run ends there
              on_step    called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
 
@@ -65,6 +65,7 @@ class Server:
         self.defrag: ActiveDefrag | None = None
         self.aof: Aof | None = None
         self.deaths = self.started_ns = 0
+        self.on_exit: Callable[[], None] | None = None
         self._cursor = 0
 
     def main(self) -> Generator[simpy.Event, Any, None]:
@@ -88,8 +89,10 @@ class Server:
             if why == dp.ASK:
                 assert self.aof is not None
                 yield from self.aof.answer()
-                if self.aof.exited is not None:
-                    return
+                if self.aof.exited is not None and self.deaths == deaths:
+                    if self.on_exit is None:
+                        return
+                    self.on_exit()
             elif why == dp.TIMER:
                 self.server_cron()
                 st[dp.PHASE] = dp.PH_BEFORE_SLEEP

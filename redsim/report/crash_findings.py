@@ -10,7 +10,7 @@ from redsim.report.facts import number, say_count, say_us
 from redsim.run.result import Finding, Result
 from redsim.units import say_bytes
 
-SAID = {"kill": "kill -9", "os_crash": "crash of the OS", "power_loss": "power loss"}
+SAID = {"kill": "kill -9", "os_crash": "crash of the OS", "power_loss": "power loss", "exit": "exit"}
 LONG_LOAD_S = 1.0
 _CURES = {
     "none": "appendonly yes keeps all but the last second; appendonly yes with appendfsync always keeps all",
@@ -27,7 +27,7 @@ def crashed(result: Result) -> str:
         return ""
     node, row = rows[0]
     lost, away_s = number(row["lost_acked_writes"]), number(row["serves_s"]) - number(row["at_s"])
-    text = f"A {SAID[row['fault']]} of {node} at {number(row['at_s']):.4g} s took "
+    text = f"{'An' if row['fault'] == 'exit' else 'A'} {SAID[row['fault']]} of {node} at {number(row['at_s']):.4g} s took "
     text += f"{say_count(lost)} acknowledged writes" if lost else "no acknowledged write"
     if row["serves_s"] is not None:
         text += f"; nobody was served for {say_us(1e6 * away_s)}, {say_us(1e6 * number(row['loading_s']))} of them for loading"
@@ -80,7 +80,7 @@ def time_away(result: Result) -> Findings:
     """How long nobody was served, and why that long."""
     for node, row in facts.crashes(result):
         if row["serves_s"] is None:
-            if not row["refuses_to_start"] and row["starts_s"] is None:
+            if not row["refuses_to_start"] and row["starts_s"] is None and row["fault"] != "exit":
                 yield Finding("critical", f"{node} does not come back in this run.", "a supervisor that starts it; a replica")
             continue
         away_s, loading_s = number(row["serves_s"]) - number(row["at_s"]), number(row["loading_s"])

@@ -64,7 +64,7 @@ def disk_full(result: Result) -> Findings:
             yield Finding(
                 "critical",
                 f"{node} exited at {number(exited_s):.3g} s, as the AOF could not be written and appendfsync is always;"
-                " the run ends there.",
+                " nobody is served from then on.",
                 "alarm on free space; appendfsync everysec refuses writes instead",
             )
         elif refused:

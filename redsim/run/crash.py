@@ -34,6 +34,7 @@ from redsim.units import MIB, S, say_bytes, say_ns
 __all__ = ["Crash", "Life", "attach_life"]
 
 DRIVE_CACHE_NS = Param(S, "guess", "", (100_000_000, 30 * S))  # how long a drive that lies keeps bytes in its cache
+EXIT = "exit"
 AT_LEAST_NS = 1_000_000  # of loading: an empty file
 RDB_STEP_BYTES = 2 * MIB  # config.c: loading-process-events-interval-bytes, in 6.2 too
 
@@ -69,6 +70,7 @@ class Life:
     """
 
     fall, host_is_up, revive = staticmethod(plane.fall), staticmethod(plane.host_is_up), staticmethod(plane.revive)
+    die = staticmethod(plane.die)
     last_unit, take_back = staticmethod(restart.last_unit), staticmethod(restart.take_back)
     empty = staticmethod(restart.empty)
     keys_of = staticmethod(restart.keys_of)
@@ -101,6 +103,20 @@ class Life:
         """Not even one that loads."""
         return self.is_down and self.crashes[-1].loaded is None
 
+    @property
+    def _is_gone(self) -> bool:
+        """No process, and starting one would not help."""
+        return bool(self.crashes) and (self.crashes[-1].refused or self.crashes[-1].fault == EXIT)
+
+    def exit(self) -> None:
+        """aof.c: the file cannot be written under appendfsync always; what was answered is in it."""
+        now, server = int(self.env.now), self.server
+        self.crashes.append(Crash(now, EXIT, "always", keys_before=self.keys_of(server.world)))
+        self.events.append((now, "Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting..."))
+        self.die(server.world)
+        server.deaths += 1
+        self.fall(server.world, self._next_after(now))
+
     def guesses(self) -> list[tuple[str, int, str]]:
         """(name, value, says) of what was guessed about a crash of this run."""
         aof = self.server.aof
@@ -117,6 +133,7 @@ class Life:
         for fault in self.faults:
             self.env.process(self._strike(fault))
         self.server.on_step.append(self._step)
+        self.server.on_exit = self.exit
 
     def _strike(self, fault: NodeFault) -> Generator[simpy.Event, None, None]:
         yield self.env.timeout(fault.at)
@@ -144,7 +161,7 @@ class Life:
 
     def _die(self, fault: NodeFault) -> None:
         """What is left of the writes at this moment; then the process is gone."""
-        if self.crashes and self.crashes[-1].refused:
+        if self._is_gone:
             self.events.append((fault.at, f"{fault.say()}: there is no process"))
             self.fall(self.server.world, self._next_after(fault.at))
             return
@@ -193,8 +210,7 @@ class Life:
     def _start(self, *, with_host: bool) -> None:
         """A new process: its data, then its clients."""
         crash, server = self.crashes[-1], self.server
-        if crash.refused:
-            self.events.append((int(self.env.now), "the server starts, reads the same file and exits again"))
+        if self._is_gone:
             return
         crash.back_ns = int(self.env.now)
         if with_host:
@@ -262,8 +278,10 @@ class Life:
 def attach_life(
     env: simpy.Environment, server: Server, scenario: Scenario, built: Built, gauge: MemoryGauge | None = None, kind: Any = Life
 ) -> Life | None:
-    """The faults of the node's timeline happen to the server; None without any. After attach_aof()."""
-    if not faults_of(scenario.file, built.node):
+    """The faults of the node's timeline happen to the server; None if nothing can end it. After attach_aof()."""
+    aof = server.aof
+    may_exit = aof is not None and scenario.confs[built.node].get("appendfsync") == "always" and bool(scenario.file.faults)
+    if not faults_of(scenario.file, built.node) and not may_exit:
         return None
     life: Life = kind(env, server, scenario, built, gauge)
     life.begin()

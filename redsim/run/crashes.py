@@ -12,7 +12,7 @@ __all__ = ["away_spans", "crash_rows"]
 
 
 def crash_rows(life: Life | None) -> dict[str, Any]:
-    """lost_acked_writes and crashes of nodes.<node>, {} for one that nothing was to strike. In s of the run; None: not in it."""
+    """lost_acked_writes and crashes of nodes.<node>, {} for one that nothing could end. In s of the run; None: not in it."""
     if life is None:
         return {}
     return {

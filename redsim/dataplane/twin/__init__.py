@@ -19,8 +19,8 @@ from redsim.dataplane.twin.outcome import Arrays, differences, of_world, outcome
 from redsim.dataplane.twin.things import Sim, read_world
 from redsim.dataplane.undo import Unit
 
-__all__ = ["Twin", "clients_cron", "databases_cron", "differences", "empty", "fall", "hold", "host_is_up", "keys_of", "last_unit",
-           "of_world", "revive", "run", "slow_expire_cycle", "take_back"]  # fmt: skip
+__all__ = ["Twin", "clients_cron", "databases_cron", "die", "differences", "empty", "fall", "hold", "host_is_up", "keys_of",
+           "last_unit", "of_world", "revive", "run", "slow_expire_cycle", "take_back", "take_snapshot"]  # fmt: skip
 
 
 class _Numbers:
@@ -93,6 +93,10 @@ def clients_cron(twin: Twin, cursor: int, visits: int, idle_ns: int) -> int:
 
 def fall(twin: Twin, next_crash_ns: int) -> None:
     crash.fall(twin.sim, next_crash_ns)
+
+
+def die(twin: Twin) -> None:
+    crash.crash(twin.sim, 0, twin.sim.now)
 
 
 def host_is_up(twin: Twin) -> None:
