@@ -1,7 +1,7 @@
 """Write and execute the notebooks: `python notebooks/write.py`, whenever the model has moved.
 
-Prose is here and in memory_and_eviction.py, figures come from runs: the numbers told in the text are filled in from the same
-scenarios that the cells run, so that a notebook never tells a number that its own output contradicts.
+Prose is here, in memory_and_eviction.py and in fork_and_cow.py, figures come from runs: the numbers told in the text are filled
+in from the same scenarios that the cells run, so that a notebook never tells a number that its own output contradicts.
 NOT modelled: anything; a notebook uses only what `import redsim` gives everybody.
 """
 
@@ -9,6 +9,8 @@ import sys
 
 import nbformat
 from cells import HERE, SCENARIOS, SETUP, api, do, say, us
+from fork_and_cow import fork_and_cow
+from fsync import fsync
 from memory_and_eviction import memory_and_eviction
 from nbclient import NotebookClient
 from nbformat.v4 import new_notebook
@@ -334,3 +336,5 @@ if __name__ == "__main__":
     write("00-hello", hello())
     write("01-keys-stall", keys_stall())
     write("02-memory-and-eviction", memory_and_eviction())
+    write("03-fork-and-cow", fork_and_cow())
+    write("04-fsync", fsync())

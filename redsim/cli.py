@@ -1,4 +1,4 @@
-"""The command line, nothing else: run, lint, list, size; and with a real Redis: calibrate, observe, validate.
+"""The command line, nothing else: run, lint, list, size, rehearse, plan; and with a real Redis: calibrate, observe, validate.
 
 Exit codes: 0 done, 2 bad input (one sentence on stderr), 130 stopped by Ctrl-C (a valid report marked partial is left behind).
 """
@@ -219,6 +219,43 @@ def rehearse(
         raise typer.Exit(INTERRUPTED) from None
     if not quiet:
         typer.echo("\n".join([*lines(done), f"report: {files[0]}"]))
+
+
+plan_app = typer.Typer(no_args_is_help=True, help="Sizes to paste into redis.conf, with the simulation that they come from.")
+app.add_typer(plan_app, name="plan")
+
+
+@plan_app.command("memory")
+def plan_memory(
+    scenario: Annotated[Path, typer.Argument(help="A scenario file (YAML).")],
+    box: Annotated[str | None, typer.Option(help="Memory of the machine, e.g. 16gb; default the host's.")] = None,
+    repeats: Annotated[int, typer.Option(help="Seeds at each size, 2 at least.")] = 5,
+    reserve: Annotated[float, typer.Option(help="Share of the box that is left to the system.")] = 0.05,
+    processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, JSON and CSV; default reports/<scenario>.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as for run.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no answer.")] = False,
+) -> None:
+    """Peak memory of a scenario while it saves and rewrites, and the largest maxmemory that fits the box."""
+    from redsim.report.plan_memory import lines, write_plan
+    from redsim.run import plan_memory as planning
+    from redsim.run.progress import share_bar
+    from redsim.scenario.load import load
+
+    try:
+        loaded = load(scenario, set_ or [])
+        with share_bar("planning", quiet=quiet) as progress:
+            plan = planning.plan_memory(loaded, box=box, repeats=repeats, reserve=reserve, processes=processes, progress=progress)
+        folder = out or Path("reports") / loaded.name
+        files = write_plan(plan, folder, "redsim plan memory " + shlex.join(sys.argv[3:]))
+    except (ScenarioError, OSError) as error:
+        _die(error if isinstance(error, ScenarioError) else ScenarioError(f"the plan cannot be written ({error}); give --out"))
+        return
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if not quiet:
+        typer.echo("\n".join([*lines(plan), f"report: {files[0]}"]))
 
 
 # ---- with a real Redis -------------------------------------------------------------------------------------------------------

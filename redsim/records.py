@@ -8,7 +8,8 @@ from enum import StrEnum
 
 
 class LatencyEvent(StrEnum):
-    """latency.c event names this step emits; `server-cron` and `host-hiccup` are ours (no Redis event covers them)."""
+    """latency.c event names this step emits; `server-cron`, `host-hiccup`, `process-stopped` and `aof-manifest` are ours (no
+    Redis event covers them)."""
 
     COMMAND = "command"
     FAST_COMMAND = "fast-command"
@@ -20,7 +21,11 @@ class LatencyEvent(StrEnum):
     ACTIVE_DEFRAG_CYCLE = "active-defrag-cycle"
     AOF_WRITE_ALONE = "aof-write-alone"
     AOF_WRITE_PENDING_FSYNC = "aof-write-pending-fsync"
+    AOF_WRITE_ACTIVE_CHILD = "aof-write-active-child"
     AOF_FSYNC_ALWAYS = "aof-fsync-always"
+    AOF_MANIFEST = "aof-manifest"
+    FORK = "fork"
+    PROCESS_STOPPED = "process-stopped"
 
 
 class Cause(StrEnum):

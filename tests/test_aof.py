@@ -23,7 +23,8 @@ from redsim.run.durability import durability, exposure
 from redsim.scenario.load import Scenario
 from redsim.units import MS, S
 from tests.small_worlds import clients, node, once, scenario, world_of
-from tests.test_twins import TwinServer, open_group, text_of
+from tests.test_twins import open_group, text_of
+from tests.twin_runs import TwinServer
 
 SELECT_BYTES = 23
 SLOW_MS = [50, 500, 1500, 3000]  # aof_events.json: slow_fsync

@@ -1,5 +1,6 @@
 """One disk and its page cache: who waits for whom, what is written back when. Linux' numbers [linux-vm]; times are exact."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import simpy
 
 from redsim.host.disk import Disk
 from redsim.host.pagecache import CHUNK_BYTES, PageCache
+from redsim.run.aof import disk_of_host
 from redsim.scenario.disk import DiskProfile, named_disks
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
@@ -30,6 +32,26 @@ def test_first_come_first_served_one_at_a_time() -> None:
     assert one.fsync(2 * MIB).done_ns == 30 * MS + 10 * MS + 20 * MS
     assert one.fsync(0).done_ns == 70 * MS
     assert one.busy_ns == 70 * MS
+
+
+def test_a_disk_with_few_requests_a_second_is_slow_for_small_ones_and_caps_its_bandwidth() -> None:
+    """IOPS [aws-ebs-io]: a request is 256 KiB at most and takes 1/iops at least; a large write goes at iops times 256 KiB."""
+    few = replace(MS_DISK, iops=50)  # 20 ms a request, 12.5 MiB/s
+    _, one = disk(few)
+    assert one.write(4096).done_ns == 20 * MS
+    assert one.fsync(0).done_ns == 40 * MS
+    assert one.write(25 * MIB).done_ns == 40 * MS + 2 * S
+    assert min(few.words()) == 20 * MS
+    many = replace(MS_DISK, iops=100_000)
+    assert many.stream_bytes_per_s == MS_DISK.bytes_per_s
+    assert many.fsync_at(0.9) == MS_DISK.fsync_at(0.9)
+    loaded = Scenario.from_text("""\
+question: How many requests?
+duration: 1s
+hosts: {box: {disk: {like: ebs-like, iops: 3000}}}
+nodes: {main: {host: box, conf: 'appendonly yes'}}
+""")
+    assert disk_of_host(loaded, "box").iops == 3000
 
 
 def test_a_stuck_disk_holds_up_what_is_not_done_and_what_comes() -> None:
@@ -154,7 +176,7 @@ def test_a_disk_that_makes_no_sense_is_refused_in_a_sentence(inside: str, told: 
         ("{at: 1s, fault: stuck_disk, host: box, for: 1s, factor: 2.0}", "belong to slow_disk"),
         ("{at: 1s, fault: stuck_disk, host: bax, for: 1s}", "no host is named 'bax'"),
         ("{at: 9s, fault: stuck_disk, host: box, for: 1s}", "is not before the end"),
-        ("{at: 1s, fault: kill, node: main}", "does not model the fault"),
+        ("{at: 1s, fault: partition, node: main}", "does not model the fault"),
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused_in_a_sentence(fault: str, told: str) -> None:

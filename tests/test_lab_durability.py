@@ -46,8 +46,8 @@ def test_figures_are_of_what_happened() -> None:
     """No child, no fork: nothing is said of one. 144 bytes each over three writes; a GET is none."""
     seen = FilesSeen(aof_bytes=432, delayed_fsyncs=1, fork_us=0, cow_bytes=0, rdb_bytes=0)
     assert files_figures(seen, {"SET": 3, "GET": 9}) == {"aof_delayed_fsync": 1, "aof_bytes_per_write": 144}
-    forked = FilesSeen(0, 0, fork_us=900, cow_bytes=4096, rdb_bytes=50, children=[(10 * MS, 35 * MS)])
-    told = {"aof_delayed_fsync": 0, "fork_us": 900, "cow_bytes": 4096, "child_ms": 25, "rdb_bytes": 50}
+    forked = FilesSeen(0, 0, fork_us=900, cow_bytes=4096, rdb_bytes=50, load_ms=7.0, children=[(10 * MS, 35 * MS)])
+    told = {"aof_delayed_fsync": 0, "fork_us": 900, "cow_bytes": 4096, "child_ms": 25, "rdb_bytes": 50, "load_ms": 7.0}
     assert files_figures(forked, {}) == told
 
 
@@ -73,3 +73,20 @@ def test_a_real_server_appends_the_predicted_bytes_beside_a_hog(policy: str) -> 
     predicted = predict_files(scenario, "c", scenario.profiles["box"]).figures
     assert predicted["aof_bytes_per_write"] == pytest.approx(116, abs=0.1)
     assert run.files.delayed_fsyncs == predicted["aof_delayed_fsync"] == 0
+
+
+@pytest.mark.real
+@needs_server
+def test_a_real_save_has_the_predicted_bytes_and_is_loaded_by_another_server() -> None:
+    """dump.rdb equal to the byte but for the few of its header; a load is logged; what is copied is some, and not all."""
+    save = "timeline:\n  - {at: 100ms, run: BGSAVE, node: main}\n"
+    text = TEXT.format(policy="no", timeline=save).replace('save ""', 'save ""\n      rdbcompression no')
+    scenario = Scenario.from_text(text)
+    run = real_run(scenario, spin=False, looks_at_files=True)
+    predicted = predict_files(scenario, "c", scenario.profiles["box"]).figures
+    assert run.files is not None
+    assert run.files.rdb_bytes == pytest.approx(predicted["rdb_bytes"], abs=8)
+    assert run.files.load_ms >= 0
+    assert run.files.fork_us > 0
+    assert run.files.cow_bytes > 0
+    assert predicted["load_ms"] > 0

@@ -316,7 +316,10 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         "set-max-intset-entries", "set-max-listpack-entries", "set-max-listpack-value", "zset-max-listpack-entries",
         "zset-max-listpack-value", "activedefrag", "active-defrag-cycle-max", "active-defrag-cycle-min",
         "active-defrag-ignore-bytes", "active-defrag-threshold-lower", "active-defrag-threshold-upper",
-        "appendonly", "appendfsync",
+        "appendonly", "appendfsync", "aof-load-truncated", "loading-process-events-interval-bytes", "save",
+        "stop-writes-on-bgsave-error", "rdbcompression", "rdb-save-incremental-fsync", "disable-thp", "oom-score-adj",
+        "auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size", "aof-use-rdb-preamble",
+        "aof-rewrite-incremental-fsync", "no-appendfsync-on-rewrite",
     }  # fmt: skip
 
 
@@ -326,8 +329,8 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         ("hz 10", "modelled", "serverCron"),
         ("port 7000", "accepted", "clients"),
         ("appendonly no", "modelled", "append-only file"),
-        ('save ""', "accepted", "off"),
-        ("save 60 1", "not modelled yet", "BGSAVE"),
+        ('save ""', "modelled", "save points"),
+        ("save 60 1", "modelled", "save points"),
         ("maxmemory 1gb", "modelled", "eviction"),
         ("maxmemory-clients 0", "accepted", "off"),
         ("maxmemory-clients 1gb", "not modelled yet", "disconnected"),
@@ -347,7 +350,7 @@ def test_each_line_is_modelled_accepted_or_said_to_be_left_out(text: str, status
 
 
 def test_what_needs_a_switch_is_left_out_only_when_it_is_on() -> None:
-    entries = conf("aof-use-rdb-preamble yes\nappendonly yes").report()
+    entries = conf("aof-timestamp-enabled yes\nappendonly yes").report()
     assert [entry.status for entry in entries] == ["not modelled yet", "modelled"]
 
 

@@ -120,9 +120,12 @@ def test_a_latency_event_is_emitted_by_some_scenario_and_has_advice(event: Laten
         LatencyEvent.SERVER_CRON: "serverCron", LatencyEvent.HOST_HICCUP: "The host took the CPU",
         LatencyEvent.EVICTION_CYCLE: "Evictions held", LatencyEvent.EVICTION_DEL: "Evictions held",
         LatencyEvent.ACTIVE_DEFRAG_CYCLE: "Active defragmentation held",
+        LatencyEvent.PROCESS_STOPPED: "was stopped for",
         LatencyEvent.AOF_FSYNC_ALWAYS: "fdatasync of the AOF held",
         LatencyEvent.AOF_WRITE_ALONE: "into the page cache held",
         LatencyEvent.AOF_WRITE_PENDING_FSYNC: "while its fsync was in flight held",
+        LatencyEvent.AOF_WRITE_ACTIVE_CHILD: "while a child was writing to the same disk held",
+        LatencyEvent.AOF_MANIFEST: "Syncing the manifest of the AOF", LatencyEvent.FORK: "Forking held the loop of",
     }[event]  # fmt: skip
     told = [f for result in emitting for f in result.findings if words in f.text and f.directive]
     assert told, f"no finding tells of {event} with something to change; add it to redsim/report/findings.py"

@@ -10,17 +10,18 @@ from textwrap import indent
 
 import numpy as np
 import pytest
-import simpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane import twin
 from redsim.redis.server import Server
-from redsim.run.aof import attach_aof
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
+from redsim.run.crash import Life
+from redsim.run.restart import snapshot_of
 from redsim.scenario.load import Scenario
+from tests.twin_runs import TwinServer, drive
 
 RECORDED = Path(__file__).parent / "recorded"
 DATASETS = """\
@@ -34,14 +35,6 @@ long: {node: main, type: list, keys: 2, elements: 100000, value_bytes: 8}
 """
 
 
-class TwinServer(Server):
-    """The same control plane in front of the twin."""
-
-    slow_expire_cycle = staticmethod(twin.slow_expire_cycle)  # type: ignore[assignment]
-    run, hold = staticmethod(twin.run), staticmethod(twin.hold)  # type: ignore[assignment]
-    clients_cron, databases_cron = staticmethod(twin.clients_cron), staticmethod(twin.databases_cron)  # type: ignore[assignment]
-
-
 @dataclass
 class Compared:
     """Both runs of one scenario: what differs, the World after its run, its build."""
@@ -49,6 +42,13 @@ class Compared:
     differences: list[str]
     world: dp.World
     built: Built
+    lives: tuple[Life | None, ...] = (None, None)  # of the twin, of the compiled loop
+
+    @property
+    def lost(self) -> int:
+        """Acknowledged writes that crashes took."""
+        life = self.lives[1]
+        return sum(crash.lost_commands for crash in life.crashes) if life is not None else 0
 
     def count(self, column: int) -> int:
         return int(self.world.st[column])
@@ -81,22 +81,6 @@ timeline: {timeline}
 """
 
 
-def drive(server: type[Server], world: object, built: Built, scenario: Scenario, pause_ns: int = 0) -> object:
-    """One run to its end; with a pause, somebody else has an event each so often."""
-    env = simpy.Environment()
-    node = server(env, world, scenario.confs[built.node], scenario.profiles[built.host])  # type: ignore[arg-type]
-
-    def others():
-        while pause_ns and env.now < scenario.file.duration:
-            yield env.timeout(pause_ns)
-
-    attach_aof(env, node, scenario, built.node)
-    env.process(node.main())
-    env.process(others())
-    env.run()
-    return node.world
-
-
 def with_few_rows(w: dp.World, rows: int) -> dp.World:
     """The World before its run, with room for as few requests and further connections as can be."""
     requests, used = max(rows, 4 * int(w.cost[dp.NEED])), w.conn.shape[0] - int(w.st[dp.CONN_FREE_N])
@@ -111,18 +95,22 @@ def with_few_rows(w: dp.World, rows: int) -> dp.World:
     return dp.placed(small)
 
 
-def compare(text: str, pause_ns: int = 0, rows: int | None = None) -> Compared:
-    """Both loops on one build, and the laws of conservation for the compiled one."""
+def compare(text: str, pause_ns: int = 0, rows: int | None = None, *, has_snapshot: bool = False) -> Compared:
+    """Both loops on one build, and the laws of conservation for the compiled one; a snapshot is one of the start."""
     scenario = Scenario.from_text(text, base=RECORDED)
     built = build(scenario)
     if rows is not None:
         built.world = with_few_rows(built.world, rows)
     mine = twin.Twin(built.world)
-    drive(TwinServer, mine, built, scenario)
-    world = drive(Server, built.world, built, scenario, pause_ns)
+    snapshot = snapshot_of(built.world) if has_snapshot else None
+    _, twins_life = drive(TwinServer, mine, built, scenario, snapshot=snapshot)
+    world, life = drive(Server, built.world, built, scenario, pause_ns, snapshot)
     assert isinstance(world, dp.World)
     check_conservation(built, world)
-    return Compared(twin.differences(mine.outcome(), twin.of_world(world)), world, built)
+    differences = twin.differences(mine.outcome(), twin.of_world(world))
+    if life is not None and twins_life is not None and (life.crashes, life.events) != (twins_life.crashes, twins_life.events):
+        differences.append(f"crashes: twin {twins_life.crashes} {twins_life.events}, compiled {life.crashes} {life.events}")
+    return Compared(differences, world, built, (twins_life, life))
 
 
 def open_group(rate: int, commands: str, *, dataset: str = "users", more: str = "") -> str:

@@ -14,7 +14,7 @@ clock has passed aof[A_DONE].
 Differs: a write waits for a fsync in flight where the host's file is locked meanwhile (A_LOCKS); buffers of up to 4,000 bytes
 are kept as Redis does, but grow by sds.c's doubling from one command's bytes. Retries of a postponed write inside serverCron are
 those of the same iteration's end.
-Not modelled: AOF rewrites, WAIT_REWRITE, short writes (a full disk takes nothing), timestamps, writes of scripts, WAITAOF.
+Not modelled: WAIT_REWRITE, short writes (a full disk takes nothing), timestamps, writes of scripts, WAITAOF.
 """
 
 from redsim.dataplane.compile import compiled
@@ -22,6 +22,7 @@ from redsim.dataplane.draws import draw_size
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, segment, stall
 from redsim.dataplane.memory import append_room
+from redsim.dataplane.undo import mark
 
 MULTI_EXEC_BYTES = 29  # *1 $5 MULTI, *1 $4 EXEC
 SELECT_BYTES = 23  # *2 $6 SELECT $1 0
@@ -48,9 +49,15 @@ def feed(w: World, size):
 
 
 @compiled
-def feed_deletion(w: World, d, is_lazy):
-    """db.c:propagateDeletion: the server itself deletes a key of data set `d`, in its own name. ns that takes."""
-    return feed(w, (UNLINK_BYTES if is_lazy else DEL_BYTES) + w.dataset[d, D_KEYBULK])
+def feed_deletion(w: World, d, is_lazy, is_part):
+    """db.c:propagateDeletion: the server itself deletes a key of data set `d`, in its own name, or as part of what a command
+    does. ns that takes."""
+    ns = feed(w, (UNLINK_BYTES if is_lazy else DEL_BYTES) + w.dataset[d, D_KEYBULK])
+    if is_part:
+        w.aof[A_UNIT] += 1
+    elif w.aof[A_UNDO]:
+        mark(w)
+    return ns
 
 
 @compiled
@@ -62,9 +69,13 @@ def propagate(w: World, r, k):
     a[A_UNIT] = a[A_DIRTY] = 0
     if is_own:
         a[A_CMDS] += 1
+        if a[A_POLICY] == AOF_OFF:
+            return 0
         ns += feed(w, w.req[r, R_BYTES] + w.kind[k, K_AOF_MORE])
     if a[A_WRAP] and deletions + is_own > 1:
         ns += feed(w, MULTI_EXEC_BYTES)
+    if a[A_UNDO] and deletions + is_own > 0:
+        mark(w)
     return ns
 
 
@@ -77,7 +88,9 @@ def flush_append_only_file(w: World):
     a = w.aof
     stage = a[A_STAGE]
     a[A_STAGE] = WANT_NONE
-    if stage == WANT_NONE:
+    if a[A_POLICY] == AOF_OFF:  # writes are counted, as a crash is ahead
+        is_over = True
+    elif stage == WANT_NONE:
         land_fsync(w)
         is_over = begin_flush(w)
     elif stage == WANT_WRITE:
@@ -88,7 +101,7 @@ def flush_append_only_file(w: World):
             wait_until(w, a[A_CAUSE] + AOF_FSYNC_ALWAYS)
             fsynced(w)
         is_over = True
-    if is_over:
+    if is_over and w.st[NOW] < w.st[CRASH_AT]:
         a[A_ACKED], a[A_ACKED_CMDS] = a[A_APPENDED], a[A_CMDS]
     return not is_over
 
@@ -215,7 +228,8 @@ def try_fsync(w: World):
         ns = draw_size(w.rng, w.group.shape[0] * RNG_PER_GROUP + 4, w.tab, w.dist, a[A_DIST])
         charge(w, cause, ns + bytes_ns(a[A_WRITTEN] - a[A_SUBMITTED], a[A_SYNC_PS]))
         held_by(w, cause, start)
-        fsynced(w)
+        if w.st[NOW] < w.st[CRASH_AT]:
+            fsynced(w)
         return True
     if a[A_POLICY] == AOF_EVERYSEC and tick(w) - a[A_LAST] >= a[A_SECOND]:
         a[A_LAST] = tick(w)

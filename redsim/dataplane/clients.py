@@ -7,11 +7,12 @@ Not modelled: socket buffers that fill, packet loss, TLS.
 """
 
 from redsim.dataplane.compile import compiled, inlined
+from redsim.dataplane.connections import free_conn, open_conn
+from redsim.dataplane.crash import crash, knock, lost_on_the_way
 from redsim.dataplane.draws import below, exponential
 from redsim.dataplane.events import NEVER, next_time, pop, push
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, held_at
-from redsim.dataplane.memory import client_goes
 from redsim.dataplane.requests import (
     complete,
     drop_server_interest,
@@ -49,10 +50,7 @@ def arrive(w: World, head, t):
     st, req, conn = w.st, w.req, w.conn
     c = req[head, R_CONN]
     if conn[c, C_FLAGS] & F_RESET:
-        while head != NONE:
-            after = req[head, R_NEXT]
-            drop_server_interest(w, head)
-            head = after
+        lost_on_the_way(w, head, c, t)
         return
     if conn[c, C_TAIL] == NONE:
         conn[c, C_HEAD] = head
@@ -280,6 +278,8 @@ def admit_due(w: World):
         if t > now:
             break
         free = st[REQ_FREE_N]
+        if st[DEAD] and st[HEAP_N] + w.conn.shape[0] + 64 > w.heap.shape[0]:
+            return False
         if free < w.cost[NEED] or st[CONN_FREE_N] < 2 or (w.cost[RETRYING] and 2 * free < w.req.shape[0]):
             return False
         if group_first:
@@ -328,6 +328,10 @@ def other_event(w: World, what, arg, t):
     elif what == EV_RATE:
         change_rate(w, arg, t)
         plan_groups(w)
+    elif what == EV_REFUSED:
+        refused(w, arg, t)
+    elif what == EV_CRASH:
+        crash(w, arg, t)
     else:
         w.conn[arg, C_FLAGS] |= F_EOF
         if not w.conn[arg, C_FLAGS] & F_RESET:
@@ -395,6 +399,9 @@ def syn(w: World, s, t):
     st, slot, conn = w.st, w.slot, w.conn
     if slot[s, S_STATE] != CONNECTING or slot[s, S_CONN] != NONE:
         return
+    if st[DEAD]:
+        knock(w, s, t)
+        return
     g = slot[s, S_GROUP]
     if st[ACCEPT_N] > w.cost[BACKLOG]:
         st[LISTEN_DROPS] += 1
@@ -415,46 +422,11 @@ def syn(w: World, s, t):
 
 
 @compiled
-def open_conn(w: World, s, t):
-    """A fresh connection row for slot `s`."""
-    st, conn = w.st, w.conn
-    c = st[CONN_FREE]
-    st[CONN_FREE] = conn[c, C_NEXT]
-    st[CONN_FREE_N] -= 1
-    for k in range(C_SIZE):
-        conn[c, k] = 0
-    conn[c, C_SLOT] = s
-    conn[c, C_HEAD] = NONE
-    conn[c, C_TAIL] = NONE
-    conn[c, C_RHEAD] = NONE
-    conn[c, C_RTAIL] = NONE
-    conn[c, C_NEXT] = NONE
-    conn[c, C_GROUP] = w.slot[s, S_GROUP]
-    conn[c, C_LAST] = t
-    conn[c, C_LIVE] = 1
-    w.slot[s, S_CONN] = c
-    return c
-
-
-@compiled
-def free_conn(w: World, c):
-    """The connection is gone on both sides; the server loses interest in what was in it."""
-    st, conn = w.st, w.conn
-    if conn[c, C_FLAGS] & F_ACCEPTED:
-        client_goes(w, c)
-    for column in (C_HEAD, C_RHEAD):
-        r = conn[c, column]
-        while r != NONE:
-            after = w.req[r, R_NEXT]
-            if column == C_HEAD:
-                st[WAITING] -= 1
-            drop_server_interest(w, r)
-            r = after
-    conn[c, C_LIVE] = 0
-    conn[c, C_FLAGS] = 0
-    conn[c, C_NEXT] = st[CONN_FREE]
-    st[CONN_FREE] = c
-    st[CONN_FREE_N] += 1
+def refused(w: World, s, t):
+    """The client of slot `s` learns that nobody listens: whatever it has for the server fails."""
+    if w.slot[s, S_STATE] == CONNECTING and w.slot[s, S_CONN] == NONE:
+        w.slot[s, S_STATE] = DOWN
+        fail_all(w, s, t)
 
 
 @compiled

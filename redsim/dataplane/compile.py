@@ -83,9 +83,9 @@ register_model(RowType)(_Model)
 _DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "grown": types.int32, "heat": types.int32,
            "xhead": types.int32, "xnext": types.int32, "heads": types.int32, "nexts": types.int32}  # fmt: skip
 _ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "ke", "kx", "grown",
-        "xhead", "xnext", "expiry", "heads", "nexts", "sampled", "ages", "lanes", "aof"]  # fmt: skip
+        "xhead", "xnext", "expiry", "heads", "nexts", "sampled", "ages", "lanes", "aof", "child", "cow"]  # fmt: skip
 _THREE = ["heat", "blame", "smax"]
-_FIXED = {"cost", "tab", "dist", "curve", "trace", "rates"}  # never written to by compiled code
+_FIXED = {"cost", "tab", "dist", "curve", "trace", "rates", "place"}  # never written to by compiled code
 _TABLES = {name: TableType(name) for name in ARRAYS}
 _FIRST = {"st": 0, "cost": ST_SIZE}  # words before them in the block that a World's address is the address of
 _WORD = ir.IntType(64)

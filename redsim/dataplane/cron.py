@@ -1,30 +1,13 @@
-"""What the control plane does to a World: serverCron's hold and clientsCron, the sums it samples; closing a connection.
+"""What the control plane does to a World: serverCron's hold and clientsCron, the sums it samples.
 
 Mirrors server.c: clientsCron (clientsCronHandleTimeout, clientsCronResizeQueryBuffer, clientsCronResizeOutputBuffer).
 """
 
-from redsim.dataplane.clients import free_conn
-from redsim.dataplane.compile import compiled, entry
-from redsim.dataplane.events import push
+from redsim.dataplane.compile import entry
+from redsim.dataplane.connections import close_by_server
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import charge, segment, stall
-from redsim.dataplane.memory import client_goes, resize_query_buffer, resize_reply_buffer
-
-
-@compiled
-def close_by_server(w: World, c):
-    """The server closes connection `c`; its client hears of it one way later (F_TELLING); the row goes when it has heard and
-    hung up, in either order."""
-    conn = w.conn
-    if conn[c, C_FLAGS] & F_EOF:
-        free_conn(w, c)
-        return
-    if conn[c, C_FLAGS] & F_ACCEPTED:
-        client_goes(w, c)
-    conn[c, C_FLAGS] = F_RESET
-    if conn[c, C_SLOT] != NONE:
-        conn[c, C_FLAGS] = F_RESET | F_TELLING
-        push(w, w.st[NOW] + w.group[conn[c, C_GROUP], G_NET], EV_CLOSED, c)
+from redsim.dataplane.memory import resize_query_buffer, resize_reply_buffer
 
 
 @entry

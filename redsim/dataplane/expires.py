@@ -7,9 +7,11 @@ Differs: one table over all data sets' keys, as one database has.
 """
 
 from redsim.dataplane.compile import compiled, entry, inlined
+from redsim.dataplane.cow import expire_written
 from redsim.dataplane.dict import link, unlink
 from redsim.dataplane.layout import *
 from redsim.dataplane.rehash import add_key, remove_key
+from redsim.dataplane.undo import before_change
 
 MS_NS = 1_000_000
 
@@ -17,6 +19,9 @@ MS_NS = 1_000_000
 @inlined
 def set_expire(w: World, d, key, at_ns):
     """db.c:setExpire: key `key` of data set `d`, one with a TTL column, is due at `at_ns` > 0."""
+    before_change(w, d, key)
+    if w.child[CH_STATE]:
+        expire_written(w, d, key, w.kx[key] == 0)
     if w.kx[key] == 0:
         w.dataset[d, D_EXPIRES] += 1
         w.st[USED] += w.cost[ENTRY_BYTES]
@@ -29,6 +34,9 @@ def set_expire(w: World, d, key, at_ns):
 def remove_expire(w: World, d, key):
     """db.c:removeExpire: the key stays for ever, or is going."""
     if w.kx[key] != 0:
+        before_change(w, d, key)
+        if w.child[CH_STATE]:
+            expire_written(w, d, key, True)
         w.dataset[d, D_EXPIRES] -= 1
         w.st[USED] -= w.cost[ENTRY_BYTES]
         remove_key(w, EXPIRES)

@@ -11,27 +11,27 @@ import numpy as np
 
 from redsim.dataplane.aof import feed_deletion
 from redsim.dataplane.compile import compiled, inlined
+from redsim.dataplane.cow import (
+    elements_written,
+    key_moved,
+    persist,
+    robj_written,
+    value_appended,
+    value_written,
+)
+from redsim.dataplane.database import database_command
 from redsim.dataplane.dict import link, unlink
 from redsim.dataplane.draws import below_ns, draw_key, draw_size
 from redsim.dataplane.evict import LFU, accessed_word, created_word
-from redsim.dataplane.expires import is_past_due, remove_all_expires, remove_expire, set_expire
+from redsim.dataplane.expires import is_past_due, remove_expire, set_expire
 from redsim.dataplane.histogram import COARSE_BITS, bit_length
 from redsim.dataplane.histogram import bucket_of as histogram_bucket
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import bytes_ns
+from redsim.dataplane.ledger import bytes_ns, curve_ns
 from redsim.dataplane.memory import append_room, elements_bytes, string_bytes, value_memory
-from redsim.dataplane.rehash import add_key, dict_work, empty_dict, remove_key
+from redsim.dataplane.rehash import add_key, dict_work, remove_key
 from redsim.dataplane.resp import bulk, digits
-
-
-@compiled
-def curve_ns(curve, c, n):
-    """Total ns of curve `c` at `n` elements: linear between powers of two; 0 without a curve or elements."""
-    if c < 0 or n <= 0:
-        return 0
-    i = bit_length(n) - 1
-    low = curve[c, i]
-    return low + (curve[c, i + 1] - low) * (n - (1 << i)) // (1 << i)
+from redsim.dataplane.undo import before_change
 
 
 @inlined
@@ -43,11 +43,14 @@ def second_of(now_ns):
 @compiled
 def forget(w: World, d, key):
     """The key is gone."""
+    before_change(w, d, key)
     w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
     w.kv[key, 0] = NODATA
     w.dataset[d, D_LIVE] -= 1
     if w.cost[HEAD_BITS]:
         unlink(w.heads, w.nexts, key, w.cost[DICT_SEED], w.cost[HEAD_BITS])
+    if w.child[CH_STATE]:
+        key_moved(w, d, key, False)
     remove_key(w, MAIN)
     if w.dataset[d, D_VOLATILE]:
         remove_expire(w, d, key)
@@ -61,6 +64,8 @@ def appear(w: World, d, key):
         link(w.heads, w.nexts, key, w.cost[DICT_SEED], w.cost[HEAD_BITS])
     w.dataset[d, D_LIVE] += 1
     w.st[USED] += w.dataset[d, D_KEYMEM]
+    if w.child[CH_STATE]:
+        key_moved(w, d, key, True)
     add_key(w, MAIN)
 
 
@@ -69,6 +74,8 @@ def create(w: World, d, key, size):
     """The key is a string of `size` bytes as SET leaves it, without expiry."""
     if w.kv[key, 0] != size or w.dataset[d, D_GROWS]:
         replace_string(w, d, key, size)
+    if w.st[CAN_FORK] and w.child[CH_STATE]:
+        value_written(w, d, key, size)
     if w.dataset[d, D_VOLATILE]:
         remove_expire(w, d, key)
 
@@ -76,6 +83,7 @@ def create(w: World, d, key, size):
 @compiled
 def replace_string(w: World, d, key, size):
     """A value of `size` bytes in the place of another one, or of none."""
+    before_change(w, d, key)
     begins = w.kv[key, 0] == NODATA
     if not begins:
         w.st[USED] -= value_memory(w, d, key)
@@ -90,9 +98,12 @@ def replace_string(w: World, d, key, size):
 @compiled
 def append(w: World, d, key, size):
     """APPEND has made the value `size` bytes long: its buffer has grown as sds.c lets it."""
+    before_change(w, d, key)
     w.st[USED] -= value_memory(w, d, key)
     room = np.int64(w.grown[key])
     w.grown[key] = min(append_room(w, room, size), 2**31 - 1)
+    if w.child[CH_STATE]:
+        value_appended(w, d, key, np.int64(w.kv[key, 0]), size, w.grown[key] != room)
     w.kv[key, 0] = size
     w.st[USED] += value_memory(w, d, key)
 
@@ -100,6 +111,7 @@ def append(w: World, d, key, size):
 @compiled
 def set_elements(w: World, d, key, n):
     """The aggregate that is there, or begins now, has n >= 1 elements."""
+    before_change(w, d, key)
     begins = w.kv[key, 0] == NODATA
     if not begins:
         w.st[USED] -= elements_bytes(w, d, np.int64(w.ke[key]))
@@ -124,24 +136,34 @@ def delete_expired_key(w: World, d, key, by):
     forget(w, d, key)
     w.st[EXPIRED] += 1
     if w.aof[A_POLICY]:
-        ns += feed_deletion(w, d, x[X_LAZY])
-        w.aof[A_UNIT] += 1 if by == LAZY else 0
+        ns += feed_deletion(w, d, x[X_LAZY], by == LAZY)
     return ns
 
 
 @inlined
 def lookup(w: World, d, key):
-    """db.c:lookupKey: True if the key is there; one past its time is deleted (lazy expiry); the access is noted."""
+    """db.c:lookupKey: True if the key is there; one past its time is deleted (lazy expiry); the access is noted, but not while
+    a child shares the page."""
     if w.kv[key, 0] == NODATA:
         return False
     if w.dataset[d, D_VOLATILE] and is_past_due(w, key):
         w.expiry[X_OWED_NS] += delete_expired_key(w, d, key, LAZY)
         return False
+    if w.st[CAN_FORK] and leaves_access(w, d, key):
+        return True
     if w.cost[POLICY] & LFU:
         count_access(w, key)
     else:
         w.kv[key, 1] = second_of(w.st[NOW])
     return True
+
+
+@compiled
+def leaves_access(w: World, d, key):
+    """While a child shares the page, an access is not noted; when it has gone, noting it writes to the robj."""
+    if w.child[CH_STATE] == CHILD_GONE:
+        robj_written(w, d, key)
+    return w.child[CH_STATE] == CHILD_ALIVE
 
 
 @compiled
@@ -162,13 +184,11 @@ def due_ns(w: World, r, k):
     return at
 
 
-@compiled
-def database_keys(w: World):
-    """Keys of the whole database."""
-    total = 0
-    for d in range(w.dataset.shape[0]):
-        total += w.dataset[d, D_LIVE]
-    return total
+@inlined
+def changed(w: World, count):
+    """server.dirty grows by a command that does not always change something."""
+    w.aof[A_DIRTY] = 1
+    w.child[CH_CHANGES] += count
 
 
 @compiled
@@ -203,12 +223,14 @@ def string_command(w: World, r, op, k, d, key):
         if there and kind[k, K_TTL] > 0:
             set_expire(w, d, key, due_ns(w, r, k))
         if there:
-            w.aof[A_DIRTY] = 1
+            changed(w, 1)
         return ns, 4
     if op == OP_INCR:
         size = np.int64(w.kv[key, 0]) if there else 1
         if not there:
             create(w, d, key, 1)
+        elif w.child[CH_STATE]:
+            robj_written(w, d, key)
         return ns, 3 + min(size, 20)
     size = w.req[r, R_ARG] + (np.int64(w.kv[key, 0]) if there else 0)  # APPEND
     if there:
@@ -246,7 +268,7 @@ def many_keys(w: World, r, op, k, d, key):
             if op == OP_DEL and not w.cost[LAZY_DEL] and not w.dataset[d, D_STRING]:
                 ns += curve_ns(w.curve, kind[k, K_CURVE_KEY], elements(w, d, key))
             forget(w, d, key)
-            w.aof[A_DIRTY] = 1
+            changed(w, 1)
     return ns, reply
 
 
@@ -268,9 +290,11 @@ def aggregate_command(w: World, r, op, k, d, key):
         more = kind[k, K_NELEM]
         if not there:
             set_elements(w, d, key, more)
-            w.aof[A_DIRTY] = 1
+            changed(w, more)
         elif op == OP_PUSH:
             set_elements(w, d, key, min(n + more, 2**31 - 1))
+        if w.child[CH_STATE]:
+            elements_written(w, d, key, elements_bytes(w, d, np.int64(w.ke[key])), more)
         ns += (more - 1) * kind[k, K_EXTRA_NS] + more * ebytes * kind[k, K_IN_PS] // 1000 + more * scan_ns(w, k, d, n)
         return ns + curve_ns(w.curve, kind[k, K_CURVE_KEY], n), 3 + digits(np.int64(w.ke[key]))
     if op != OP_SORT and op != OP_UNION:
@@ -281,7 +305,9 @@ def aggregate_command(w: World, r, op, k, d, key):
     if op == OP_POP:
         take = min(n, kind[k, K_NELEM])
         if take > 0:
-            w.aof[A_DIRTY] = 1
+            changed(w, take)
+            if w.child[CH_STATE]:
+                elements_written(w, d, key, elements_bytes(w, d, n), take)
         if there and n == take:
             forget(w, d, key)
             w.ke[key] = 0
@@ -307,48 +333,6 @@ def aggregate_command(w: World, r, op, k, d, key):
     return ns + returned * ebytes * kind[k, K_OUT_PS] // 1000, 3 + digits(returned) + returned * each
 
 
-@compiled
-def database_command(w: World, r, op, k):
-    """(ns, reply bytes) of KEYS, SCAN, DBSIZE, FLUSHALL."""
-    kind, cost = w.kind, w.cost
-    total = database_keys(w)
-    ns = kind[k, K_CONST]
-    if op == OP_DBSIZE:
-        return ns, 3 + digits(total)
-    keybytes = bulk(w.dataset[kind[k, K_DATASET], D_KEYBYTES]) if kind[k, K_DATASET] >= 0 else 5
-    if op == OP_KEYS:
-        matched = total * kind[k, K_MATCH_PPM] // 1_000_000
-        ns += curve_ns(w.curve, kind[k, K_CURVE_DB], total) + curve_ns(w.curve, kind[k, K_CURVE_RET], matched)
-        return ns, 3 + digits(matched) + matched * keybytes
-    if op == OP_SCAN:
-        s = w.req[r, R_SLOT]
-        cursor = w.slot[s, S_CURSOR]
-        visited = max(min(kind[k, K_COUNT], total - cursor), 0)
-        cursor = cursor + visited if cursor + visited < total else 0
-        w.slot[s, S_CURSOR] = cursor
-        ns += curve_ns(w.curve, kind[k, K_CURVE_RET], visited)
-        return ns, 4 + bulk(digits(cursor)) + 3 + digits(visited) + visited * keybytes
-    if kind[k, K_NELEM] == 2 or (cost[LAZY_FLUSH] and kind[k, K_NELEM] != 3):  # ASYNC; SYNC wins over the directive
-        ns += kind[k, K_EXTRA_NS]
-    else:
-        ns += curve_ns(w.curve, kind[k, K_CURVE_DB], total)
-    for d in range(w.dataset.shape[0]):
-        low = w.dataset[d, D_BASE]
-        for key in range(low, low + w.dataset[d, D_N]):
-            if w.kv[key, 0] != NODATA:
-                w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
-                w.kv[key, 0] = NODATA
-        w.dataset[d, D_LIVE] = 0
-    if w.dicts[EXPIRES, H_USED] > 0:
-        remove_all_expires(w)
-    if cost[HEAD_BITS]:
-        for bucket in range(w.heads.shape[0]):
-            w.heads[bucket] = NONE
-    empty_dict(w, MAIN)
-    empty_dict(w, EXPIRES)
-    return ns, 5
-
-
 @inlined
 def run_command(w: World, r):
     """(ns inside the command's function, reply bytes) of request `r`, executed now."""
@@ -368,6 +352,9 @@ def run_command(w: World, r):
         ns, reply = database_command(w, r, op, k)
     elif OP_PUSH <= op <= OP_UNION:
         ns, reply = aggregate_command(w, r, op, k, d, key)
+    elif op >= OP_BGSAVE:
+        ns, reply = persist(w, op)
+        ns += kind[k, K_CONST]
     else:  # EVAL, DEBUG SLEEP
         ns, reply = kind[k, K_CONST] + kind[k, K_DUR], 5
     if lookups > 0:

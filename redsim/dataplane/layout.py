@@ -24,15 +24,21 @@ NONE = -1
  REC_ON, REC_UNTIL, REC_WORST, SEGS, RECS, REC_FROM, REC_TO, REC_CAUSE, REC_KIND, WAKE_CPU, ITER_T0, HITS, MISSES,
  NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
  WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE, DUE, GROUP_DUE, GROUP_NEXT, FIRST,
- USED, USED_PEAK, DICT_WORK, DICT_NS, EVICTED, EVICT_ARMED, WATCH_ABOVE, EXCEEDED_FROM, EXCEEDED_NS, OOM) = range(95)
+ USED, USED_PEAK, DICT_WORK, DICT_NS, EVICTED, EVICT_ARMED, WATCH_ABOVE, EXCEEDED_FROM, EXCEEDED_NS, OOM,
+ CAN_FORK) = range(96)
+# a server that died: how dead it is, when it dies next; of loading: is it on, what is left, between two looks at the clients, its
+# cause, when it was over; rows of the undo log
+(DEAD, CRASH_AT, LOADING, LOAD_LEFT, LOAD_EVERY, LOAD_CAUSE, READY_AT, UNDO_N) = range(110, 118)
 ST_SIZE = 128
+ALIVE, DEAD_PROCESS, DEAD_HOST = range(3)  # DEAD
 
 # phases of the loop (st[PHASE])
 (PH_POLL, PH_SLEEP, PH_AWAKE, PH_FILE_EVENTS, PH_TIMERS, PH_BEFORE_SLEEP, PH_EXEC_READ, PH_WRITES, PH_BUSY,
  PH_BUSY_POLL) = range(10)
 # why run() came back
 REACHED, TIMER, GROW = range(3)
-ASK = 3  # the AOF asks the control plane (aof[A_WANT])
+PH_DOWN = 10  # no process: only the clients go on
+ASK = 3  # the AOF asks the control plane (aof[A_WANT]), or a child was forked (child[CH_WANT])
 
 # cost: the host profile and the conf, in ns, ps per byte, or counts -------------------------------------------
 (POLL_NS, POLL_EVENT_NS, WAKE_NS, WAKE_CPU_NS, READ_NS, READ_PS, WRITE_NS, WRITE_PS, PARSE_NS, PARSE_PS, CALL_NS, COLD_NS,
@@ -42,7 +48,7 @@ ASK = 3  # the AOF asks the control plane (aof[A_WANT])
  FIRST_NS, WAKE_DIST, MAXMEMORY, STARTUP_BYTES, CLIENT_BYTES, USABLE, LIBC, SHARED_INTS, QUERY_BYTES, FIXED_RBUF, FILL_PERMILLE,
  SHRINK_ON_DELETE, REHASH_US, REHASH_CURVE, EXPAND_PS, ENTRY_BYTES, EMPTY_BUCKET_NS, POLICY, SAMPLES, LFU_DECAY, LFU_LOG,
  EVICT_LIMIT_US, LAZY_EVICT, EVICT_CAUSE, EVICT_DEL_CAUSE, EVICT_CURVE, SAMPLE_CURVE, DICT_SEED, HEAD_BITS, HISTOGRAM_BYTES,
- EXPAND_NS) = range(70)
+ EXPAND_NS, FORCE_RATIO, FORCE_GROW_BITS, FORCE_SHRINK_BITS) = range(73)
 COST_SIZE = 80
 
 # group: one row per client group ------------------------------------------------------------------------------
@@ -52,7 +58,7 @@ COST_SIZE = 80
  G_TRACE_I, G_OFFERED, G_COMPLETED, G_FAILED, G_ERR_TIMEOUT, G_ERR_CONN, G_ERR_BUSY, G_RETRIED, G_AREA, G_LAT_SUM,
  G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT,
  G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES, G_ERR_OOM, G_DRAWN, G_AHEAD) = range(61)
-G_ERR_MISCONF = 61
+G_ERR_MISCONF, G_ERR_LOADING = 61, 62
 G_SIZE = 64
 OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
@@ -61,6 +67,7 @@ POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
 # what every request needs is in the first cache line
 (S_GROUP, S_CONN, S_THREAD, S_HEAD, S_TAIL, S_OUT, S_STATE, S_LAST, S_WHEAD, S_WTAIL, S_TRIES, S_CURSOR, S_TIMER,
  S_RQ_IN, S_RQ_NEXT, S_RQ_T, S_WQ_IN, S_WQ_NEXT, S_WQ_T) = range(19)
+S_RETRY = 19  # when its SYN goes out again, to a host that is down
 S_SIZE = 24
 DOWN, CONNECTING, UP = range(3)
 
@@ -78,6 +85,7 @@ R_SIZE = 24
 # wanted by the client; held by the server; waiting unsent; -BUSY; the answer is at the client's; it was nil; -OOM
 Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS, Z_OOM = 1, 2, 4, 8, 16, 32, 64
 Z_MISCONF = 128  # refused: the AOF cannot be written
+Z_LOADING = 256  # refused: the server is loading its data
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
@@ -88,7 +96,7 @@ K_AOF, K_AOF_MORE = 36, 39  # whether it is propagated; bytes that its propagate
 K_SIZE = 40
 (OP_PING, OP_GET, OP_SET, OP_DEL, OP_UNLINK, OP_EXISTS, OP_EXPIRE, OP_INCR, OP_APPEND, OP_MGET, OP_MSET, OP_KEYS, OP_SCAN,
  OP_DBSIZE, OP_FLUSHALL, OP_PUSH, OP_POP, OP_PUT, OP_RANGE, OP_ALL, OP_FIELD, OP_SORT, OP_UNION, OP_SCRIPT,
- OP_SLEEP) = range(25)
+ OP_SLEEP, OP_BGSAVE, OP_SAVE, OP_BGREWRITEAOF) = range(28)
 
 # dataset ------------------------------------------------------------------------------------------------------
 # D_VOLATILE: its keys may have a TTL, so that kx has their column; D_EXPIRES: how many have one now
@@ -119,12 +127,36 @@ LAZY, ACTIVE = range(2)  # rows of lag: who removed the key
  A_DIRTY, A_UNIT, A_SELECTED, A_LEN, A_ROOM, A_STAGE, A_WANT, A_UNTIL, A_PENDING, A_FLIGHT, A_DONE, A_LAST, A_POSTPONED,
  A_APPENDED, A_CMDS, A_ACKED, A_ACKED_CMDS, A_WRITTEN, A_WRITTEN_CMDS, A_SUBMITTED, A_SUBMITTED_CMDS, A_SYNCED, A_SYNCED_CMDS,
  A_DELAYED, A_FAILING, A_MISCONF, A_WRITES, A_FSYNCS, A_POSTPONEMENTS, A_POSTPONED_NS, A_POSTPONED_FROM) = range(49)
+# what call() asks: is there an AOF, or are writes counted for a crash; are keys remembered as they were (undo)
+A_FEED, A_UNDO = 54, 55
 A_SIZE = 56
 AOF_OFF, AOF_NO, AOF_EVERYSEC, AOF_ALWAYS = range(4)  # A_POLICY
 NEVER_PROPAGATED, IF_DIRTY, PROPAGATED = range(3)  # K_AOF
 WANT_NONE, WANT_BIO, WANT_WRITE, WANT_FSYNC, WANT_EXIT = range(5)  # A_WANT, and A_STAGE while its answer is awaited
 # A_CAUSE + these: what a blocked write or fsync is called
 AOF_WRITE_ALONE, AOF_WRITE_PENDING_FSYNC, AOF_WRITE_ACTIVE_CHILD, AOF_FSYNC_ALWAYS = range(4)
+
+# child: a forked child and what its being there does to the main thread (cow.py) -----------------------------------------------
+(CH_STATE, CH_OWED, CH_FORK_OWED, CH_WANT, CH_STRETCH, CH_CHANGES, CH_MISCONF, CH_KIND,
+ CH_MARK, CH_STRETCH_IF, CH_FLUSHES, CH_FAULT_NS, CH_REUSE_NS, CH_SHIFT, CH_DISMISS, CH_PROGRESS, CH_ORDER,
+ CH_COPIED, CH_REUSED, CH_FAULTED_NS, CH_WAITED_NS, CH_FORK_NS, CH_REFUSED, CH_FORKS, CH_FORK_AT, CH_SAVE_NS, CH_SAVE_REFUSED,
+ CH_MISCONFS, CH_FORK_CAUSE, CH_COW_CAUSE, CH_CPU_CAUSE, CH_TABLE_AT, CH_XTABLE_AT, CH_BUSY_AT,
+ CH_REGION_NS, CH_REGION_FOR, CH_REGION_UNTIL, CH_REGION_AT, CH_ABOVE, CH_MANIFEST_CAUSE) = range(40)
+CH_SIZE = 40
+NO_CHILD, CHILD_ALIVE, CHILD_GONE = range(3)  # CH_STATE; gone: pages that nobody has written since are write-protected still
+KIND_RDB, KIND_AOF = 1, 2  # CH_KIND
+FORKED, FORK_FAILED, SAVED, REWRITE_WANTED = 1, 2, 4, 8  # bits of CH_WANT: what the control plane is to hear of
+
+# place: where a data set's keys lie: a permutation of them by the seed, first bytes of its areas, bytes of a block in each ------
+(P_N, P_BITS, P_MUL, P_ADD, P_MUL2, P_ADD2, P_ENTRY_AT, P_ENTRY, P_KEY_AT, P_KEY, P_ROBJ_AT, P_ROBJ, P_VALUE_AT, P_STRIDE,
+ P_XENTRY_AT,
+ P_RDB_FIXED, P_RDB_EACH, P_RDB_LZF) = range(18)
+P_SIZE = 24
+# P_RDB_*: bytes of a key in an RDB file but for its value, 1024ths of bytes of an element, millionths that LZF leaves (0: off)
+# undo: what a key was before it changed; or where a unit (a command with what goes with it) ends in the AOF, U_KEY being NONE
+(U_AT, U_KEY, U_VALUE, U_ELEMENTS, U_DUE, U_ROOM) = range(6)
+U_CMDS, U_NOW = U_VALUE, U_DUE  # of the end of a unit: commands up to it, when it was executed
+U_SIZE = 8
 
 # thread: a client machine's event loop ------------------------------------------------------------------------
 (T_FREE, T_RHEAD, T_RTAIL, T_WHEAD, T_WTAIL, T_SCHEDULED, T_BATCH, T_SEND, T_RECV, T_POLL, T_WAKE, T_BUSY, T_SPIN,
@@ -136,6 +168,7 @@ T_SIZE = 18
 
 # events -------------------------------------------------------------------------------------------------------
 EV_ARRIVE, EV_ISSUE, EV_TIMEOUT, EV_RETRY, EV_SYN, EV_UP, EV_EOF, EV_THREAD, EV_CLOSED, EV_START, EV_RATE = range(11)
+EV_REFUSED, EV_CRASH = 11, 12
 
 # size distributions (dist) ------------------------------------------------------------------------------------
 DIST_CONSTANT, DIST_QUANTILE, DIST_ALIAS = range(3)
@@ -213,6 +246,10 @@ class World(NamedTuple):
     live: I64  # [groups, 2]: scratch of live_requests()
     drawn: I64  # [AHEAD per group, 2]: kind and key (NONE: it has none) of the requests drawn ahead, the next at G_DRAWN
     aof: I64  # [A_SIZE]
+    child: I64  # [CH_SIZE]
+    place: I64  # [datasets, P_SIZE]
+    cow: I64  # [pages / 64, or 1 if nothing can fork]: a bit for each page written since the last fork
+    undo: I64  # [rows, U_SIZE]: in the order of time
 
     address: int = 0  # where compiled code finds all this; placed() says it
 
@@ -242,7 +279,7 @@ WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
     "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3, "dicts": H_SIZE, "pool": 2,
-    "drawn": 2,
+    "drawn": 2, "place": P_SIZE, "undo": U_SIZE,
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from redsim.dataplane.compile import compiled, copy_causes, inlined
 from redsim.dataplane.draws import draw_size, exponential
+from redsim.dataplane.histogram import bit_length
 from redsim.dataplane.layout import *
 
 
@@ -17,6 +18,16 @@ from redsim.dataplane.layout import *
 def bytes_ns(count, ps):
     """ns of `count` >= 0 bytes at `ps` >= 0 each. Unsigned, because a signed division is three times as long."""
     return np.int64(np.uint64(count * ps) // np.uint64(1000))
+
+
+@compiled
+def curve_ns(curve, c, n):
+    """Total ns of curve `c` at `n` elements: linear between powers of two; 0 without a curve or elements."""
+    if c < 0 or n <= 0:
+        return 0
+    i = bit_length(n) - 1
+    low = curve[c, i]
+    return low + (curve[c, i + 1] - low) * (n - (1 << i)) // (1 << i)
 
 
 @inlined
@@ -122,6 +133,15 @@ def idle_hiccups(w: World):
             charge(w, HICCUP, left)
             if left >= w.cost[STALL_NS]:
                 stall(w, HICCUP, start, NONE, NONE)
+
+
+@compiled
+def skip_hiccups(w: World):
+    """Hiccups that began while there was no process to feel them."""
+    st, stream = w.st, w.group.shape[0] * RNG_PER_GROUP
+    while st[NEXT_HICCUP] <= st[NOW]:
+        ns = draw_size(w.rng, stream + 1, w.tab, w.dist, w.cost[HICCUP_DIST])
+        st[NEXT_HICCUP] += ns + 1 + int(exponential(w.rng, stream) * w.cost[HICCUP_MEAN_NS])
 
 
 @compiled

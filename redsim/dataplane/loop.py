@@ -1,7 +1,8 @@
 """One Redis server's event loop, as a state machine that stops when its world is about to change.
 
 Mirrors ae.c:aeProcessEvents and server.c:beforeSleep of 7.0: poll; every ready client's read and its whole pipeline; due
-timers; then all replies (replies.py); reads of 16 KiB; scripts past busy-reply-threshold; fork-join I/O threads of 6.0-7.4.
+timers; then all replies (replies.py); reads of 16 KiB; scripts past busy-reply-threshold; loading; fork-join I/O threads of
+6.0-7.4. A process dies between two of these steps (st[CRASH_AT], crash.py).
 
     run(w, until):   POLL -> [SLEEP] -> FILE_EVENTS -> TIMERS* -> BEFORE_SLEEP -> EXEC_READ -> WRITES -> POLL
                      (* comes back to the control plane, which runs serverCron and sets the phase)
@@ -12,9 +13,11 @@ Not modelled: replication steps of before_sleep, TLS, a client socket whose buff
 """
 
 from redsim.dataplane.aof import MISCONF_REPLY_BYTES, flush_append_only_file, propagate
-from redsim.dataplane.clients import admit, free_conn, make_ready, ring_push
+from redsim.dataplane.clients import admit, make_ready, ring_push
 from redsim.dataplane.compile import compiled, entry, inlined
-from redsim.dataplane.cron import close_by_server
+from redsim.dataplane.connections import close_by_server, free_conn
+from redsim.dataplane.cow import RDB_MISCONF_REPLY_BYTES, pay, share_cpu
+from redsim.dataplane.crash import refusal_bytes
 from redsim.dataplane.draws import draw_size
 from redsim.dataplane.expire import fast_expire_cycle
 from redsim.dataplane.keyspace import run_command
@@ -32,9 +35,11 @@ MS_NS = 1_000_000
 
 @entry
 def run(w: World, until):
-    """Run whole iterations until `until` (REACHED), a due timer (TIMER), a lack of rows (GROW), a question of the AOF (ASK)."""
+    """Run whole iterations until `until` (REACHED), a due timer (TIMER), a lack of rows (GROW), a question (ASK)."""
     st = w.st
     while True:  # the phases stand in the order in which they mostly follow each other
+        if st[NOW] >= st[CRASH_AT]:
+            return REACHED
         if st[PHASE] == PH_POLL:
             if st[NOW] >= until:
                 return REACHED
@@ -49,6 +54,8 @@ def run(w: World, until):
         if st[PHASE] == PH_FILE_EVENTS and not file_events(w):
             return GROW
         if st[PHASE] == PH_TIMERS:
+            if st[NOW] >= st[CRASH_AT]:
+                return REACHED
             if st[EVICT_ARMED]:
                 eviction_timer(w)
             if st[NOW] >= st[CRON_DUE]:
@@ -59,15 +66,30 @@ def run(w: World, until):
         if st[PHASE] == PH_EXEC_READ and not execute_threaded_reads(w):
             return GROW
         if st[PHASE] == PH_WRITES:
+            if st[NOW] >= st[CRASH_AT]:
+                return REACHED
+            if st[CAN_FORK] and w.child[CH_WANT]:
+                return ASK
             if w.aof[A_STAGE] == WANT_NONE and w.expiry[X_FAST_DUE] and not st[BUSY]:
                 fast_expire_cycle(w)
-            if w.aof[A_POLICY] and flush_append_only_file(w):
+            if st[CAN_FORK] and w.child[CH_STRETCH] and w.aof[A_STAGE] == WANT_NONE:
+                share_cpu(w)
+            if w.aof[A_FEED] and flush_append_only_file(w):
                 return ASK
+            if st[NOW] >= st[CRASH_AT]:
+                return REACHED
             handle_clients_with_pending_writes(w)
-        if st[PHASE] == PH_BUSY and not busy_script(w):
-            return GROW
+        if st[PHASE] == PH_BUSY:
+            if st[LOADING] and st[NOW] >= until:
+                return REACHED
+            if not (load_step(w) if st[LOADING] else busy_script(w)):
+                return GROW
         if st[PHASE] == PH_BUSY_POLL and not poll_while_busy(w):
             return GROW
+        if st[PHASE] == PH_DOWN:
+            why = idle_while_down(w, until)
+            if why != NONE:
+                return why
 
 
 @inlined
@@ -130,7 +152,7 @@ def sleep(w: World, until):
                 idle_until(w, until)
                 return REACHED
             idle_until(w, min(t, st[POLL_DEADLINE]))
-            if st[NOW] == st[POLL_DEADLINE] and t > st[NOW]:
+            if st[NOW] >= st[POLL_DEADLINE] and t > st[NOW]:
                 break
         if not admit(w):
             return GROW
@@ -171,6 +193,8 @@ def file_events(w: World):
             hiccups(w)
         if not admit(w):
             return False
+        if st[DEAD]:
+            break
         c = w.batch[st[BATCH_POS]]
         st[BATCH_POS] += 1
         if c == NONE:
@@ -286,22 +310,17 @@ def call(w: World, c, r):
     around = cost[CALL_NS] + kind[k, K_ARGC] * cost[PARSE_NS] + bytes_ns(req[r, R_BYTES], cost[PARSE_PS])
     if st[BUSY]:
         around += cost[BUSY_REPLY_NS]
-        ns, reply = 0, 105
-        req[r, R_FLAGS] |= Z_BUSY
-        kind[k, K_ERRORS] += 1
+        ns, reply = 0, refusal_bytes(w, r, k)
     elif is_oom:
         ns, reply = 0, OOM_REPLY_BYTES
         req[r, R_FLAGS] |= Z_OOM
         kind[k, K_ERRORS] += 1
         st[OOM] += 1
-    elif w.aof[A_FAILING] and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
-        ns, reply = 0, MISCONF_REPLY_BYTES
-        req[r, R_FLAGS] |= Z_MISCONF
-        kind[k, K_ERRORS] += 1
-        w.aof[A_MISCONF] += 1
+    elif (w.aof[A_FAILING] or (st[CAN_FORK] and w.child[CH_MISCONF])) and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
+        ns, reply = 0, refuse(w, r, k)
     else:
         ns, reply = run_command(w, r)
-        if w.aof[A_POLICY]:
+        if w.aof[A_FEED]:
             around += propagate(w, r, k)
         if kind[k, K_CALLS] == 0:
             first_call(w, k)
@@ -319,11 +338,25 @@ def call(w: World, c, r):
         segment(w, cause, start, st[NOW], c)
     if ns >= cost[STALL_NS]:
         stall(w, cause, start, k, req[r, R_KEY])
+    if st[CAN_FORK] and w.child[CH_OWED] and not st[BUSY]:
+        ns += pay(w, r, k)
     if st[PHASE] == PH_BUSY and not st[BUSY]:
         return
     if ns >= cost[SLOW_NS] and not st[BUSY]:
         slowlog_push(w, r, start, ns)
     add_reply(w, c, r)
+
+
+@compiled
+def refuse(w: World, r, k):
+    """server.c:writeCommandsDeniedByDiskError: what could not be saved must not change. Length of the answer."""
+    w.req[r, R_FLAGS] |= Z_MISCONF
+    w.kind[k, K_ERRORS] += 1
+    if w.child[CH_MISCONF]:
+        w.child[CH_MISCONFS] += 1
+        return RDB_MISCONF_REPLY_BYTES
+    w.aof[A_MISCONF] += 1
+    return MISCONF_REPLY_BYTES
 
 
 @inlined
@@ -407,6 +440,8 @@ def busy_script(w: World):
     cause = w.kind[req[r, R_KIND], K_CAUSE]
     if not admit(w):
         return False
+    if st[DEAD]:
+        return True
     if st[SCRIPT_LEFT] == 0:
         end_script(w, c, r)
         return True
@@ -451,6 +486,43 @@ def poll_while_busy(w: World):
     st[BUSY_ROUNDS] = st[BUSY_ROUNDS] - 1 if st[BATCH_N] + st[WROTE] > 0 else 0
     st[PHASE] = PH_FILE_EVENTS
     return True
+
+
+# ---- no process, or one that loads its data ---------------------------------------------------------------------
+
+
+@compiled
+def load_step(w: World):
+    """rdb.c:rdbLoadProgressCallback, aof.c:loadSingleAppendOnlyFile: the data up to the next look at the clients; after the last
+    of them the server serves."""
+    st = w.st
+    if not admit(w):
+        return False
+    if st[DEAD]:
+        return True
+    if st[LOAD_LEFT] == 0:
+        st[LOADING] = st[BUSY] = 0
+        st[READY_AT] = st[NOW]
+        st[PHASE] = PH_POLL
+        return True
+    step, start = min(st[LOAD_EVERY], st[LOAD_LEFT]), st[NOW]
+    charge(w, st[LOAD_CAUSE], step)
+    st[LOAD_LEFT] -= step
+    if st[REC_ON]:
+        segment(w, st[LOAD_CAUSE], start, st[NOW], NONE)
+    st[BUSY_ROUNDS] = BUSY_ROUNDS_MAX
+    st[PHASE] = PH_WRITES
+    return True
+
+
+@compiled
+def idle_while_down(w: World, until):
+    """The clients go on without a server. Why run() must come back, NONE: it need not yet."""
+    if not admit(w):
+        return GROW
+    t = w.st[DUE]
+    idle_until(w, min(t, until))
+    return REACHED if t > until else NONE
 
 
 # ---- before_sleep ------------------------------------------------------------------------------------------------
@@ -513,6 +585,8 @@ def execute_threaded_reads(w: World):
     while st[BATCH_POS] < st[TREAD_N]:
         if not admit(w):
             return False
+        if st[DEAD]:
+            break
         c = w.tread[st[BATCH_POS]]
         st[BATCH_POS] += 1
         read_query_from_client(w, c, conn[c, C_PLANNED])

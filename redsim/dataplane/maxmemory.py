@@ -18,9 +18,9 @@ from redsim.dataplane.aof import feed_deletion
 from redsim.dataplane.compile import compiled
 from redsim.dataplane.evict import ALLKEYS, LFU, LFU_MINUTES, NO_EVICTION, idle_s, lfu_minutes, lru_clock, pick_victim
 from redsim.dataplane.histogram import COARSE_BITS, bit_length, bucket_of
-from redsim.dataplane.keyspace import curve_ns, forget
+from redsim.dataplane.keyspace import forget
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import charge, segment, stall
+from redsim.dataplane.ledger import charge, curve_ns, segment, stall
 from redsim.dataplane.memory import BIG_ARG_BYTES, EMBSTR_MAX, ROBJ_BYTES, raw_bytes, sds_header, usable
 from redsim.dataplane.rehash import dict_work
 
@@ -140,7 +140,7 @@ def evict(w: World, key):
     forget(w, d, key)
     st[EVICTED] += 1
     if w.aof[A_POLICY]:
-        charge(w, cost[EVICT_CAUSE], feed_deletion(w, d, cost[LAZY_EVICT]))
+        charge(w, cost[EVICT_CAUSE], feed_deletion(w, d, cost[LAZY_EVICT], False))
 
 
 @compiled

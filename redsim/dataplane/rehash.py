@@ -9,7 +9,10 @@ incrementallyRehash (7.0); kvstore.c:kvstoreTryResizeDicts (7.4).
     fill below 10 % (12.5 % from 7.4) a smaller table; in serverCron, from 7.4 also at a deletion
 
 Differs: a bucket is empty with the probability exp(-keys / buckets), and each step passes as many as that makes on the average;
-the old table's buckets come free in equal shares. Not modelled: a child process, which stops all this.
+the old table's buckets come free in equal shares.
+
+While a child lives all this would copy pages: tables grow only when they are FORCE_RATIO times too small, a rehash waits unless
+the new table is far larger or smaller, serverCron leaves them alone.
 """
 
 from redsim.dataplane.compile import compiled, entry, inlined
@@ -44,17 +47,19 @@ def remove_key(w: World, h):
 
 @compiled
 def expand_if_allowed(w: World, h):
-    """dict.c:_dictExpandIfNeeded: the first table, or one twice as large unless maxmemory forbids it."""
+    """dict.c:_dictExpandIfNeeded: the first table, or one twice as large (larger after a child) unless maxmemory forbids it."""
     st, row = w.st, w.dicts[h]
     if row[H_BITS] == NONE:
         row[H_BITS] = INITIAL_BITS
         st[USED] += usable(w, 8 << INITIAL_BITS)
         return
-    more = 8 << (row[H_BITS] + 1)
-    load = 1000 * row[H_USED] >> row[H_BITS]
-    if load <= LOAD_ALWAYS_ALLOWED and st[USED] + more > w.cost[MAXMEMORY]:
+    if w.child[CH_STATE] == CHILD_ALIVE and row[H_USED] < w.cost[FORCE_RATIO] << row[H_BITS]:
         return
-    begin_rehash(w, h, row[H_BITS] + 1)
+    bits = bit_length(row[H_USED])
+    load = 1000 * row[H_USED] >> row[H_BITS]
+    if load <= LOAD_ALWAYS_ALLOWED and st[USED] + (8 << bits) > w.cost[MAXMEMORY]:
+        return
+    begin_rehash(w, h, bits)
 
 
 @compiled
@@ -64,7 +69,8 @@ def resize_if_sparse(w: World, h):
     if row[H_NEXT] != NONE or row[H_BITS] <= INITIAL_BITS:
         return
     at_once = w.cost[SHRINK_ON_DELETE]  # from 7.4 on at the threshold, before it below
-    if 1000 * row[H_USED] - at_once < w.cost[FILL_PERMILLE] << row[H_BITS]:
+    used = row[H_USED] * w.cost[FORCE_RATIO] if w.child[CH_STATE] == CHILD_ALIVE else row[H_USED]
+    if 1000 * used - at_once < w.cost[FILL_PERMILLE] << row[H_BITS]:
         begin_rehash(w, h, max(INITIAL_BITS, bit_length(max(row[H_USED] - 1, 1))))
 
 
@@ -77,6 +83,16 @@ def begin_rehash(w: World, h, bits):
     st[DICT_WORK] = 1
     row[H_NEXT] = bits
     row[H_LEFT] = 1000 << row[H_BITS]
+
+
+@inlined
+def is_frozen(w: World, h):
+    """dict.c:dictRehash: with a child alive only a rehash into a table that is far larger or far smaller goes on."""
+    if w.child[CH_STATE] != CHILD_ALIVE:
+        return False
+    row = w.dicts[h]
+    more = row[H_NEXT] - row[H_BITS]
+    return more < w.cost[FORCE_GROW_BITS] if more > 0 else -more < w.cost[FORCE_SHRINK_BITS]
 
 
 @compiled
@@ -114,7 +130,7 @@ def dict_work(w: World, steps):
     st[DICT_NS] = 0
     going = 0
     for h in range(w.dicts.shape[0]):
-        if w.dicts[h, H_NEXT] != NONE and steps > 0:
+        if w.dicts[h, H_NEXT] != NONE and steps > 0 and not is_frozen(w, h):
             ns += move_buckets(w, h, steps, False)
         if w.dicts[h, H_NEXT] != NONE:
             going = 1
@@ -138,11 +154,13 @@ def databases_cron(w: World, rehash):
     at it. Also where used_memory_peak is looked at (cronUpdateMemoryStats)."""
     st = w.st
     st[USED_PEAK] = max(st[USED_PEAK], st[USED])
+    is_alone = w.child[CH_STATE] != CHILD_ALIVE
     for h in range(w.dicts.shape[0]):
-        resize_if_sparse(w, h)
+        if is_alone:
+            resize_if_sparse(w, h)
     start = st[NOW]
     for h in range(w.dicts.shape[0]):
-        if rehash and w.dicts[h, H_NEXT] != NONE:
+        if rehash and is_alone and w.dicts[h, H_NEXT] != NONE:
             rehash_millisecond(w, h, start)
             break
     charge(w, CRON, dict_work(w, 0))

@@ -190,6 +190,17 @@ def count_latency(w: World, r, g, start, done):
     blame[CLIENT] += latency - retry - network - (req[r, R_LEFT] - req[r, R_ARRIVE])
 
 
+@compiled
+def count_refusal(w: World, g, flags):
+    """An answer that is an error, of group `g`."""
+    group = w.group
+    group[g, G_FAILED] += 1
+    if flags & Z_LOADING:
+        group[g, G_ERR_LOADING] += 1
+    else:
+        group[g, G_ERR_BUSY if flags & Z_BUSY else G_ERR_OOM if flags & Z_OOM else G_ERR_MISCONF] += 1
+
+
 @inlined
 def complete(w: World, r, g, start, done):
     """The client has its answer, be it an error: it waited for that too. `start` is where the group's clock starts."""
@@ -197,9 +208,8 @@ def complete(w: World, r, g, start, done):
     flags = req[r, R_FLAGS]
     group[g, G_AREA] -= w.st[END] - done
     group[g, G_LAT_SUM] += done - req[r, R_INTENDED]
-    if flags & (Z_BUSY | Z_OOM | Z_MISCONF):
-        group[g, G_FAILED] += 1
-        group[g, G_ERR_BUSY if flags & Z_BUSY else G_ERR_OOM if flags & Z_OOM else G_ERR_MISCONF] += 1
+    if flags & (Z_BUSY | Z_OOM | Z_MISCONF | Z_LOADING):
+        count_refusal(w, g, flags)
     else:
         group[g, G_COMPLETED] += 1
     count_latency(w, r, g, start, done)

@@ -4,11 +4,12 @@ Mirrors a block device behind a file system as a single queue:
 
     fsync of n dirty bytes    drawn from the disk's table of fdatasync times, plus n at the disk's bandwidth
     write of n bytes          n at the bandwidth
-    done = max(now, when the disk is free) + that long
+    done = max(now, when the disk is free) + that long; with a limit of IOPS at least that of a request, 256 KiB in each
 
 A request's end is known when it comes, but may move: a disk that gets stuck holds up all that is not done yet.
 Differs: no request overtakes another, none run side by side; a disk of many queues serves a mix better than this one.
-Not modelled: reads, seeks between files, a file system's journal shared by its files, a drive that says done and is not.
+A drive that lies (`profile.lies`) takes as long as one that does not. Not modelled: reads, seeks between files, a file system's
+journal shared by its files.
 """
 
 from collections.abc import Generator
@@ -26,9 +27,14 @@ __all__ = ["Disk", "Job"]
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One request; `done_ns` moves if the disk gets stuck before."""
+    """One request; `done_ns` moves if the disk gets stuck before. It is worked on from `begun_ns` on."""
 
     done_ns: int
+    begun_ns: int = 0
+
+    def share_at(self, now_ns: int) -> float:
+        """How much of it is done."""
+        return min(max((now_ns - self.begun_ns) / max(self.done_ns - self.begun_ns, 1), 0.0), 1.0)
 
 
 class Disk:
@@ -66,15 +72,16 @@ class Disk:
 
     def write(self, count_bytes: int) -> Job:
         """Bytes written by somebody else, or back from the page cache."""
-        return self._submit(self.factor * self._transfer_ns(count_bytes))
+        return self._submit(self.factor * max(self._transfer_ns(count_bytes), self.profile.io_ns))
 
     def _transfer_ns(self, count_bytes: int) -> float:
-        return count_bytes * S / self.profile.bytes_per_s
+        return count_bytes * S / self.profile.stream_bytes_per_s
 
     def _submit(self, ns: float) -> Job:
         now = int(self.env.now)
         self._jobs = [job for job in self._jobs if job.done_ns > now]
-        job = Job(max(now, self.free_ns) + max(round(ns), 1))
+        begun_ns = max(now, self.free_ns)
+        job = Job(begun_ns + max(round(ns), 1), begun_ns)
         self.free_ns = job.done_ns
         self.busy_ns += max(round(ns), 1)
         self._jobs.append(job)
@@ -87,6 +94,11 @@ class Disk:
         for job in self._jobs:
             if job.done_ns > now:
                 job.done_ns += for_ns
+
+    def forget(self) -> None:
+        """The host is down: nothing of what the disk was asked for is of use any more."""
+        self.free_ns = int(self.env.now)
+        self._jobs = []
 
     def wait(self, job: Job) -> Generator[simpy.Event, None, None]:
         """A SimPy process may `yield from` this until the job is done, however often its end moves."""

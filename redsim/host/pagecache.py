@@ -7,7 +7,8 @@ disk has taken enough (balance_dirty_pages). fsync writes its file's pages and w
     write ---> dirty, oldest first ---> write-back, a MiB at a time ---> disk
                     |______________________ fsync of its file __________^
 
-Differs: the ratios are taken of all the host's memory; a writer over the limit waits until dirty is below it, Linux lets it
+Differs: what the disk has when the host goes down is all there in the file, whatever the file system has told of its length;
+the ratios are taken of all the host's memory; a writer over the limit waits until dirty is below it, Linux lets it
 trickle at about the disk's pace. What is on its way to the disk counts as clean.
 Not modelled: rewriting a page that is dirty already (a log never does), memory that the page cache lacks, per-cgroup limits.
 """
@@ -25,6 +26,7 @@ __all__ = ["PageCache"]
 BACKGROUND_SHARE, DIRTY_SHARE = 0.10, 0.20  # vm.dirty_background_ratio, vm.dirty_ratio
 EXPIRE_NS, WRITEBACK_NS = 30 * S, 5 * S  # vm.dirty_expire_centisecs, vm.dirty_writeback_centisecs
 CHUNK_BYTES = MIB
+PAGE_BYTES = 4096
 
 
 class PageCache:
@@ -32,16 +34,18 @@ class PageCache:
 
     state    dirty_bytes    not yet on their way to the disk
              clean_bytes    by file: how many of its bytes, from its start, are on the disk
+             epoch          how often the host has lost it all
     """
 
     def __init__(self, env: simpy.Environment, disk: Disk, memory_bytes: int, end_ns: int) -> None:
         self.env, self.disk, self.end_ns = env, disk, end_ns
         self.background_bytes = int(BACKGROUND_SHARE * memory_bytes)
         self.ceiling_bytes = int((BACKGROUND_SHARE + DIRTY_SHARE) / 2 * memory_bytes)
-        self.dirty_bytes = 0
+        self.dirty_bytes = self.epoch = 0
         self.clean_bytes: dict[str, int] = {}
         self._extents: deque[tuple[int, str, int]] = deque()  # when, file, bytes; oldest first
         self._more: simpy.Event | None = None
+        self._flying: list[tuple[Job, str, int]] = []  # job, file, bytes; oldest first
         env.process(self._write_back())
 
     @property
@@ -71,9 +75,26 @@ class PageCache:
         while self.dirty_bytes > 0 and self.room_bytes < count_bytes:
             yield from self._write_oldest()
 
+    def forget(self) -> None:
+        """The host is down: what is dirty is gone, and what is on its way to the disk does not arrive."""
+        self._extents.clear()
+        self.dirty_bytes = 0
+        self.epoch += 1
+        self._flying.clear()
+
+    def arrived_bytes(self, file: str) -> int:
+        """How many of the file's bytes, from its start, the disk has now: of a request under way whole pages, in order."""
+        flying = next((one for one in self._flying if one[1] == file), None)
+        part = flying[0].share_at(int(self.env.now)) * flying[2] if flying is not None else 0
+        return self.clean_bytes.get(file, 0) + int(part) // PAGE_BYTES * PAGE_BYTES
+
     def _landed(self, job: Job, file: str, count_bytes: int) -> Generator[simpy.Event, None, None]:
+        epoch, flying = self.epoch, (job, file, count_bytes)
+        self._flying.append(flying)
         yield from self.disk.wait(job)
-        self.clean_bytes[file] = self.clean_bytes.get(file, 0) + count_bytes
+        if epoch == self.epoch:
+            self._flying.remove(flying)
+            self.clean_bytes[file] = self.clean_bytes.get(file, 0) + count_bytes
 
     def _write_oldest(self) -> Generator[simpy.Event, None, None]:
         when, file, size = self._extents.popleft()
@@ -81,9 +102,7 @@ class PageCache:
         if size > now:
             self._extents.appendleft((when, file, size - now))
         self.dirty_bytes -= now
-        job = self.disk.write(now)
-        yield from self.disk.wait(job)
-        self.clean_bytes[file] = self.clean_bytes.get(file, 0) + now
+        yield from self._landed(self.disk.write(now), file, now)
 
     def _write_back(self) -> Generator[simpy.Event, None, None]:
         """The flusher: wakes up every five seconds, and as soon as there is too much."""

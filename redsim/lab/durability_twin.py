@@ -9,15 +9,18 @@ Not modelled: faults that no user can cause on a healthy disk (slow, stuck, full
 
 import contextlib
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from redsim.lab.rig import RealServer
+from redsim.lab.rig import RealServer, start
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.faults import DiskFault
 from redsim.scenario.load import Scenario
@@ -25,6 +28,7 @@ from redsim.units import MS, S
 
 WATCH_S = 0.01
 CHUNK = 1 << 20
+LOADED = re.compile(r"DB loaded from disk: ([0-9.]+) seconds")  # server.c: loadDataFromDisk
 WRITES = ("SET", "MSET", "INCR", "APPEND", "DEL", "UNLINK", "EXPIRE", "LPUSH", "LPOP", "HSET", "SADD", "ZADD")  # appended
 _HOG = """
 import os, sys, time
@@ -44,13 +48,15 @@ os.unlink(path)
 @dataclass(frozen=True)
 class FilesSeen:
     """INFO's figures, the difference over the run where they count up. `children`: (begun, ended) of each child, ns from the
-    run's start, to WATCH_S; one that outlives the run is not in it. `rdb_bytes`: the size of its dump, 0 if there is none."""
+    run's start, to WATCH_S; one that outlives the run is not in it. `rdb_bytes`: the size of its dump, 0 if there is none;
+    `load_ms`: what another server took to load that, by its own log."""
 
     aof_bytes: int
     delayed_fsyncs: int
     fork_us: int
     cow_bytes: int
     rdb_bytes: int
+    load_ms: float = 0.0
     children: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -85,6 +91,7 @@ class FilesWatch:
             fork_us=after["latest_fork_usec"],
             cow_bytes=max(after["rdb_last_cow_size"], after["aof_last_cow_size"]),
             rdb_bytes=dump.stat().st_size if dump.exists() else 0,
+            load_ms=load_ms(dump) if dump.exists() else 0.0,
             children=self._children,
         )
 
@@ -106,6 +113,16 @@ class FilesWatch:
             elif not is_there and self._since is not None:
                 self._children.append((self._since, now))
                 self._since = None
+
+
+def load_ms(dump: Path) -> float:
+    """How long a server takes to load this RDB file, as it logs it; 0.0 if its log does not say."""
+    with tempfile.TemporaryDirectory(prefix="redsim-") as name:
+        folder = Path(name)
+        shutil.copy(dump, folder / "dump.rdb")
+        with start('save ""\n', folder=folder):
+            found = LOADED.search((folder / "redis.log").read_text(encoding="utf-8", errors="replace"))
+    return 1000 * float(found[1]) if found else 0.0
 
 
 def refuse_faults(scenario: Scenario) -> None:
@@ -154,4 +171,6 @@ def files_figures(seen: FilesSeen, calls: dict[str, float]) -> dict[str, float]:
         figures |= {"fork_us": seen.fork_us, "cow_bytes": seen.cow_bytes, "child_ms": (ended - begun) / MS}
         if seen.rdb_bytes:
             figures["rdb_bytes"] = seen.rdb_bytes
+        if seen.load_ms:
+            figures["load_ms"] = seen.load_ms
     return figures

@@ -83,6 +83,7 @@ QUANTITIES: dict[str, Quantity] = {
     "fork_us": Quantity("how long fork() held the loop, latest_fork_usec", "µs", 10),
     "cow_bytes": Quantity("copy-on-write of the child, rdb_last_cow_size", "bytes", 10),
     "child_ms": Quantity("how long the child was at work", "ms", 20),
+    "load_ms": Quantity("how long another server took to load the RDB file", "ms", 20),
     "rdb_bytes": Quantity("size of the RDB file", "bytes", 0.5, is_timeless=True),
 }  # bars of memory: 0.5 % and 5 % of issue 4, 2 % of the design's goals; of what follows luck or the loop, as the loop's
 OF_A_COMMAND = ("usec_per_call", "calls")  # written `usec_per_call KEYS`

@@ -307,8 +307,8 @@ def about_server(seen: Observation, info: InfoCapture) -> None:
     notes = {
         "role": ("slave", "this is a replica: its writes come over the replication link, and are counted as commands"),
         "redis_mode": ("cluster", "this is one node of a cluster; the others were not asked"),
-        "rdb_bgsave_in_progress": ("1", "a BGSAVE was running; forks are not modelled yet"),
-        "aof_rewrite_in_progress": ("1", "an AOF rewrite was running; it is not modelled yet"),
+        "rdb_bgsave_in_progress": ("1", "a BGSAVE was running; add one to the timeline to have it here"),
+        "aof_rewrite_in_progress": ("1", "an AOF rewrite was running; add BGREWRITEAOF to the timeline to have it here"),
     }
     seen.could_not_see += [said for name, (value, said) in notes.items() if fields.get(name) == value]
     if (whole(fields, "connected_slaves") or 0) > 0:

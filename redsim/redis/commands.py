@@ -70,6 +70,9 @@ COMMANDS: dict[str, Command] = {
         ),
         Command("SUNION", dp.OP_UNION, SET, key_curve="sunion", cure="smaller sets, or SUNIONSTORE on a replica"),
         Command("EVAL", dp.OP_SCRIPT, lookups=0, args=3, cure="a shorter script, or several calls"),
+        Command("BGSAVE", dp.OP_BGSAVE, lookups=0, args=1, cure="a replica that saves, or less memory to fork"),
+        Command("BGREWRITEAOF", dp.OP_BGREWRITEAOF, lookups=0, args=1),
+        Command("SAVE", dp.OP_SAVE, lookups=0, args=1, cure="BGSAVE"),
         Command("DEBUG SLEEP", dp.OP_SLEEP, lookups=0, args=3, cure="no DEBUG in production"),
     )
 }  # fmt: skip

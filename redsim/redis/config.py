@@ -1,4 +1,5 @@
-"""What decides how a value lies in memory: the version, the build's allocator, and the directives about encodings.
+"""What decides how a value lies in memory: the version, the build's allocator, and the directives about encodings; and what the
+directives say of children.
 
 Mirrors config.c (the *-max-* directives, list-compress-depth) and the structs whose size differs by version: dict.h (dict),
 quicklist.h (quicklistNode, quicklistLZF), of 6.2.16, 7.0.15, 7.2.6, 7.4.1, 8.0-m01 and Valkey 8.0.1.
@@ -10,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from redsim.dataplane import layout as dp
+from redsim.host.fork import ForkCosts
 from redsim.host.malloc import ALLOCATORS, Allocator
 from redsim.scenario.directives import by_any_name, table
 from redsim.scenario.errors import ScenarioError, did_you_mean
+from redsim.scenario.linux import Linux
 from redsim.scenario.redis_conf import RedisConf, parse_conf
 
-__all__ = ["Rules", "rules"]
+__all__ = ["ChildRules", "Rules", "rules"]
 
 _RELEASES = ("6.2", "7.0", "7.2", "7.4", "8.0")
 _NO_LIMIT = (1 << 63) - 1
@@ -125,3 +129,37 @@ def rules(version: str = "7.0", allocator: str = "jemalloc", conf: Mapping[str, 
     for directive, value in (conf or {}).items():
         parsed = parsed.with_override(_name_here(directive, version), value)
     return Rules(parsed, ALLOCATORS[allocator])
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRules:
+    """What the conf and the host say of children.
+
+    state    points          (seconds, changes) of each save point
+             stop_writes     stop-writes-on-bgsave-error
+             incremental     rdb-save-incremental-fsync
+             drops_cache     7.2 on: a file that was written leaves the page cache
+             oom_score_adj   the directive
+             costs, host     of the machine, memory_bytes it has
+             has_huge_pages  a fork of huge pages
+             above_bytes     RSS beyond used_memory
+             stretch         by how many millionths what the main thread does takes longer while a child is at work
+             phase_ns        the part of a second of the clock at the start
+             knows_save      whether somebody sends SAVE
+             weights         by kind: what a call adds to server.dirty for sure
+    """
+
+    points: tuple[tuple[int, int], ...]
+    stop_writes: bool
+    incremental: bool
+    drops_cache: bool
+    oom_score_adj: str
+    costs: ForkCosts
+    host: Linux
+    memory_bytes: int
+    has_huge_pages: bool
+    above_bytes: int
+    stretch: int
+    phase_ns: int
+    knows_save: bool
+    weights: dp.I64

@@ -1,4 +1,4 @@
-"""How long a value is in an RDB file: what DEBUG OBJECT calls serializedlength.
+"""How long a value is in an RDB file (what DEBUG OBJECT calls serializedlength), and a file of all values.
 
 Mirrors rdb.c of Redis 6.2, 7.0, 7.2, 7.4 and Valkey 8.0: rdbSaveObject and below (rdbSavedObjectLen), so the value alone, without
 its type byte, key, TTL or eviction data. A string is a length and its bytes, or 2, 3 or 5 bytes if it is an integer of 32 bits,
@@ -8,14 +8,21 @@ Not modelled: modules.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from redsim.dataplane import layout as dp
+from redsim.host.fork import ForkCosts
 from redsim.redis.listpack import integer_of
 from redsim.redis.lzf import lzf_length
 from redsim.redis.object import HashTable, RedisObject
 from redsim.redis.quicklist import Quicklist
 from redsim.redis.t_stream import Group, Stream, StreamId, key_of
+from redsim.scenario.monitor import bulk_bytes
 
-__all__ = ["len_length", "serialized_length", "stream_length", "string_length"]
+__all__ = ["RdbFile", "Save", "len_length", "serialized_length", "stream_length", "string_length"]
 
 _INTEGER_TEXT_BYTES_MAX = 11
 _LZF_BYTES_ABOVE = 20
@@ -26,6 +33,118 @@ _DOUBLE_BYTES = 8
 _NODE_COUNT_BYTES = 1
 _CONTAINER_BYTES = 1  # quicklist.h: plain or packed
 _UNSIGNED = 1 << 64
+_SET_BYTES = 13  # *3 $3 SET
+_ITEMS_PER_CMD = 64  # server.h: AOF_REWRITE_ITEMS_PER_CMD
+_PEXPIREAT_BYTES = 39  # *3 $9 PEXPIREAT and $13 of a time, without the key
+_EXPIRE_BYTES = 9  # RDB_OPCODE_EXPIRETIME_MS and a long
+_EMPTY_FILE_BYTES = 98  # magic, auxiliary fields, RESIZEDB, end, checksum: dump.rdb less its keys, 7.0.15
+
+
+@dataclass(frozen=True, slots=True)
+class RdbFile:
+    """An RDB file of all there is: bytes, keys, bytes that LZF is tried on and the millionths it leaves of them. How well strings
+    longer than 20 bytes compress, their data set says; an aggregate's elements are as long as those of one of mean size."""
+
+    file_bytes: int
+    keys: int
+    tried_bytes: int
+    left_ppm: int
+
+    @classmethod
+    def of(cls, world: Any) -> "RdbFile":
+        """The file that a save would write now. `world`: a World, or its twin."""
+        kv, kx, total, keys, tried, left = world.kv[:, 0], world.kx, _EMPTY_FILE_BYTES, 0, 0, 0
+        for data, row in zip(world.dataset, world.place, strict=True):
+            mine = slice(int(data[dp.D_BASE]), int(data[dp.D_BASE] + data[dp.D_N]))
+            is_there = kv[mine] != dp.NODATA
+            count, lzf = int(is_there.sum()), int(row[dp.P_RDB_LZF])
+            if count == 0:
+                continue
+            keys += count
+            total += count * int(row[dp.P_RDB_FIXED])
+            if data[dp.D_VOLATILE]:
+                total += _EXPIRE_BYTES * int((kx[mine][is_there] != 0).sum())
+            if data[dp.D_STRING]:
+                values, its_tried = _strings_length(kv[mine][is_there], lzf, is_counter=bool(data[dp.D_INT]))
+            else:
+                plain = int(world.ke[mine][is_there].astype(np.int64).sum()) * int(row[dp.P_RDB_EACH]) // 1024
+                values, its_tried = (plain * lzf // 1_000_000, plain) if lzf else (plain, 0)
+            total, tried, left = total + values, tried + its_tried, left + its_tried * lzf
+        return cls(total, keys, tried, left // tried if tried else 1_000_000)
+
+    @classmethod
+    def commands(cls, world: Any) -> "RdbFile":
+        """aof.c:rewriteAppendOnlyFileRio, without a preamble: a SET for each string, else commands of up to 64 elements."""
+        kv, total, keys = world.kv[:, 0], 0, 0
+        for data in world.dataset:
+            mine = slice(int(data[dp.D_BASE]), int(data[dp.D_BASE] + data[dp.D_N]))
+            is_there = kv[mine] != dp.NODATA
+            count = int(is_there.sum())
+            keys += count
+            name, element = int(data[dp.D_KEYBULK]), bulk_bytes(int(data[dp.D_EBYTES]))
+            if data[dp.D_STRING]:
+                sizes, counts = np.unique(kv[mine][is_there], return_counts=True)
+                values = sum(bulk_bytes(size) * n for size, n in zip(sizes.tolist(), counts.tolist(), strict=True))
+                total += count * (_SET_BYTES + name) + values
+            else:
+                elements = world.ke[mine][is_there].astype(np.int64)
+                total += int(elements.sum()) * element + int((-(-elements // _ITEMS_PER_CMD)).sum()) * (_SET_BYTES + name)
+            if data[dp.D_VOLATILE]:
+                total += (_PEXPIREAT_BYTES + name) * int((world.kx[mine][is_there] != 0).sum())
+        return cls(total, keys, 0, 1_000_000)
+
+    def cpu_ns(self, costs: ForkCosts) -> int:
+        """What writing it takes of a CPU: per key, per byte written, per byte tried (text that compresses well takes 40 %)."""
+        lzf_ps = costs.lzf_ps * (400_000 + 600_000 * self.left_ppm // 1_000_000) // 1_000_000
+        return self.keys * costs.key_ns + (self.file_bytes * costs.byte_ps + self.tried_bytes * lzf_ps) // 1000
+
+
+@dataclass(slots=True)
+class Save:
+    """One BGSAVE, SAVE or BGREWRITEAOF, or a fork for one that failed; times in ns, sizes in bytes.
+
+    state    kind     "BGSAVE", "SAVE", "BGREWRITEAOF"
+             because  who wanted it: the command, or a save point
+             status   "" while it goes on, "ok", or what went wrong
+    """
+
+    kind: str
+    because: str
+    begun_ns: int
+    fork_ns: int = 0
+    rss_bytes: int = 0
+    keys: int = 0
+    file: RdbFile | None = None
+    dirty: int = 0
+    flushes: int = 0
+    written_bytes: int = 0
+    done_ns: int | None = None  # when it exited
+    noticed_ns: int | None = None
+    status: str = ""
+    cow_bytes: int = 0
+    incr_from: int = 0  # A_WRITTEN at the fork, of a rewrite
+
+    @property
+    def share(self) -> float:
+        """How far it has come, 0 to 1."""
+        return self.written_bytes / self.file.file_bytes if self.file is not None and self.file.file_bytes else 0.0
+
+
+def _strings_length(sizes: Any, lzf: int, *, is_counter: bool) -> tuple[int, int]:
+    """(bytes of values of these lengths in the file, bytes that LZF is tried on)."""
+    total = tried = 0
+    for size, count in zip(*(part.tolist() for part in np.unique(sizes, return_counts=True)), strict=True):
+        if is_counter and size <= _INTEGER_TEXT_BYTES_MAX:
+            total += count * (2 if size <= 2 else 3 if size <= 4 else 5)
+            continue
+        plain = len_length(size) + size
+        if lzf and size > _LZF_BYTES_ABOVE:
+            tried += count * size
+            left = size * lzf // 1_000_000
+            if left <= size - _LZF_SAVES_BYTES:
+                plain = _lzf_length(left, size)
+        total += count * plain
+    return total, tried
 
 
 def serialized_length(obj: RedisObject, version: str, *, rdbcompression: bool = True) -> int:

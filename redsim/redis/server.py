@@ -6,8 +6,8 @@ visits max(clients/hz, 5) clients.
 
     SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
 
-Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: forks, save points; what the rest of
-the world does after a server has exited: the run ends there.
+Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: what the rest of the world
+does after a server was killed for want of memory: the run ends there.
 """
 
 from collections.abc import Callable, Generator
@@ -16,11 +16,13 @@ from typing import Any
 import simpy
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.cow import fork_now
 from redsim.dataplane.cron import clients_cron, hold
 from redsim.dataplane.expire import slow_expire_cycle
 from redsim.dataplane.loop import run
 from redsim.dataplane.rehash import databases_cron
 from redsim.redis.aof import Aof
+from redsim.redis.childinfo import Child
 from redsim.redis.defrag import ActiveDefrag
 from redsim.scenario.profile import HostProfile
 from redsim.scenario.redis_conf import RedisConf
@@ -39,12 +41,16 @@ class Server:
              cronloops  runs so far
              defrag     the active defragmentation, if the conf has it on
              aof        the append-only file, if the conf has it on
+             child      its children, if anything can fork
+             deaths     how often the process died; what the loop came back for before is of no use then
+             started_ns when the process began
+             on_exit    called when the process ends by itself, None: the run ends there
              on_step    called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
 
     run, hold = staticmethod(run), staticmethod(hold)  # the data plane, or its twin
     clients_cron, databases_cron = staticmethod(clients_cron), staticmethod(databases_cron)
-    slow_expire_cycle = staticmethod(slow_expire_cycle)
+    slow_expire_cycle, fork_now = staticmethod(slow_expire_cycle), staticmethod(fork_now)
 
     def __init__(self, env: simpy.Environment, world: dp.World, conf: RedisConf, profile: HostProfile) -> None:
         self.env = env
@@ -62,6 +68,9 @@ class Server:
         self.on_step: list[Callable[[int], None]] = []
         self.defrag: ActiveDefrag | None = None
         self.aof: Aof | None = None
+        self.child: Child | None = None
+        self.deaths = self.started_ns = 0
+        self.on_exit: Callable[[], None] | None = None
         self._cursor = 0
 
     def main(self) -> Generator[simpy.Event, Any, None]:
@@ -71,7 +80,7 @@ class Server:
         while True:
             if self.aof is not None:
                 self.aof.before_run()
-            horizon = min(self.env.peek(), end)
+            deaths, horizon = self.deaths, min(self.env.peek(), end)
             why = self.run(self.world, min(int(horizon), QUIET_NS if horizon == float("inf") else int(horizon)))
             if why == dp.GROW:
                 self.world = dp.grow(self.world)
@@ -80,16 +89,29 @@ class Server:
             yield self.env.timeout(max(0, now - self.env.now))
             for step in self.on_step:
                 step(now)
-            if why == dp.ASK:
+            if self.deaths != deaths:
+                why = dp.REACHED
+            if why == dp.ASK and self.child is not None and self.world.child[dp.CH_WANT]:
+                self.child.answer()
+            elif why == dp.ASK:
                 assert self.aof is not None
                 yield from self.aof.answer()
-                if self.aof.exited is not None:
-                    return
+                if self.aof.exited is not None and self.deaths == deaths:
+                    if self.on_exit is None:
+                        return
+                    self.on_exit()
             elif why == dp.TIMER:
                 self.server_cron()
                 st[dp.PHASE] = dp.PH_BEFORE_SLEEP
+                if self.child is not None and self.child.exited is not None:
+                    return
             elif now >= end:
                 return
+
+    def begin_again(self) -> None:
+        """server.c:initServer of a new process."""
+        self.hz, self.cronloops, self._cursor = self.config_hz, 0, 0
+        self.started_ns = int(self.env.now)
 
     def server_cron(self) -> None:
         """server.c:serverCron; holds the loop and sets when it is due again."""
@@ -108,9 +130,11 @@ class Server:
         self._cursor = int(self.clients_cron(self.world, self._cursor, visits, self.timeout_ns))
         if self.has_volatile_keys:
             self.slow_expire_cycle(self.world, self.hz)
-        if self.defrag is not None:
+        if self.defrag is not None and self.world.child[dp.CH_STATE] != dp.CHILD_ALIVE:
             self._active_defrag(self.defrag, self._is_run_of(1000, period_ms))
         self.databases_cron(self.world, self.is_rehashing_actively)
+        if self.child is not None:
+            self.child.cron()
         if self.aof is not None:
             self.aof.note()
         self.cronloops += 1

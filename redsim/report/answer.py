@@ -6,6 +6,7 @@ thing the run shows, in the order refused, stalled, saturated, nothing held the 
 
 from redsim.report import facts
 from redsim.report.client_findings import FEW
+from redsim.report.crash_findings import crashed
 from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.report.findings import SATURATED, STALL_US, command_stalls
 from redsim.run.result import Result
@@ -20,7 +21,7 @@ def answer(result: Result) -> str:
     stopped.
     """
     told = _refused(result) or _stalled(result) or _saturated(result) or _calm(result)
-    return _stopped(result) + _unanswered(result) + told + _forgotten(result)
+    return _stopped(result) + crashed(result) + _unanswered(result) + told + _forgotten(result)
 
 
 def _stopped(result: Result) -> str:
@@ -75,6 +76,7 @@ def _failures(result: Result) -> str:
         "busy": "were answered BUSY",
         "oom": "were refused -OOM",
         "misconf": "were refused -MISCONF",
+        "loading": "were answered -LOADING",
     }
     told = []
     for key, said in errors.items():

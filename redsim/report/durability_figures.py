@@ -20,6 +20,7 @@ from redsim.report.style import (
     Margins,
     label,
     legend_below,
+    mark_away,
     mark_warmup,
     new_figure,
     nothing_to_draw,
@@ -80,6 +81,7 @@ def _stake(ax: Axes, result: Result, node: str) -> None:
         at_s, 0, kill, facecolor=RED, edgecolor="white", hatch="//", linewidth=0, label="of these by a kill of the process"
     )
     mark_warmup(ax, facts.warmup_s(result), named=False)
+    mark_away(ax, facts.away_s(result, node), named=True)
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
     ax.grid(axis="y", color=PALE, linewidth=0.6)

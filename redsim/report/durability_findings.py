@@ -19,6 +19,14 @@ _SAID = {
         "Writing the AOF while its fsync was in flight held the loop of",
         "a local SSD; take whoever else writes off this disk; no-appendfsync-on-rewrite yes if it is the server's own child",
     ),
+    "aof-write-active-child": (
+        "Writing the AOF while a child was writing to the same disk held the loop of",
+        "a disk of its own for the AOF; rdb-save-incremental-fsync yes; save when little is written",
+    ),
+    "aof-manifest": (
+        "Syncing the manifest of the AOF, at the start and the end of a rewrite, held the loop of",
+        "rewrite less often: a larger auto-aof-rewrite-percentage and -min-size; a disk whose fsync is short",
+    ),
     "aof-write-alone": ("Writing the AOF into the page cache held the loop of", "a faster disk, or fewer and smaller writes"),
 }
 
@@ -64,7 +72,7 @@ def disk_full(result: Result) -> Findings:
             yield Finding(
                 "critical",
                 f"{node} exited at {number(exited_s):.3g} s, as the AOF could not be written and appendfsync is always;"
-                " the run ends there.",
+                " nobody is served from then on.",
                 "alarm on free space; appendfsync everysec refuses writes instead",
             )
         elif refused:

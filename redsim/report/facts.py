@@ -71,6 +71,23 @@ def group_file(result: Result, group: str) -> Any:
     return result.scenario.file.clients.get(group)
 
 
+def crashes(result: Result) -> list[tuple[str, dict[str, Any]]]:
+    """(node, row of its crashes in the summary), as they came."""
+    rows = [(name, row) for name, node in nodes(result).items() for row in node.get("crashes") or []]
+    return sorted(rows, key=lambda one: number(one[1].get("at_s")))
+
+
+def away_s(result: Result, node: str = "") -> list[tuple[float, float, float]]:
+    """(down from, loading from, serving from) in s of each crash of `node` ("": of any)."""
+    spans, end_s = [], duration_s(result)
+    mine = [row for name, row in crashes(result) if node in ("", name)]
+    for row, after in zip(mine, [*mine[1:], {}], strict=False):
+        until_s = min(number(after.get("at_s"), end_s), end_s)
+        loading_s = min(number(row.get("starts_s"), until_s) if not row.get("refuses_to_start") else until_s, until_s)
+        spans.append((number(row["at_s"]), loading_s, min(number(row.get("serves_s"), until_s), until_s)))
+    return spans
+
+
 def node_of(result: Result, group: str) -> str:
     """The node a group talks to; the first node when the group is not the scenario's."""
     written = group_file(result, group)

@@ -36,6 +36,7 @@ from redsim.report.style import (
     label,
     latency_axis,
     legend_below,
+    mark_away,
     mark_warmup,
     new_figure,
     nothing_to_draw,
@@ -58,7 +59,8 @@ _BLAME_COLOURS = [RED, ORANGE, GREEN, BLUE, PINK, YELLOW]
 _OUTSIDE = {"network": SKY, "client": PALE, "other": GREY}  # the same colour in every report
 
 HOW_TO_READ = {
-    "latency": "Each window's percentiles on a logarithmic axis: a step up is a wait that many requests shared.",
+    "latency": "Each window's percentiles on a logarithmic axis: a step up is a wait that many requests shared. Hatched: the "
+    "server is down; yellow: it loads its data.",
     "stall": "Above, what the main thread did; below, one line per request from arrival "
     "to answer. Lines that end together waited for the same thing.",
     "heatmap": "Time runs right, latency up, brightness is the number of requests: two bands mean two kinds of request.",
@@ -93,6 +95,7 @@ def _latency_panel(ax: Axes, result: Result, group: str) -> None:
         ax.step(x, y, where="post", color=colour, linestyle=style, linewidth=width, label=name)
     latency_axis(ax)
     mark_warmup(ax, facts.warmup_s(result), named=True)
+    mark_away(ax, facts.away_s(result, facts.node_of(result, group)), named=True)
     ax.set_xlim(0, facts.duration_s(result) or 1)
 
 
@@ -228,6 +231,7 @@ def throughput(result: Result, width_in: float) -> Figure:
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ax.grid(axis="y", color=PALE, linewidth=0.6)
     mark_warmup(ax, facts.warmup_s(result), named=False)
+    mark_away(ax, facts.away_s(result), named=True)
     ax.set_xlim(0, end_s or 1)
     label(ax, x=TIME, y="requests per second", title="Throughput")
     legend_below(drawn, ax, 2)

@@ -25,8 +25,10 @@ from redsim.report.client_findings import (
     retry_storm,
     timeouts,
 )
+from redsim.report.crash_findings import CRASH_FINDINGS
 from redsim.report.durability_findings import DURABILITY_FINDINGS
 from redsim.report.facts import STALL_WARNING_US, number, say_count, say_share, say_times, say_us
+from redsim.report.fork_findings import FORK_FINDINGS
 from redsim.report.memory_findings import MEMORY_FINDINGS
 from redsim.run.result import Finding, Result
 
@@ -266,7 +268,8 @@ def cut_short(result: Result) -> Findings:
 
 _ALL: list[Callable[[Result], Findings]] = [
     cut_short, slow_commands, saturated_loop, timeouts, retry_storm, rejected_connections, busy_replies,
-    neighbours_pipeline, failing, host_hiccups, long_cron, *DURABILITY_FINDINGS, *MEMORY_FINDINGS,
+    neighbours_pipeline, failing, host_hiccups, long_cron, *CRASH_FINDINGS, *DURABILITY_FINDINGS, *FORK_FINDINGS,
+    *MEMORY_FINDINGS,
     costly_commands, client_bound, io_threads, blind_slowlog, network_bound, little_idle,
 ]  # fmt: skip
 

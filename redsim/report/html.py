@@ -17,6 +17,7 @@ import pandas as pd
 
 from redsim.report import facts
 from redsim.report.answer import answer
+from redsim.report.crash_findings import SAID
 from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.report.figures import GROUPS_MAX, HOW_TO_READ, PER_GROUP, figure, shown_figures
 from redsim.report.findings import findings
@@ -181,7 +182,14 @@ def _memory_numbers(name: str, node: dict[str, Any]) -> list[list[str]]:
 
 
 def _tables(result: Result) -> tuple[Table, ...]:
-    return _group_table(result), _command_table(result), _durability_table(result), _dataset_table(result), _stall_table(result)
+    return (
+        _group_table(result),
+        _command_table(result),
+        _durability_table(result),
+        _crash_table(result),
+        _dataset_table(result),
+        _stall_table(result),
+    )
 
 
 def _group_table(result: Result) -> Table:
@@ -274,6 +282,33 @@ def _durability_table(result: Result) -> Table:
             age = f"{number(power['age_s']['max']):.3g} s"
             rows.append([name, told["appendfsync"], told["disk"], say_count(rate), say_us(slowest_us), *said, age])
     return Table("What the AOF costs, and what it loses (acknowledged writes)", head, rows, words=3)
+
+
+def _crash_table(result: Result) -> Table:
+    """What each crash took, and how long the server was away."""
+    head = [
+        "at",
+        "node",
+        "fault",
+        "appendfsync",
+        "acknowledged writes lost",
+        "the last",
+        "keys before",
+        "after",
+        "down",
+        "loading",
+    ]
+    rows = []
+    for name, row in facts.crashes(result):
+        counts = [row["lost_acked_writes"], row["keys_before"], row["keys_after"]]
+        lost, before, after = (say_count(number(count)) if count is not None else "–" for count in counts)
+        down, loading = (
+            say_us(1e6 * number(row[key])) if row[key] is not None else "until the end" for key in ("down_s", "loading_s")
+        )
+        age = f"{number(row['oldest_lost_s']):.3g} s" if row["lost_acked_writes"] else "–"
+        said = [lost, age, before, after, down, loading if not row["refuses_to_start"] else "refuses to start"]
+        rows.append([f"{number(row['at_s']):.6g} s", name, SAID[row["fault"]], row["appendfsync"], *said])
+    return Table("Crashes", head, rows, words=4)
 
 
 def _dataset_table(result: Result) -> Table:

@@ -40,6 +40,7 @@ from redsim.run.result import Result
 from redsim.units import say_bytes
 
 NODES_MAX = 4
+CHILDREN_MAX = 40  # more of them are no lines but a pattern
 FAR = 1.8  # a limit above so many times the memory drawn would leave the rest too small to see
 MOVED = 0.01  # memory that moves by less is not worth a picture
 MOVED_BYTES = 1 << 20
@@ -52,11 +53,14 @@ _LAYERS = {  # column of memory.csv: (what it is called, colour, hatch), from th
     "keys_bytes": ("keys and entries", SKY, ".."),
     "values_bytes": ("values", BLUE, ""),
 }
+_COW = ("copied while a child lived", RED, "++")
+_TABLES = ("page tables", GREY, "..")
 _RSS = ("fragmentation, up to RSS", YELLOW, "xx")
 
 HOW_TO_READ = {
     "memory": "The layers add up to used_memory; the top one is what the process holds beyond it (RSS). A step in the dict "
-    "tables is a table that doubled: both stay until the keys have moved.",
+    "tables is a table that doubled: both stay until the keys have moved. A child shares all; what is written meanwhile is there "
+    "twice.",
     "cache": "Above, how many of the reads found their key; below, what had to go to make room. A hit ratio that falls while "
     "keys are evicted says that the working set does not fit.",
     "expiry": "Keys past their time that still take memory, how many go, and how late: active cycles find them by sampling, a "
@@ -69,6 +73,8 @@ def is_memory_shown(result: Result) -> bool:
     frame = result.memory
     if frame.empty:
         return False
+    if "cow_bytes" in frame and frame["cow_bytes"].max() > 0:
+        return True
     if frame["maxmemory_bytes"].max() > 0 or 2 * frame["used_memory_rss_bytes"].max() > facts.host_memory_bytes(result) > 0:
         return True
     used = frame.groupby("node")["used_memory_bytes"]
@@ -98,6 +104,8 @@ def memory(result: Result, width_in: float) -> Figure:
     if not shown:
         return nothing_to_draw(width_in, "The run was too short for a sample of memory, so there is nothing to draw.")
     foot = 1.05 if width_in >= WIDE_IN else 1.5
+    if "cow_bytes" in result.memory and result.memory["cow_bytes"].max() > 0:  # four names more in the legend
+        foot += 0.3 if width_in >= WIDE_IN else 0.5
     drawn, axes = new_figure(width_in, 0.35 + foot + 2.3 * len(shown), Margins(bottom=foot), [1.0] * len(shown))
     for ax, node in zip(axes, shown, strict=True):
         _memory_panel(ax, result, str(node))
@@ -116,6 +124,7 @@ def _memory_panel(ax: Axes, result: Result, node: str) -> None:
         floor = _layer(ax, at_s, floor, floor + frame[column].to_numpy(dtype=float), (name, colour, hatch))
     top = np.maximum(floor, frame["used_memory_rss_bytes"].to_numpy(dtype=float))
     _layer(ax, at_s, floor, top, _RSS)
+    top = _children(ax, result, node, frame, top)
     ax.plot(at_s, floor, color=BLACK, linewidth=1.2, label="used_memory")
     highest = float(top.max())
     limits = {"maxmemory": float(frame["maxmemory_bytes"].max()), "host's memory": float(facts.host_memory_bytes(result))}
@@ -131,6 +140,21 @@ def _memory_panel(ax: Axes, result: Result, node: str) -> None:
         ax.text(0.99, 0.97, f"↑ {', '.join(far)}", transform=ax.transAxes, ha="right", va="top", fontsize=9, color=GREY)
     _bytes_axis(ax)
     ax.set_xlim(0, facts.duration_s(result) or 1)
+
+
+def _children(ax: Axes, result: Result, node: str, frame: pd.DataFrame, top: Floats) -> Floats:
+    """What children take beside RSS, and lines where they were forked and noticed to be gone. The top with it."""
+    if "cow_bytes" not in frame or not facts.nodes(result).get(node, {}).get("children"):
+        return top
+    at_s = frame["time_s"].to_numpy(dtype=float)
+    top = _layer(ax, at_s, top, top + frame["cow_bytes"].to_numpy(dtype=float), _COW)
+    tables = frame["page_tables_bytes"].to_numpy(dtype=float)
+    top = _layer(ax, at_s, top, top + tables, _TABLES)
+    for i, one in enumerate(facts.nodes(result)[node]["children"][:CHILDREN_MAX]):
+        ax.axvline(one["at_s"], color=BLACK, linewidth=0.9, label=None if i else "fork")
+        if one["noticed_s"] is not None:
+            ax.axvline(one["noticed_s"], color=BLACK, linewidth=0.9, linestyle=":", label=None if i else "child gone")
+    return top
 
 
 def _layer(ax: Axes, at_s: Floats, floor: Floats, top: Floats, looks: tuple[str, str, str]) -> Floats:

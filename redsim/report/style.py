@@ -126,6 +126,17 @@ def mark_warmup(ax: Axes, warmup_s: float, *, named: bool) -> None:
         ax.text(warmup_s / 2, 0.97, "warm-up", transform=ax.get_xaxis_transform(), **looks)
 
 
+def mark_away(ax: Axes, spans: list[tuple[float, float, float]], *, named: bool) -> None:
+    """Shade when a server was down (hatched) and when it loaded its data: (down from, loading from, serving from), in s."""
+    for down_s, loading_s, serving_s in spans:
+        ax.axvspan(down_s, loading_s, facecolor="white", edgecolor=GREY, hatch="////", alpha=0.45, linewidth=0, zorder=0)
+        ax.axvspan(loading_s, serving_s, color=YELLOW, alpha=0.35, linewidth=0, zorder=0)
+        ax.axvline(down_s, color=BLACK, linewidth=1.0, linestyle=(0, (3, 2)))
+        if named:
+            looks: dict[str, Any] = {"fontsize": _POINTS - 1, "color": BLACK, "va": "top", "rotation": 90, "ha": "right"}
+            ax.text(down_s, 0.97, "crash ", transform=ax.get_xaxis_transform(), **looks)
+
+
 def short(name: str, characters: int) -> str:
     """The name cut to so many characters, with an ellipsis where it was cut."""
     return name if len(name) <= characters else name[: characters - 1] + "…"

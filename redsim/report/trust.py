@@ -29,6 +29,7 @@ WORDS = {
     "keys_end": "keys at the end", "expired_keys": "expired keys", "gone_after_ms": "expiry lag of the last key",
     "expire_cpu_ms": "time in expire cycles", "aof_bytes_per_write": "AOF bytes per write", "aof_delayed_fsync": "delayed fsyncs",
     "fork_us": "fork", "cow_bytes": "copy-on-write", "child_ms": "the child's time", "rdb_bytes": "RDB size",
+    "load_ms": "time to load",
 }  # fmt: skip
 TOLD = ("throughput_per_s", "p50_us", "p99_us", "p999_us", "stall_us", "timeouts", "failed")
 FEW = 2  # rows: fewer than this say little

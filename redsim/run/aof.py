@@ -1,7 +1,7 @@
 """The append-only file of a node of a scenario: its row of the World, its disk, what a run says of it afterwards.
 
 Mirrors config.c (appendonly, appendfsync); the loop's part is dataplane/aof.py, the host's redis/aof.py.
-Differs: the AOF is on from the start and holds nothing yet; a real server has a base file.
+Differs: the AOF is on from the start.
 """
 
 import numpy as np
@@ -15,13 +15,14 @@ from redsim.host.pagecache import PageCache
 from redsim.redis.aof import EVENTS, Aof
 from redsim.redis.server import Server
 from redsim.rng import stream_words
+from redsim.run.bgsave import attach_child
 from redsim.run.kinds import KindMaker
 from redsim.scenario.disk import DiskProfile, chosen_disk
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import disk_profile
-from redsim.units import MS, S, say_bytes
+from redsim.units import MS, S
 
-__all__ = ["aof_limits", "aof_row", "attach_aof", "disk_of_host", "guessed_of_disk", "has_aof"]
+__all__ = ["aof_row", "attach_aof", "disk_of_host", "guessed_of_disk", "has_aof"]
 
 POLICIES = {"no": dp.AOF_NO, "everysec": dp.AOF_EVERYSEC, "always": dp.AOF_ALWAYS}
 SECONDS = ("6.2", "7.0", "7.2")  # versions that compare whole seconds of the clock
@@ -45,12 +46,13 @@ def aof_row(scenario: Scenario, node: str, maker: KindMaker) -> dp.I64:
         return row
     conf, version = scenario.confs[node], scenario.file.nodes[node].version
     row[dp.A_POLICY] = POLICIES[str(conf.get("appendfsync"))]
+    row[dp.A_FEED] = 1
     columns = {"write_ns": dp.A_WRITE_NS, "write_ps_per_byte": dp.A_WRITE_PS, "append_ns": dp.A_APPEND_NS,
                "append_ps_per_byte": dp.A_APPEND_PS}  # fmt: skip
     for name, column in columns.items():
         row[column] = disk.costs[name].value
     row[dp.A_DIST] = maker.tables.quantiles(disk.words())
-    row[dp.A_SYNC_PS] = 1000 * S // disk.bytes_per_s
+    row[dp.A_SYNC_PS] = 1000 * S // disk.stream_bytes_per_s
     row[dp.A_LOCKS] = int(disk.write_waits_for_fsync)
     row[dp.A_NO_FSYNC] = int(bool(conf.get("no-appendfsync-on-rewrite")))
     is_by_seconds = version in SECONDS
@@ -66,8 +68,9 @@ def aof_row(scenario: Scenario, node: str, maker: KindMaker) -> dp.I64:
 
 
 def attach_aof(env: simpy.Environment, server: Server, scenario: Scenario, node: str) -> None:
-    """Give the server its AOF on its host's disk, if its conf has it on."""
-    if not has_aof(scenario, node):
+    """Give the server its AOF on its host's disk, if its conf has it on, and its children, if it can have any."""
+    can_fork = server.world.cow.size > 1
+    if not has_aof(scenario, node) and not can_fork:
         return
     file, host = scenario.file, scenario.file.nodes[node].host
     disk = Disk(env, disk_of_host(scenario, host), file.seed, host)
@@ -75,22 +78,13 @@ def attach_aof(env: simpy.Environment, server: Server, scenario: Scenario, node:
     for place, fault in file.faults:
         if fault.host == host:
             env.process(disk_fault(env, disk, fault, place))
-    server.aof = Aof(env, server.world.aof, disk, PageCache(env, disk, memory_bytes, file.duration))
+    cache = PageCache(env, disk, memory_bytes, file.duration)
+    if has_aof(scenario, node):
+        server.aof = Aof(env, server.world.aof, disk, cache)
+    if can_fork:
+        attach_child(env, server, scenario, node, disk, cache)
 
 
 def guessed_of_disk(scenario: Scenario, node: str) -> list[tuple[str, int, str]]:
     """(name, value, says) of what is a guess in the disk under the node's AOF."""
     return list(disk_of_host(scenario, scenario.file.nodes[node].host).guessed) if has_aof(scenario, node) else []
-
-
-def aof_limits(scenario: Scenario, node: str, aof: Aof | None) -> list[str]:
-    """Sentences for the report: what a real server would have done besides."""
-    if aof is None:
-        faults = scenario.file.faults
-        return ["disk faults on the timeline: nothing that is modelled touches the disk while appendonly is no"] if faults else []
-    conf, written = scenario.confs[node], int(aof.numbers[dp.A_WRITTEN])
-    percentage, least = (int(conf.get(f"auto-aof-rewrite-{name}")) for name in ("percentage", "min-size"))
-    if percentage and written > least:
-        return [f"auto-aof-rewrite-percentage {percentage}: the AOF grew by {say_bytes(written)}, so a real server would have"
-                " rewritten it; add `auto-aof-rewrite-percentage 0`"]  # fmt: skip
-    return []

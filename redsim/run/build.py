@@ -17,14 +17,17 @@ from redsim.redis.expire import EVENT, expires_table, expiry_row
 from redsim.redis.networking import loop_costs
 from redsim.rng import stream
 from redsim.run.aof import aof_row
+from redsim.run.bgsave import child_row, note_resident
+from redsim.run.crash_plan import plan_crashes
 from redsim.run.crowd import taking_turns
 from redsim.run.datasets import fill_datasets
+from redsim.run.defrag import has_defrag
 from redsim.run.eviction import eviction_costs, sampled_tables
 from redsim.run.groups import Plan, Plans, make_plans
 from redsim.run.kinds import Curves, Kind, KindMaker
 from redsim.run.lookups import set_lookup_curves
 from redsim.run.memory import count_used_memory, first_tables, memory_costs, size_datasets
-from redsim.scenario.errors import ScenarioError
+from redsim.run.refusals import io_threads
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import HostProfile
 from redsim.scenario.schema import Dataset, Hiccups
@@ -58,8 +61,8 @@ def check(scenario: Scenario) -> None:
     node = next(iter(scenario.file.nodes))
     maker = _maker(scenario, node)
     make_plans(scenario, maker)
-    _io_threads(scenario, node)
-    _has_defrag(scenario, node)
+    io_threads(scenario, node)
+    has_defrag(scenario, node)
 
 
 def build(scenario: Scenario) -> Built:
@@ -77,27 +80,6 @@ def _profile(scenario: Scenario, node: str) -> HostProfile:
 def _maker(scenario: Scenario, node: str) -> KindMaker:
     profile = _profile(scenario, node)
     return KindMaker(profile, Tables(), Curves(profile), [])
-
-
-def _io_threads(scenario: Scenario, node: str) -> int:
-    threads = int(scenario.confs[node].get("io-threads"))
-    if threads > 1 and scenario.file.nodes[node].version in ("8.0", "valkey-8.0"):
-        raise ScenarioError(
-            f"{scenario.where('nodes', node, 'version')}: io-threads {threads} with version"
-            f" {scenario.file.nodes[node].version!r}: redsim models the I/O threads of 6.0 to 7.4 so far; use one of those"
-        )
-    return threads
-
-
-def _has_defrag(scenario: Scenario, node: str) -> bool:
-    """Whether activedefrag is on; config.c:isValidActiveDefrag refuses it without Redis' own jemalloc."""
-    is_on, allocator = bool(scenario.confs[node].get("activedefrag")), scenario.file.nodes[node].allocator
-    if is_on and allocator != "jemalloc":
-        raise ScenarioError(
-            f"{scenario.where('nodes', node, 'allocator')}: activedefrag yes with allocator {allocator!r}: Redis refuses it"
-            " without its own modified jemalloc; use allocator: jemalloc, or activedefrag no"
-        )
-    return is_on
 
 
 class _Builder:
@@ -127,14 +109,18 @@ class _Builder:
         cost = self._costs(group)
         memory_costs(cost, rules, self.tables)
         eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()))
-        if _has_defrag(self.scenario, self.node):
+        if has_defrag(self.scenario, self.node):
             self.maker.cause(str(LatencyEvent.ACTIVE_DEFRAG_CYCLE))
         self.aof = aof_row(self.scenario, self.node, self.maker)
+        self.crashes = plan_crashes(self.file, self.node, self.maker, self.aof)
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
         size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], rules, self.tables)
         for row, data in zip(dataset, self.plans.datasets.values(), strict=False):
             row[dp.D_DEL_CURVE] = self.maker.curves.number("" if data.type == "string" else f"del_{data.type}")
+        self.child = child_row(self.scenario, self.node, self.kinds, self.maker, dataset, self.plans.datasets, rules,
+                               int(cost[dp.ENTRY_BYTES]))  # fmt: skip
         world = self._world(dataset, keys, group, slot, thread, kind, cost, self._rates())
+        note_resident(self.scenario, self.node, world)
         return Built(world, self.plans, self.kinds, self.series, [*map(str, Cause), *self.maker.causes], self.node,
                      self.file.nodes[self.node].host, self.cores, self.plans.datasets)  # fmt: skip
 
@@ -282,7 +268,7 @@ class _Builder:
     def _costs(self, group: dp.I64) -> dp.I64:
         cost = loop_costs(
             self.profile, self.scenario.confs[self.node], self.file.nodes[self.node].version,
-            _io_threads(self.scenario, self.node), self.cores,
+            io_threads(self.scenario, self.node), self.cores,
             taking_turns(self.plans.plans),
         )  # fmt: skip
         cost[dp.NEED] = int((group[:, dp.G_BATCH] * group[:, dp.G_PIPE]).max()) + 2
@@ -319,14 +305,18 @@ class _Builder:
         st[dp.END], st[dp.WARMUP], st[dp.WINDOW], st[dp.WINDOWS] = file.duration, file.warmup, window, windows
         st[[dp.ACCEPT_HEAD, dp.ACCEPT_TAIL, dp.STALL_ROW]] = dp.NONE
         st[dp.GROUP_DUE] = NEVER
-        st[dp.CRON_DUE] = MS
+        st[dp.CRASH_AT], st[dp.LOAD_CAUSE] = self.crashes.first_ns, self.crashes.load_cause
+        st[dp.CRON_DUE], st[dp.CAN_FORK] = MS, int(self.child[2].size > 1)
         st[dp.WATCH_ABOVE] = cost[dp.MAXMEMORY]
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
         seeds += [stream(file.seed, "host.cpu", name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
-        seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync")]
-        events = dp.event_rows(slot.shape[0], requests, len(rates.rows) + len(rates.planned), group.shape[0])
+        seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync"),
+                  stream(file.seed, self.node, "child", "elements")]  # fmt: skip
+        events = dp.event_rows(
+            slot.shape[0], requests, len(rates.rows) + len(rates.planned) + len(self.crashes.events), group.shape[0]
+        )
         world = dp.World(
             st=st, cost=world_cost, group=group, slot=slot, conn=dp.rows(conns, dp.C_SIZE),
             req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(requests, causes),
@@ -346,6 +336,7 @@ class _Builder:
             rates=np.array(rates.rows or [(0, 0, 0, 0)], dtype=np.int64), offered=dp.rows(windows, group.shape[0]),
             stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
             live=dp.rows(group.shape[0], 2), drawn=dp.rows(group.shape[0] * dp.AHEAD, 2), aof=self.aof,
+            child=self.child[0], place=self.child[1], cow=self.child[2], undo=self.crashes.undo_log(keys["kv"].shape[0]),
         )  # fmt: skip
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)
@@ -392,9 +383,10 @@ class _Builder:
             slot[s, dp.S_CONN] = c
 
     def _first_events(self, w: dp.World, rates: Rates) -> None:
-        """What is planned before the start: groups beginning, rates changing. In time order, which is a heap."""
+        """What is planned before the start: groups beginning, rates changing, crashes. In time order, which is a heap."""
         planned = [(int(w.group[g, dp.G_START]), dp.EV_START, g) for g in range(len(self.plans.plans))]
         planned += [(at, dp.EV_RATE, row) for at, row in rates.planned]
+        planned += self.crashes.events
         for i, (at, what, arg) in enumerate(sorted(planned, key=lambda p: p[0])):
             w.heap[i] = (at, i, what, arg)
         w.st[dp.HEAP_N] = w.st[dp.SEQ] = len(planned)

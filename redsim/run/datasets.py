@@ -11,7 +11,8 @@ from redsim.dataplane.expires import MS_NS
 from redsim.rng import generator
 from redsim.run.groups import Plans
 from redsim.scenario.monitor import bulk_bytes
-from redsim.scenario.schema import Dataset, Ttl
+from redsim.scenario.schema import Dataset
+from redsim.scenario.shape import Ttl
 from redsim.workload.tables import mean, sample
 
 

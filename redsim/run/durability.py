@@ -1,16 +1,17 @@
 """What a crash would lose, at any moment of the run: acknowledged writes not yet written, or not yet on the disk.
 
-A run does not crash; its AOF kept points of how far acknowledgements, writes and fsyncs had come. Crash instants are uniform over
+A run need not crash; its AOF kept points of how far acknowledgements, writes and fsyncs had come. Crash instants are uniform over
 the measured time: each finds some acknowledged writes ahead of what survives it.
 
     kill of the process           loses what is in aof_buf: only while a write is put off or refused
     crash of the OS, power loss   lose what is not synced, nor written back meanwhile
 
 Between two points acknowledgements are taken to come evenly; what is on the disk moves when a fsync is done, with appendfsync
-always with each iteration. Not modelled: a drive that says done and is not, tails torn within a command, losses while the AOF is
-rewritten.
+always with each iteration. A server that is down has nothing to lose: such instants are left out. Not modelled: a drive that lies
+(but in a crash that happens, run/crash.py).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,15 +32,16 @@ KINDS = {"process_kill": "written", "os_crash_or_power_loss": "durable"}
 Floats = npt.NDArray[np.float64]
 
 
-def durability(aof: Aof, seed: int, node: str, warmup_ns: int) -> dict[str, Any]:
+def durability(aof: Aof, seed: int, node: str, warmup_ns: int, away: Sequence[tuple[int, int]] = ()) -> dict[str, Any]:
     """nodes.<node>.durability of the summary: the policy, what it did, and the loss by kind of crash: p50, p99, max over crash
-    instants of commands, bytes and seconds (how long ago the oldest of them was acknowledged)."""
+    instants of commands, bytes and seconds (how long ago the oldest of them was acknowledged). No instant is in one of the spans
+    `away`, (from, to) in ns, when there was no server to crash."""
     a, points = aof.numbers, aof.table()
     is_always = int(a[dp.A_POLICY]) == dp.AOF_ALWAYS
     begun = generator(seed, node, "aof", "crashes").random(INSTANTS)
     first, last = (max(warmup_ns, int(points[0, 0])), int(points[-1, 0])) if len(points) else (0, 0)
-    instants = np.sort(first + begun * max(last - first, 0))
-    loss = {kind: _loss(points, instants, upto, is_always) for kind, upto in KINDS.items()}
+    instants = _at_work(np.sort(first + begun * max(last - first, 0)), away)
+    loss = {kind: _loss(points, instants, upto, is_always, away) for kind, upto in KINDS.items()}
     return {
         "appendfsync": POLICY_NAMES[int(a[dp.A_POLICY])],
         "disk": aof.disk.profile.name or "of the scenario",
@@ -99,12 +101,20 @@ def _rising(acked: Floats, at: Floats) -> tuple[Floats, Floats]:
     return values, at[np.cumsum(counts) - 1]
 
 
-def _loss(points: npt.NDArray[np.int64], instants: Floats, upto: str, is_always: bool) -> dict[str, dict[str, float]]:
+def _at_work(instants: Floats, away: Sequence[tuple[int, int]]) -> Floats:
+    for begun, over in away:
+        instants = instants[(instants < begun) | (instants > over)]
+    return instants
+
+
+def _loss(
+    points: npt.NDArray[np.int64], instants: Floats, upto: str, is_always: bool, away: Sequence[tuple[int, int]]
+) -> dict[str, dict[str, float]]:
     names = ("commands", "bytes", "age_s")
-    if not len(points):
+    if not len(points) or not len(instants):
         return {name: {"p50": 0.0, "p99": 0.0, "max": 0.0} for name in names}
     worst = points[:, 0].astype(float) - 1  # just before something became durable
-    worst = worst[(worst >= instants[0]) & (worst <= instants[-1])]
+    worst = _at_work(worst[(worst >= instants[0]) & (worst <= instants[-1])], away)
     drawn, ends = (exposure(points, one, upto, is_always) for one in (instants, np.concatenate([instants, worst])))
     out = {}
     for name, values, all_values in zip(names, drawn, ends, strict=True):

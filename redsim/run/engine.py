@@ -15,13 +15,15 @@ import simpy
 import redsim
 from redsim.dataplane import layout as dp
 from redsim.dataplane.cron import buffers
-from redsim.redis.aof import Aof
+from redsim.redis.childinfo import Child
 from redsim.redis.server import Server
 from redsim.redis.slowlog import slowlog_get
 from redsim.run import stats
-from redsim.run.aof import aof_limits, attach_aof, guessed_of_disk
+from redsim.run.aof import attach_aof, guessed_of_disk
+from redsim.run.bgsave import child_limits, children_lines, guessed_of_fork
 from redsim.run.build import Built, build
 from redsim.run.checks import check_conservation
+from redsim.run.crash import Life, attach_life
 from redsim.run.dataset_table import datasets_frame
 from redsim.run.defrag import active_defrag
 from redsim.run.durability import exposure_frame, fsyncs_frame
@@ -40,11 +42,11 @@ MEMORY_COLUMNS = [
     "clients_normal_bytes", "allocator_active_bytes", "maxmemory_bytes",
     "expires", "expired_keys", "stale_keys", "evicted_keys", "keyspace_hits", "keyspace_misses",
     "startup_bytes", "clients_bytes", "keys_bytes", "values_bytes", "expiry_lag_s",
-    "aof_buffer_bytes",
+    "aof_buffer_bytes", "cow_bytes", "child_rss_bytes", "page_tables_bytes", "page_cache_bytes",
 ]  # fmt: skip
 STANDING_LIMITS = [
-    "memory: huge pages, swap; what SLOWLOG and scripts take",
-    "persistence and replication: forks, BGSAVE, AOF rewrites, replicas, Sentinel, Cluster",
+    "memory: swap; what SLOWLOG and scripts take",
+    "replication: replicas, Sentinel, Cluster",
     "the network beyond a delay and a bandwidth: loss, socket buffers that fill, TLS",
     "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
 ]
@@ -63,7 +65,8 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     env.process(server.main())
     gauge = MemoryGauge.of(scenario, built.node)
     server.defrag = gauge.defrag = active_defrag(scenario, built, lambda: gauge.fragments(server.world))
-    env.process(_sample(env, server, built.node, gauge, memory))
+    life = attach_life(env, server, scenario, built, gauge)
+    env.process(_sample(env, server, built.node, gauge, memory, life))
     if progress is not None:
         server.on_step.append(lambda now: progress(now, int(server.world.st[dp.COMMANDS])))
     partial = False
@@ -73,17 +76,20 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
         partial = True
     w = server.world
     check_conservation(built, w)
-    return _result(scenario, built, server, gauge, memory, partial, time.perf_counter() - started)
+    return _result(scenario, built, server, gauge, memory, partial, time.perf_counter() - started, life)
 
 
 def _sample(
-    env: simpy.Environment, server: Server, node: str, gauge: MemoryGauge, rows: list[tuple[Any, ...]]
+    env: simpy.Environment, server: Server, node: str, gauge: MemoryGauge, rows: list[tuple[Any, ...]], life: Life | None
 ) -> Generator[simpy.Event, Any, None]:
-    """A row of memory.csv at each window's end."""
+    """A row of memory.csv at each window's end; a process that is dead has no memory."""
     window, end = int(server.world.st[dp.WINDOW]), int(server.world.st[dp.END])
     while env.now + window <= end:
         yield env.timeout(window)
         w = server.world
+        if life is not None and life.has_no_process:
+            rows.append((env.now / S, node, *[0] * (len(MEMORY_COLUMNS) - 2)))
+            continue
         query, output = buffers(w)
         live = int(w.dataset[:, dp.D_LIVE].sum())
         m, parts = gauge.read(w), gauge.parts(w)
@@ -93,8 +99,16 @@ def _sample(
             int(w.dataset[:, dp.D_EXPIRES].sum()), int(w.st[dp.EXPIRED]), stale_keys(w),
             *(int(w.st[column]) for column in (dp.EVICTED, dp.HITS, dp.MISSES)),
             *(parts[name] for name in ("startup", "clients", "keys", "values")), lag_total_s(w),
-            parts["aof_buffer"],
+            parts["aof_buffer"], *_beside(server, m.pages.rss_bytes),
         ))  # fmt: skip
+
+
+def _beside(server: Server, rss_bytes: int) -> tuple[int, int, int, int]:
+    """Bytes of copied pages, of the child, of page tables and of page cache; zeros where nothing can fork."""
+    if server.child is None:
+        return 0, 0, 0, 0
+    found = server.child.memory(rss_bytes)
+    return found["cow"], found["child_rss"], found["page_tables"], found["page_cache"]
 
 
 def digest(built: Built, w: dp.World) -> str:
@@ -121,6 +135,7 @@ def _result(
     memory: list[tuple[Any, ...]],
     partial: bool,
     wall_s: float,
+    life: Life | None,
 ) -> Result:
     w = server.world
     stalls = stats.stalls_frame(built, w)
@@ -128,21 +143,21 @@ def _result(
     directives = _directives(scenario)
     return Result(
         scenario=scenario,
-        summary=summary(scenario, built, server, gauge, digest(built, w), slowlog, wall_s),
+        summary=summary(scenario, built, server, gauge, digest(built, w), slowlog, wall_s, life),
         latency=stats.latency_frame(built, w),
         memory=pd.DataFrame(memory, columns=MEMORY_COLUMNS),
         stalls=stalls,
-        events=_events(scenario, built, w, stalls),
+        events=_events(scenario, built, server, stalls, life),
         replication=pd.DataFrame(columns=["time_s", "replica", "state", "master_offset", "lag_bytes", "lag_s"]),
         blame=stats.blame_frame(built, w),
         commands=stats.commands_frame(built, w),
         directives=directives,
-        guesses=_guesses(scenario, built),
+        guesses=_guesses(scenario, built, server.child, life),
         series=stats.series_of(built, w),
         window_ns=int(w.st[dp.WINDOW]),
         stall_view=stats.stall_view(built, w),
         slowlog={built.node: slowlog_get(slowlog)},
-        not_modelled=_not_modelled(scenario, built, directives, server.aof),
+        not_modelled=_not_modelled(scenario, built, directives, server),
         offered={plan.name: w.offered[:, g].copy() for g, plan in enumerate(built.plans.plans)},
         datasets=datasets_frame(built.datasets, gauge.rules, scenario.file.seed),
         durability=exposure_frame(server.aof, built.node),
@@ -151,11 +166,14 @@ def _result(
     )
 
 
-def _events(scenario: Scenario, built: Built, w: dp.World, stalls: pd.DataFrame) -> pd.DataFrame:
+def _events(scenario: Scenario, built: Built, server: Server, stalls: pd.DataFrame, life: Life | None) -> pd.DataFrame:
+    w = server.world
     rows: list[tuple[float, str, str]] = [(0.0, "redsim", f"seed {scenario.file.seed}, {len(built.plans.plans)} groups")]
     rows += [(plan.group.start / S, plan.name, say_plan(plan)) for plan in built.plans.plans]
     rows += [(fault.at / S, fault.host, fault.say()) for _, fault in scenario.file.faults]
+    rows += children_lines(server.child, built.node)
     rows += [(float(row.start_s), str(row.node), stats.say_stall(row)) for row in stalls.itertuples()]  # type: ignore[arg-type]
+    rows += [(at / S, built.node, text) for at, text in (life.events if life is not None else [])]
     lost = int(w.st[dp.STALLS]) - dp.STALLS_MAX
     if lost > 0:
         rows.append((int(w.st[dp.NOW]) / S, "redsim", f"{lost} more stalls are counted in summary.json but not listed"))
@@ -173,24 +191,24 @@ def _directives(scenario: Scenario) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["node", "line", "directive", "value", "status", "says"])
 
 
-def _guesses(scenario: Scenario, built: Built) -> pd.DataFrame:
+def _guesses(scenario: Scenario, built: Built, child: Child | None, life: Life | None) -> pd.DataFrame:
     rows = scenario.profiles[built.host].guesses() + built.plans.guesses
     used = [plan.group.station.kind != "ample" for plan in built.plans.plans]
     if not any(used):
         rows = [row for row in rows if row[0] not in ("loop_each_ns", "bytes_ps")]
     if built.world.cost[dp.IO_THREADS] <= 1:
         rows = [row for row in rows if row[0] != "forkjoin_ns"]
-    rows += guessed_of_disk(scenario, built.node)
+    rows += guessed_of_disk(scenario, built.node) + guessed_of_fork(scenario, built.node, child, built.datasets)
+    rows += life.guesses() if life is not None else []
     return pd.DataFrame(rows, columns=["name", "value", "says"])
 
 
-def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame, aof: Aof | None) -> list[str]:
+def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame, server: Server) -> list[str]:
     out = list(built.plans.not_modelled)
     for row in directives.itertuples():
         if row.status == "not modelled yet":
             out.append(f"{row.directive} {row.value} (line {row.line}): {row.says}")
-    conf = scenario.confs[built.node]
-    if not conf.is_set("save") and conf.get("save"):
-        out.append('save: no line sets it, so a real server would BGSAVE by the default save points; add `save ""`')
-    out += aof_limits(scenario, built.node, aof)
+    out += child_limits(scenario, built.node, server.child)
+    if scenario.file.faults and server.aof is None and server.child is None:
+        out.append("disk faults on the timeline: nothing touches the disk while appendonly is no and nothing is saved")
     return out + STANDING_LIMITS

@@ -129,6 +129,8 @@ def _check_allowed(scenario: Scenario, command: Command, where: str, node: str) 
     if word in renamed:
         to = f"renamed to {renamed[word]!r}" if renamed[word] else "removed"
         raise ScenarioError(f"{where}: {word} is {to} by rename-command; the server would answer 'unknown command'")
+    if word == "BGREWRITEAOF" and not conf.get("appendonly"):
+        raise ScenarioError(f"{where}: BGREWRITEAOF without an AOF is not modelled; add `appendonly yes` to nodes.{node}.conf")
     if word == "DEBUG" and scenario.file.nodes[node].version != "6.2" and conf.get("enable-debug-command") == "no":
         raise ScenarioError(f"{where}: DEBUG is off by default since 7.0; add `enable-debug-command yes` to nodes.{node}.conf")
 

@@ -164,7 +164,7 @@ class KindMaker:
         words: tuple[str, ...] = (),
     ) -> Kind:
         """The row of `command` as `group` sends it. `measured_ns`: a real server's time per call instead of the cost law."""
-        law = self.profile.commands[command.name]
+        law = self.profile.commands.get(command.name, {})  # BGSAVE and its like: what they do is in the fork
         row = np.zeros(dp.K_SIZE, dtype=np.int64)
         data = dataset[1] if dataset else None
         key_bytes = mean(data.key_bytes) if data else 0

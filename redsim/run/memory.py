@@ -35,6 +35,9 @@ def memory_costs(cost: dp.I64, rules: Rules, tables: Tables) -> None:
     cost[dp.FIXED_RBUF] = int(not rules.since("7.0"))
     cost[dp.FILL_PERMILLE] = 125 if rules.has_kvstore else 100
     cost[dp.SHRINK_ON_DELETE] = cost[dp.REHASH_US] = int(rules.has_kvstore)
+    is_four = rules.has_kvstore or rules.is_valkey  # dict.c: dict_force_resize_ratio; up to 7.2 more than five
+    cost[dp.FORCE_RATIO], cost[dp.FORCE_GROW_BITS] = (4, 2) if is_four else (6, 3)
+    cost[dp.FORCE_SHRINK_BITS] = 5 if rules.has_kvstore else 3
 
 
 def size_datasets(rows: dp.I64, datasets: dict[str, Dataset], kinds: list[dp.I64], rules: Rules, tables: Tables) -> None:

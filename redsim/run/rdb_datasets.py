@@ -20,7 +20,8 @@ from redsim.run.rdb_report import Part, pattern_of
 from redsim.scenario.check import DATASET_KEYS_MAX
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
-from redsim.scenario.schema import Dataset, Size, Ttl
+from redsim.scenario.schema import Dataset, Size
+from redsim.scenario.shape import Ttl
 from redsim.units import DAY, MS
 from redsim.workload.tables import table_of
 

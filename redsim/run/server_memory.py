@@ -72,6 +72,12 @@ class MemoryGauge:
         host_bytes = scenario.file.hosts[written.host].memory or scenario.profiles[written.host].memory_bytes
         return cls(Rules(scenario.confs[node], ALLOCATORS[written.allocator]), host_bytes)
 
+    def begin_again(self) -> None:
+        """A new process: no peak, no gaps, no pages to return; the largest RSS of the run stays."""
+        self.data_peak = self.active = self.dense = self.used_peak = 0
+        self.slabs_peak, self.reading = None, None
+        self.freed.clear()
+
     def read(self, w: dp.World) -> ServerMemory:
         """The server's memory at this moment of the run; INFO memory, MEMORY STATS and the doctor are made from it."""
         used = int(w.st[dp.USED]) + self._aof_buffer(w)

@@ -9,6 +9,7 @@ import pandas as pd
 from redsim.dataplane import layout as dp
 from redsim.dataplane.histogram import COARSE_EDGES, FINE_EDGES, coarse_counts, percentiles_ns
 from redsim.records import LatencyEvent
+from redsim.run.bgsave import CPU_CAUSE
 from redsim.run.build import Built
 from redsim.run.result import Series, StallView
 from redsim.units import S, say_ns
@@ -16,11 +17,13 @@ from redsim.units import S, say_ns
 AOF_EVENTS = (
     LatencyEvent.AOF_WRITE_ALONE,
     LatencyEvent.AOF_WRITE_PENDING_FSYNC,
+    LatencyEvent.AOF_WRITE_ACTIVE_CHILD,
     LatencyEvent.AOF_FSYNC_ALWAYS,
 )
 AOF_BECAUSE = {
     LatencyEvent.AOF_WRITE_ALONE: "writing the AOF into the page cache",
     LatencyEvent.AOF_WRITE_PENDING_FSYNC: "writing the AOF while its fsync was in flight",
+    LatencyEvent.AOF_WRITE_ACTIVE_CHILD: "writing the AOF while a child was at work",
     LatencyEvent.AOF_FSYNC_ALWAYS: "fdatasync of the AOF, as appendfsync is always",
 }
 EVENT_CAUSES = (
@@ -28,7 +31,10 @@ EVENT_CAUSES = (
     LatencyEvent.EVICTION_DEL,
     LatencyEvent.EXPIRE_CYCLE,
     LatencyEvent.ACTIVE_DEFRAG_CYCLE,
+    LatencyEvent.FORK,
+    LatencyEvent.AOF_MANIFEST,
     *AOF_EVENTS,
+    LatencyEvent.PROCESS_STOPPED,
 )  # causes under the names of their events
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 Ints = npt.NDArray[np.int64]
@@ -134,7 +140,7 @@ def commands_frame(built: Built, w: dp.World) -> pd.DataFrame:
 
 def stall_event(built: Built, w: dp.World, cause: int, kind: int) -> LatencyEvent:
     """Redis' event name (ours where Redis has none) for a stall."""
-    if cause == dp.HICCUP:
+    if cause == dp.HICCUP or built.causes[cause] == CPU_CAUSE:
         return LatencyEvent.HOST_HICCUP
     if cause == dp.CRON:
         return LatencyEvent.SERVER_CRON
@@ -153,8 +159,14 @@ def stalls_frame(built: Built, w: dp.World) -> pd.DataFrame:
             because = "deleting keys past their time"
         elif event is LatencyEvent.ACTIVE_DEFRAG_CYCLE:
             because = "moving keys and values out of fragmented pages"
+        elif event is LatencyEvent.AOF_MANIFEST:
+            because = "syncing the manifest of the AOF"
+        elif event is LatencyEvent.FORK:
+            because = "copying page tables for a child"
         elif event in AOF_EVENTS:
             because = AOF_BECAUSE[event]
+        elif event is LatencyEvent.PROCESS_STOPPED:
+            because = "SIGSTOP, until SIGCONT"
         elif event in EVENT_CAUSES:
             because = f"evicting {key_name(built, w, key)}" if key >= 0 else "evicting keys"
         if kind >= 0:

@@ -11,7 +11,10 @@ from redsim.redis.memory_doctor import memory_doctor
 from redsim.redis.memory_report import info_memory, memory_stats
 from redsim.redis.server import Server
 from redsim.run import stats
+from redsim.run.bgsave import child_info, children, fork_stats, rewrite_info
 from redsim.run.build import Built
+from redsim.run.crash import Life
+from redsim.run.crashes import away_spans, crash_rows
 from redsim.run.durability import blocked_ns, durability
 from redsim.run.expiry import expiry
 from redsim.run.server_memory import MemoryGauge
@@ -29,6 +32,7 @@ def summary(
     digest: str,
     slowlog: list[dict[str, Any]],
     wall_s: float,
+    life: Life | None = None,
 ) -> dict[str, Any]:
     """The numbers of one run; ints, floats, strings and lists of them only."""
     w = server.world
@@ -46,7 +50,13 @@ def summary(
         "commands_per_wall_s": round(commands / wall_s) if wall_s > 0 else 0,
         "host": {"cores": built.cores, "memory_bytes": gauge.host_bytes, "profile": scenario.profiles[built.host].name},
         "clients": {plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans)},
-        "nodes": {built.node: _node(built, server, gauge, slowlog, scenario.file.seed)},
+        "nodes": {
+            built.node: {
+                **_node(built, server, gauge, slowlog),
+                **_aof(built, server, scenario.file.seed, life),
+                **crash_rows(life),
+            }
+        },
         "replicas": {},
         "failovers": [],
         "findings": [],
@@ -71,6 +81,7 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
             "busy": int(row[dp.G_ERR_BUSY]),
             "oom": int(row[dp.G_ERR_OOM]),
             "misconf": int(row[dp.G_ERR_MISCONF]),
+            "loading": int(row[dp.G_ERR_LOADING]),
         },
         "retries": int(row[dp.G_RETRIED]),
         **_cache(built, w, g),
@@ -100,7 +111,7 @@ def _cache(built: Built, w: dp.World, g: int) -> dict[str, Any]:
     return {"hit_ratio": round(hits / (hits + misses), 6) if hits + misses else None, "fetches": int(w.group[g, dp.G_FETCHES])}
 
 
-def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[str, Any]]) -> dict[str, Any]:
     w, st = server.world, server.world.st
     memory = gauge.read(w)
     elapsed = max(int(st[dp.NOW]), 1)
@@ -140,7 +151,7 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
             "threaded_writes": int(st[dp.TWRITES]),
         },
         "expiry": expiry(w),
-        **_aof(built, server, seed),
+        **_saves(server),
         "used_memory_bytes": {"final": memory.used, "peak": memory.peak},
         "used_memory_rss_bytes": {"final": memory.pages.rss_bytes, "peak": gauge.rss_peak},
         "activedefrag_returns_bytes": list(gauge.defrag_returns(memory)),
@@ -158,10 +169,25 @@ def _node(built: Built, server: Server, gauge: MemoryGauge, slowlog: list[dict[s
     }
 
 
-def _aof(built: Built, server: Server, seed: int) -> dict[str, Any]:
+def _aof(built: Built, server: Server, seed: int, life: Life | None) -> dict[str, Any]:
     """durability, of a server with an AOF."""
     st = server.world.st
-    return {"durability": durability(server.aof, seed, built.node, int(st[dp.WARMUP]))} if server.aof is not None else {}
+    away = away_spans(life, int(st[dp.NOW]))
+    return {"durability": durability(server.aof, seed, built.node, int(st[dp.WARMUP]), away)} if server.aof is not None else {}
+
+
+def _saves(server: Server) -> dict[str, Any]:
+    """children, of a server that can fork: what it forked and saved; misconf_errors, of those refused for a failed save."""
+    child = server.child
+    if child is None:
+        return {}
+    return {
+        "children": children(child),
+        "rdb_misconf_errors": int(child.numbers[dp.CH_MISCONFS]),
+        "cow_faults": {"copied": int(child.numbers[dp.CH_COPIED]), "reused": int(child.numbers[dp.CH_REUSED]),
+                       "s": round(int(child.numbers[dp.CH_FAULTED_NS]) / S, 6)},
+        "killed_at_s": None if child.exited is None else child.exited / S,
+    }  # fmt: skip
 
 
 def _eviction_age_s(w: dp.World) -> dict[str, int]:
@@ -204,8 +230,8 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
         row["usec_per_call"] = round(row["usec"] / row["calls"], 2) if row["calls"] else 0.0
     keys, expires = (int(w.dataset[:, column].sum()) for column in (dp.D_LIVE, dp.D_EXPIRES))
     return {
-        "server": {"uptime_in_seconds": int(st[dp.NOW]) // S, "hz": server.hz, "configured_hz": server.config_hz,
-                   "io_threads_active": int(st[dp.IO_ACTIVE])},
+        "server": {"uptime_in_seconds": (int(st[dp.NOW]) - server.started_ns) // S, "hz": server.hz,
+                   "configured_hz": server.config_hz, "io_threads_active": int(st[dp.IO_ACTIVE])},
         "clients": {"connected_clients": int(st[dp.CLIENTS]), "maxclients": int(w.cost[dp.MAXCLIENTS])},
         "stats": {
             "total_connections_received": int(st[dp.ACCEPTED]) + int(st[dp.REJECTED]),
@@ -216,12 +242,16 @@ def _info(built: Built, server: Server) -> dict[str, dict[str, Any]]:
             "expired_time_cap_reached_count": int(w.expiry[dp.X_CAP_REACHED]),
             "expire_cycle_cpu_milliseconds": int(w.expiry[dp.X_CYCLE_NS]) // MS,
             "evicted_keys": int(st[dp.EVICTED]), "total_eviction_exceeded_time": _exceeded_ns(w) // MS,
-            **_defrag_stats(server),
+            **_defrag_stats(server), **(fork_stats(server.child) if server.child is not None else {}),
             "keyspace_hits": int(st[dp.HITS]), "keyspace_misses": int(st[dp.MISSES]),
             "total_reads_processed": int(st[dp.READS]), "total_writes_processed": int(st[dp.WRITES]),
             "io_threaded_reads_processed": int(st[dp.TREADS]), "io_threaded_writes_processed": int(st[dp.TWRITES]),
         },
-        "persistence": server.aof.info() if server.aof is not None else {"aof_enabled": 0},
+        "persistence": {
+            "loading": int(st[dp.LOADING]), **(child_info(server.child) if server.child is not None else {}),
+            **(server.aof.info() if server.aof is not None else {"aof_enabled": 0}),
+            **rewrite_info(server.child),
+        },
         "commandstats": commandstats,
         "keyspace": {"db0": {"keys": keys, "expires": expires, "avg_ttl": int(w.expiry[dp.X_AVG_TTL_MS])}},
     }  # fmt: skip

@@ -5,6 +5,8 @@ name (disks.yaml), or change single figures:
 
     hosts: {box: {profile: default, disk: hdd}}
     hosts: {box: {disk: {like: hdd, fsync: [[0.5, 3ms], [1.0, 20ms]], bytes_per_s: 100mb, write_waits_for_fsync: false}}}
+    hosts: {box: {disk: {like: ebs-like, iops: 3000}}}
+    hosts: {box: {disk: {lies: true}}}      # a drive cache that acknowledges, and forgets when the power goes
 
 Differs: of a fsync's time only what its dirty bytes add follows the disk's bandwidth; the rest is drawn from the table, whatever
 was written before. The CPU costs of a write are not changed by another disk.
@@ -24,9 +26,11 @@ from redsim.records import Param
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.shape import Duration, Memory, Model
 from redsim.scenario.source import parse_source
+from redsim.units import KIB, S
 
 Table = tuple[tuple[float, int], ...]
 CELLS = 1024
+IO_BYTES = 256 * KIB  # what a request carries at most: as cloud volumes count them [aws-ebs-io]
 
 
 def rising(table: list[tuple[float, int]] | None) -> None:
@@ -68,6 +72,7 @@ class DiskFile(Model):
     says: str = Field(min_length=1)
     fsync_ns: FsyncTable
     bytes_per_s: Number
+    iops: Number | None = None  # None: no limit
     write_waits_for_fsync: bool = True
     costs: dict[str, Number] = Field(default_factory=dict)
 
@@ -78,7 +83,9 @@ class DiskUse(Model):
     like: str | None = None
     fsync: list[Annotated[tuple[float, Duration], Field(strict=False)]] | None = Field(default=None, min_length=1)
     bytes_per_s: Memory | None = Field(default=None, gt=0)
+    iops: int | None = Field(default=None, gt=0)
     write_waits_for_fsync: bool | None = None
+    lies: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -96,7 +103,7 @@ COSTS = ("write_ns", "write_ps_per_byte", "append_ns", "append_ps_per_byte")
 
 @dataclass(frozen=True)
 class DiskProfile:
-    """One disk as the model takes it. `fsync_ns`: (quantile, ns); `costs`: of the CPU, by name."""
+    """One disk as the model takes it. `fsync_ns`: (quantile, ns); `costs`: of the CPU, by name; `iops`: 0 for no limit."""
 
     name: str
     says: str
@@ -105,10 +112,23 @@ class DiskProfile:
     write_waits_for_fsync: bool
     costs: dict[str, Param] = field(default_factory=dict)
     guessed: tuple[tuple[str, int, str], ...] = ()  # name, value, says
+    iops: int = 0
+    lies: bool = False  # it says that a fsync is done while the bytes are in a cache that a power loss empties
+
+    @property
+    def io_ns(self) -> int:
+        """What a request takes at least."""
+        return S // self.iops if self.iops else 0
+
+    @property
+    def stream_bytes_per_s(self) -> int:
+        """How fast it takes a large write: its bandwidth, or as many bytes as its requests can carry."""
+        return min(self.bytes_per_s, self.iops * IO_BYTES) if self.iops else self.bytes_per_s
 
     def fsync_at(self, quantile: float) -> int:
-        """ns of the fsync at `quantile`: linear between the table's points, the first one's below it."""
-        return round(float(np.interp(quantile, [q for q, _ in self.fsync_ns], [ns for _, ns in self.fsync_ns])))
+        """ns of the fsync at `quantile`: linear between the table's points, the first one's below it; one request at least."""
+        table = [ns for _, ns in self.fsync_ns]
+        return max(round(float(np.interp(quantile, [q for q, _ in self.fsync_ns], table))), self.io_ns)
 
     def words(self) -> list[int]:
         """1025 quantiles, then 1025 of the last 1/1024: as the data plane draws."""
@@ -124,6 +144,7 @@ def disk_of(name: str, given: DiskFile) -> DiskProfile:
     disk = DiskProfile(
         name, given.says, tuple(given.fsync_ns.table), given.bytes_per_s.value, given.write_waits_for_fsync,
         {n: Param(p.value, p.source, p.ref, p.extremes) for n, p in given.costs.items()},
+        iops=given.iops.value if given.iops is not None else 0,
     )  # fmt: skip
     if given.fsync_ns.source == "guess":
         guessed.append(("disk.fsync_ns", disk.fsync_at(0.5), given.fsync_ns.says))
@@ -158,8 +179,12 @@ def chosen_disk(own: DiskProfile, use: DiskUse | None) -> DiskProfile:
         changes["fsync_ns"] = tuple(use.fsync)
     if use.bytes_per_s is not None:
         changes["bytes_per_s"] = use.bytes_per_s
+    if use.iops is not None:
+        changes["iops"] = use.iops
     if use.write_waits_for_fsync is not None:
         changes["write_waits_for_fsync"] = use.write_waits_for_fsync
+    if use.lies is not None:
+        changes["lies"] = use.lies
     said = {"fsync_ns": "disk.fsync_ns", "bytes_per_s": "disk.bytes_per_s"}
     replaced = {said[name] for name in changes if name in said}
     return replace(disk, **changes, guessed=tuple(row for row in disk.guessed if row[0] not in replaced))

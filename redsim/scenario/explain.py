@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from redsim.scenario.crashes import NODE_FAULTS
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.faults import DISK_FAULTS
 from redsim.scenario.schema import CommandUse, Popularity, ScenarioFile, Size
@@ -54,10 +55,10 @@ def refuse_not_yet(data: dict[str, Any], where: Where) -> None:
             raise ScenarioError(f"{where(*path)}: redsim 0.1 does not model {what} yet; remove {dotted(path)}")
     for path in _matches(data, ("timeline", "*", "fault")):
         fault = _value_at(data, path)
-        if fault not in DISK_FAULTS:
+        known = ", ".join((*DISK_FAULTS, *NODE_FAULTS))
+        if fault not in (*DISK_FAULTS, *NODE_FAULTS):
             raise ScenarioError(
-                f"{where(*path)}: redsim 0.1 does not model the fault {show(fault)} yet; it knows {', '.join(DISK_FAULTS)};"
-                f" remove {dotted(path)}"
+                f"{where(*path)}: redsim 0.1 does not model the fault {show(fault)} yet; it knows {known}; remove {dotted(path)}"
             )
 
 

@@ -5,7 +5,7 @@
     - {at: 10s, fault: full_disk, host: box, for: 5s}                    # writes fail with no space left
     - {at: 10s, fault: disk_hog, host: box, for: 20s, bytes_per_s: 100mb}
 
-Not modelled, refused by name: kill, restart, power_loss, pause, disconnect, partition, slow_link.
+Faults of servers and hosts are in crashes.py. Not modelled, refused by name: disconnect, partition, slow_link.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from redsim.scenario.crashes import NODE_FAULTS, NodeFault, crashes_fit
 from redsim.scenario.shape import Duration, Memory, Model
 from redsim.units import say_ns
 
@@ -51,12 +52,15 @@ class DiskFault(Model):
 
 
 def kind_of_entry(value: Any) -> str:
-    """Which of the timeline's shapes an entry has: one with a fault, or a command."""
+    """Which of the timeline's shapes an entry has: a fault of a disk, one of a server or host, or a command."""
+    if isinstance(value, NodeFault) or (isinstance(value, dict) and value.get("fault") in NODE_FAULTS):
+        return "a crash"
     return "a fault" if isinstance(value, DiskFault) or (isinstance(value, dict) and "fault" in value) else "a command"
 
 
 def faults_fit(file: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """(path, sentence) of each fault on a host that is not there, or beyond the end. `file`: a ScenarioFile."""
+    """(path, sentence) of each fault on a host that is not there, or beyond the end, and of crashes that make no sense. `file`: a
+    ScenarioFile."""
     for i, entry in file.faults:
         if entry.host not in file.hosts:
             yield ("timeline", i, "host"), f"timeline.{i}.host: no host is named {entry.host!r}; there is {', '.join(file.hosts)}"
@@ -65,3 +69,4 @@ def faults_fit(file: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
                 ("timeline", i, "at"),
                 f"timeline.{i}: at {say_ns(entry.at)} is not before the end, {say_ns(file.duration)}",
             )
+    yield from crashes_fit(file)

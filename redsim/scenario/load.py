@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from redsim.scenario.check import check
+from redsim.scenario.crashes import NodeFault
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.explain import explain, refuse_not_yet
 from redsim.scenario.faults import DiskFault
@@ -21,11 +22,12 @@ from redsim.scenario.monitor import MonitorCapture, parse_monitor_file
 from redsim.scenario.overrides import Override, apply_overrides, parse_override
 from redsim.scenario.profile import HostProfile, load_profile
 from redsim.scenario.redis_conf import RedisConf, parse_conf, parse_conf_file
-from redsim.scenario.schema import Arrivals, Dataset, Group, ScenarioFile
+from redsim.scenario.schema import Arrivals, Dataset, Group, ScenarioFile, TimelineEntry
 from redsim.scenario.source import INTEGER_MAX, Source, parse_source, read_text
 from redsim.units import S
 
 M = TypeVar("M", bound=BaseModel)
+Entry = TimelineEntry | DiskFault | NodeFault
 
 SMOKE_NS = 2 * S
 SMOKE_KEYS_MAX = 100_000
@@ -199,12 +201,7 @@ def _smoke_file(file: ScenarioFile) -> ScenarioFile:
         return time_ns * SMOKE_NS // file.duration if file.duration > SMOKE_NS else time_ns
 
     datasets = {name: _smoke_dataset(dataset, scaled) for name, dataset in file.datasets.items()}
-    timeline = [
-        _copy(entry, scaled, at=entry.at, for_ns=entry.for_ns)
-        if isinstance(entry, DiskFault)
-        else _copy(entry, scaled, at=entry.at, every=entry.every)
-        for entry in file.timeline
-    ]
+    timeline = [_smoke_entry(entry, scaled) for entry in file.timeline]
     return _copy(file, scaled, duration=file.duration, warmup=file.warmup, window=file.window).model_copy(
         update={
             "datasets": datasets,
@@ -238,6 +235,14 @@ def _smoke_group(group: Group, scaled: Callable[[int], int]) -> Group:
         stay = [max(1, scaled(time_ns)) for time_ns in offered.mmpp.stay]
         changes["mmpp"] = offered.mmpp.model_copy(update={"stay": stay})
     return copy.model_copy(update={"arrivals": Arrivals(open=offered.model_copy(update=changes))})
+
+
+def _smoke_entry(entry: Entry, scaled: Callable[[int], int]) -> Entry:
+    if isinstance(entry, DiskFault):
+        return _copy(entry, scaled, at=entry.at, for_ns=entry.for_ns)
+    if isinstance(entry, NodeFault):
+        return _copy(entry, scaled, at=entry.at, for_ns=entry.for_ns, restart_after=entry.restart_after)
+    return _copy(entry, scaled, at=entry.at, every=entry.every)
 
 
 def _copy(model: M, scaled: Callable[[int], int], **times_ns: int | None) -> M:

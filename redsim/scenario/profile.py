@@ -6,7 +6,7 @@ those whose source is `guess`. A profile may be another one at another speed, wi
     based_on: default, speed: {value: 1.34, …}   ->   scaled(default, 1 / 1.34), then the file's own numbers over it
 
 Differs: one speed for all that a CPU does; a real host's caches, system calls and wake-ups do not move together.
-Not modelled: what stands under `later` (fork, copy-on-write, fsync …); it is read and kept for the parts that will use it.
+What stands under `later` (fork, copy-on-write, saving, fsync) is for host/fork.py and host/disk.py; a profile need not have it.
 """
 
 import math
@@ -63,7 +63,7 @@ class HostProfile:
     wake_spread: tuple[tuple[int, float], ...] = ()  # (permille of the median, weight): how wake-ups differ; (): not at all
     based_on: str = ""  # the profile it was made from, "" for a whole one
     speed: float = 1.0  # times as fast as that
-    later: dict[str, Later] = field(default_factory=dict)  # for mechanisms to come, as written
+    later: dict[str, Later] = field(default_factory=dict)  # of single mechanisms, as written
     machine: dict[str, Any] = field(default_factory=dict)  # what was measured, as written
     fit: Any = None  # the points it was fitted on and their residuals, as written
     disk: DiskProfile | None = None  # None in a whole profile without one: default_disk()
@@ -72,6 +72,11 @@ class HostProfile:
         """What a request costs more for sharing the CPU's caches with `connections` connections, by the optional curve `name`:
         `connections` of a server, `client_connections` of a client's thread. 0 without the curve."""
         return round(self.curves[name].at(max(connections, 1))) if name in self.curves else 0
+
+    def rdb_load_bytes_per_s(self) -> int | None:
+        """How fast an RDB file of large strings is loaded, if a calibration measured that."""
+        found = self.later.get("rdb_load_bytes_per_s")
+        return int(found.value) if found is not None and found.value else None
 
     def guesses(self) -> list[tuple[str, int, str]]:
         """(name, value, says) of every number that is a guess, there or in the profile it is based on."""
@@ -222,6 +227,11 @@ def _disk(base: HostProfile, file: ProfileFile) -> DiskProfile | None:
     if measured is None or measured.table is None or disk is None:
         return disk
     return with_own_fsync(disk, measured.table, measured.says)
+
+
+def default_profile() -> HostProfile:
+    """The shipped profile `default`, which has every number."""
+    return _shipped("default")
 
 
 def disk_profile(profile: HostProfile) -> DiskProfile:

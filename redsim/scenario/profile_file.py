@@ -1,8 +1,8 @@
 """The shape of a host profile's file: which keys may stand where, and the sentence for each that may not.
 
 A profile is whole, like the shipped `default`, or it says `based_on: NAME` and gives what differs. Numbers are
-`{value, source, ref, says, extremes, spread}`; `machine` and `fit` are for the reader; `later` holds numbers that no
-mechanism uses yet. Not modelled: units in a profile (every number is int ns, ps or bytes, as its name says).
+`{value, source, ref, says, extremes, spread}`; `machine` and `fit` are for the reader; `later` holds numbers of
+single mechanisms that a profile may lack. Not modelled: units in a profile (every number is int ns, ps or bytes).
 """
 
 import itertools
@@ -68,7 +68,7 @@ class Speed(Provenance):
 
 
 class Later(Provenance):
-    """A number, or a table of them, measured for a mechanism still to come."""
+    """A number, or a table of them, of one mechanism; what a profile lacks is `default`'s."""
 
     value: float | None = None
     table: list[Any] | None = None

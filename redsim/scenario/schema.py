@@ -4,7 +4,7 @@ YAML 1.2 checked by pydantic, strict and with `extra=forbid`. Every duration bec
 bytes; after this module there are no strings with units. Cross references (a node that a group names) are
 checked in `check.py`; file, line and cure are added in `explain.py`.
 
-Not modelled yet, refused by name: `links`, `sentinels`, `replica_of`, `service`, faults of anything but a disk.
+Not modelled yet, refused by name: `links`, `sentinels`, `replica_of`, `service`, faults of the network.
 """
 
 from typing import Annotated, Any, Literal
@@ -19,9 +19,11 @@ from pydantic import (
     model_validator,
 )
 
+from redsim.scenario.crashes import NodeFault
 from redsim.scenario.disk import DiskUse
 from redsim.scenario.faults import DiskFault, kind_of_entry
-from redsim.scenario.shape import Bandwidth, Duration, Memory, Model
+from redsim.scenario.linux import Linux
+from redsim.scenario.shape import Bandwidth, Duration, Memory, Model, Ttl
 
 Version = Annotated[
     Literal["6.2", "7.0", "7.2", "7.4", "8.0", "valkey-8.0"],
@@ -102,7 +104,7 @@ class Hiccups(Model):
         return self
 
 
-class Host(Model):
+class Host(Linux):
     profile: str = "default"  # a shipped profile, or a path
     cores: PositiveInt | None = None  # None: as the profile says
     memory: Memory | None = Field(default=None, gt=0)  # None: as the profile says
@@ -118,25 +120,6 @@ class Node(Model):
     conf_file: str | None = None  # or a path, relative to the scenario
 
 
-class Ttl(Model):
-    """When the keys of a data set are due: `60s` (all at that instant), or spread over a window; `share` of them at all."""
-
-    uniform: Annotated[tuple[Duration, Duration], Field(strict=False)]
-    share: float = Field(default=1.0, gt=0, le=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return value if isinstance(value, dict) else {"uniform": [value, value]}
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Ttl":
-        low, high = self.uniform
-        if not 0 < low <= high:
-            raise ValueError("uniform [low, high] needs a time above 0 and the smaller one first")
-        return self
-
-
 class Dataset(Model):
     node: str
     keys: NonNegativeInt
@@ -146,6 +129,7 @@ class Dataset(Model):
     elements: Size = Size(constant=1)  # per key, for list, hash, set, zset
     present: float = Field(default=1.0, ge=0, le=1)  # fraction of the keys that exist at the start
     ttl: Ttl | None = None  # of the keys that exist at the start, counted from there
+    compressed_to: float = Field(default=1.0, gt=0, le=1)  # share of a value's bytes that LZF leaves of it
     rdb: str | None = None  # an RDB file whose keys beginning with `prefix` give what is not said above
     prefix: str = ""
 
@@ -382,7 +366,12 @@ class ScenarioFile(Model):
     datasets: dict[str, Dataset] = Field(default_factory=dict)
     clients: dict[str, Group] = Field(default_factory=dict)
     timeline: list[
-        Annotated[Annotated[TimelineEntry, Tag("a command")] | Annotated[DiskFault, Tag("a fault")], Discriminator(kind_of_entry)]
+        Annotated[
+            Annotated[TimelineEntry, Tag("a command")]
+            | Annotated[DiskFault, Tag("a fault")]
+            | Annotated[NodeFault, Tag("a crash")],
+            Discriminator(kind_of_entry),
+        ]
     ] = Field(default_factory=list)
 
     @property
@@ -392,5 +381,10 @@ class ScenarioFile(Model):
 
     @property
     def faults(self) -> list[tuple[int, DiskFault]]:
-        """Its faults, each with its place."""
+        """Its faults of disks, each with its place."""
         return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, DiskFault)]
+
+    @property
+    def node_faults(self) -> list[tuple[int, NodeFault]]:
+        """Faults of processes and hosts, each with its place."""
+        return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, NodeFault)]

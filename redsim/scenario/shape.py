@@ -5,7 +5,7 @@ Mirrors redis.conf's grammar of memory (redsim.units). Not modelled: units of ot
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from redsim.units import DAY, bits_per_s, duration_ns, memory_bytes
 
@@ -27,3 +27,22 @@ class Model(BaseModel):
     """Strict: text is not a number, `true` is not 1, and neither NaN nor infinity is a rate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Ttl(Model):
+    """When the keys of a data set are due: `60s` (all at that instant), or spread over a window; `share` of them at all."""
+
+    uniform: Annotated[tuple[Duration, Duration], Field(strict=False)]
+    share: float = Field(default=1.0, gt=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {"uniform": [value, value]}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Ttl":
+        low, high = self.uniform
+        if not 0 < low <= high:
+            raise ValueError("uniform [low, high] needs a time above 0 and the smaller one first")
+        return self

@@ -9,7 +9,8 @@ percentiles per group, command and window, blame, SLOWLOG, the frames of the Res
 that what is the same whatever their length is a twentieth of it at most. Medians of repetitions. The ratio is requests per CPU
 second over the peer's in the same round; `lean` is the ratio to a peer without a process per request. What runs from a shell
 is timed by the wall.
-Not measured: AOF, replication, BGSAVE (not modelled yet).
+The durable run has an AOF (everysec) and a BGSAVE every five seconds, so that a child lives and pages are copied during a good
+part of it. Not measured: replication (not modelled yet).
 """
 
 import json
@@ -36,14 +37,14 @@ from tests.bench import peer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECTIONS = 50
-BARS = {"closed": 100.0, "open": 50.0}  # ratio to the peer, one core
+BARS = {"closed": 100.0, "open": 50.0, "durable": 30.0}  # ratio to the peer, one core
 SHELL_BAR_S, SETUP_BAR_S = 5.0, 1.0
 SCENARIO = """\
 question: How fast is redsim itself?
 duration: {seconds}s
 seed: {seed}
 hosts: {{box: {{profile: default}}}}
-nodes: {{main: {{host: box, conf: 'save ""'}}}}
+nodes: {{main: {{host: box, conf: {conf}}}}}
 datasets: {{users: {{node: main, keys: {keys}, value_bytes: 100}}}}
 clients:
   api:
@@ -53,6 +54,9 @@ clients:
     commands: {{GET: 0.9, SET: 0.1}}
     keys: {{dataset: users, popularity: {{zipf: 0.99}}}}
 """
+PLAIN = "'save \"\"'"
+DURABLE = '"save \\"\\"\\nappendonly yes\\nappendfsync everysec\\nauto-aof-rewrite-percentage 0"'
+SAVES = "timeline: [{at: 1s, run: BGSAVE, node: main, every: 5s, times: 1000}]\n"
 
 
 @dataclass
@@ -74,9 +78,11 @@ class Pair:
         return statistics.median(a / b for a, b in zip(self.redsim, self.lean, strict=True))
 
 
-def scenario(arrivals: str, seconds: float, *, keys: int = 1_000_000, seed: int = 1) -> Scenario:
-    """The benchmark's scenario with these arrivals (YAML in one line)."""
-    return Scenario.from_text(SCENARIO.format(seconds=seconds, seed=seed, keys=keys, connections=CONNECTIONS, arrivals=arrivals))
+def scenario(arrivals: str, seconds: float, *, keys: int = 1_000_000, seed: int = 1, durable: bool = False) -> Scenario:
+    """The benchmark's scenario with these arrivals (YAML in one line); `durable`: with an AOF and BGSAVEs."""
+    numbers = {"seconds": seconds, "seed": seed, "keys": keys, "connections": CONNECTIONS}
+    text = SCENARIO.format(**numbers, arrivals=arrivals, conf=DURABLE if durable else PLAIN)
+    return Scenario.from_text(text + SAVES if durable else text)
 
 
 def cpu_s(what: Callable[[], Any]) -> tuple[float, Any]:
@@ -93,11 +99,15 @@ def _redsim_rate(pair: Pair, loaded: Scenario) -> None:
 
 
 def compare(rounds: int = 5, *, requests: int = 40_000, seconds: float = 160.0) -> list[Pair]:
-    """Closed and open loop, side by side; `requests` for the peer, `seconds` of simulated time for redsim."""
+    """Closed loop, open loop, closed loop with an AOF and BGSAVEs, side by side.
+
+    `requests` for the peer, `seconds` of simulated time for redsim.
+    """
     warm = engine.run(scenario("{closed: {}}", 1))
     rate = round(warm.summary["clients"]["api"]["throughput_per_s"] / 4)
     closed, opened = Pair("closed loop, 50 connections"), Pair(f"open loop, {rate}/s (a quarter of capacity)")
     closed_scenario = scenario("{closed: {}}", seconds)
+    durable, durable_scenario = Pair("closed loop, AOF everysec and BGSAVEs"), scenario("{closed: {}}", seconds, durable=True)
     open_scenario = scenario(f"{{open: {{rate_per_s: {rate}}}}}", 4 * seconds)
     for turn in range(rounds):
         closed.naive.append(requests / cpu_s(lambda turn=turn: peer.closed_loop(requests, CONNECTIONS, turn))[0])
@@ -106,7 +116,10 @@ def compare(rounds: int = 5, *, requests: int = 40_000, seconds: float = 160.0) 
         opened.naive.append(requests / cpu_s(lambda turn=turn: peer.open_loop(requests, rate, turn))[0])
         _redsim_rate(opened, open_scenario)
         opened.lean.append(opened.naive[-1])
-    return [closed, opened]
+        _redsim_rate(durable, durable_scenario)
+        durable.naive.append(closed.naive[-1])
+        durable.lean.append(closed.lean[-1])
+    return [closed, opened, durable]
 
 
 _SETUP = """

@@ -25,6 +25,9 @@ def complete(sim: Sim, request: Request, start: int, done: int) -> None:
     elif request.refused:
         group.failed += 1
         group.err_busy += 1
+    elif request.is_loading:
+        group.failed += 1
+        group.err_loading += 1
     else:
         group.completed += 1
     sim.done.append((request, start, done))

@@ -85,28 +85,39 @@ def deletion(sim: Sim, data: Record, lazy: int) -> int:
     """The server deletes a key of its own accord: DEL or UNLINK; ns."""
     if not sim.aof.is_on:
         return 0
+    ns = append_deletion(sim, data, lazy)
+    if sim.log is not None:
+        sim.log.unit_ends(sim)
+    return ns
+
+
+def append_deletion(sim: Sim, data: Record, lazy: int) -> int:
     return append(sim, len("*2\r\n") + argument(6 if lazy else 3) + argument(data.keybytes))
 
 
 def lazy_deletion(sim: Sim, data: Record, lazy: int) -> int:
-    """The same, caused by a command that came across the key."""
-    ns = deletion(sim, data, lazy)
-    if sim.aof.is_on:
-        sim.aof.unit.append(ns)
+    """The same, caused by a command that came across the key: it goes with what that command writes."""
+    if not sim.aof.is_on:
+        return 0
+    ns = append_deletion(sim, data, lazy)
+    sim.aof.unit.append(ns)
     return ns
 
 
 def command(sim: Sim, request: Request) -> int:
     """After a command: its own propagation, if it changed anything, and MULTI ... EXEC if it did not go alone; ns."""
     aof, kind = sim.aof, request.kind
-    if not aof.is_on:
-        return 0
     is_propagated = kind.aof == dp.PROPAGATED or (kind.aof == dp.IF_DIRTY and aof.is_dirty)
     together = len(aof.unit) + is_propagated
     aof.unit, aof.is_dirty = [], False
+    if not aof.is_on:
+        aof.appended = (0, aof.appended[1] + (is_propagated and aof.row.feed))
+        return 0
     ns = append(sim, request.size + kind.aof_more, 1) if is_propagated else 0
     if together > 1 and aof.row.wrap:
         ns += append(sim, len(b"*1\r\n$5\r\nMULTI\r\n") + len(b"*1\r\n$4\r\nEXEC\r\n"))
+    if together > 0 and sim.log is not None:
+        sim.log.unit_ends(sim)
     return ns
 
 
@@ -126,6 +137,7 @@ def flush(sim: Sim) -> Generator[int, None, None]:
     """aof.c:flushAppendOnlyFile(0), then the replies may go."""
     aof = sim.aof
     if not aof.is_on:
+        aof.acked = aof.appended if sim.now < sim.crash_at else aof.acked
         return
     if aof.in_flight and aof.done <= sim.now:
         aof.in_flight = False
@@ -135,7 +147,8 @@ def flush(sim: Sim) -> Generator[int, None, None]:
         yield from write(sim)
     elif aof.submitted[0] != aof.written[0] and not aof.was_in_flight:
         yield from fsync(sim)
-    aof.acked = aof.appended
+    if sim.now < sim.crash_at:
+        aof.acked = aof.appended
 
 
 def write(sim: Sim) -> Generator[int, None, None]:
@@ -203,6 +216,8 @@ def fsync(sim: Sim) -> Generator[int, None, None]:
         else:
             drawn = sim.sizes[aof.row.dist].draw(aof.luck)
             system_call(sim, FSYNC_ALWAYS, drawn + (aof.written[0] - aof.submitted[0]) * aof.row.sync_ps // 1000)
+            if sim.now >= sim.crash_at:
+                return
         aof.count["fsyncs"] += 1
         aof.last, aof.submitted = clock(sim), aof.written
         durable(sim, sim.now, aof.written)
@@ -234,7 +249,7 @@ class Numbers:
               dp.A_SUBMITTED_CMDS: ("submitted", 1), dp.A_SYNCED: ("synced", 0), dp.A_SYNCED_CMDS: ("synced", 1)}  # fmt: skip
     _PLAIN: ClassVar = {dp.A_WANT: "want", dp.A_UNTIL: "until", dp.A_DONE: "done", dp.A_LEN: "buffered", dp.A_ROOM: "room",
               dp.A_FLIGHT: "in_flight", dp.A_PENDING: "was_in_flight", dp.A_FAILING: "failing",
-              dp.A_POSTPONED_FROM: "postponed_from"}  # fmt: skip
+              dp.A_POSTPONED_FROM: "postponed_from", dp.A_SELECTED: "has_selected", dp.A_DIRTY: "is_dirty"}  # fmt: skip
     _COUNTS: ClassVar = {dp.A_DELAYED: "delayed", dp.A_MISCONF: "misconf", dp.A_WRITES: "writes", dp.A_FSYNCS: "fsyncs",
                dp.A_POSTPONEMENTS: "postponements", dp.A_POSTPONED_NS: "postponed_ns"}  # fmt: skip
 
@@ -256,6 +271,16 @@ class Numbers:
     def __setitem__(self, column: int, value: int) -> None:
         if column in self._ROW:
             setattr(self._aof.row, self._ROW[column], value)
+        elif column in self._PAIRS:
+            name, part = self._PAIRS[column]
+            pair = list(getattr(self._aof, name))
+            pair[part] = value
+            setattr(self._aof, name, tuple(pair))
+        elif column == dp.A_POSTPONED:
+            assert value == dp.NONE, "a new process has put nothing off"
+            self._aof.postponed = None
+        elif column == dp.A_UNIT:
+            self._aof.unit = []
         else:
             setattr(self._aof, self._PLAIN[column], value)
 

@@ -3,6 +3,7 @@
 Mirrors clients.py and requests.py as plain lists and one heap. Differs and not modelled: as there.
 """
 
+from collections.abc import Callable
 from heapq import heappop
 
 from redsim.dataplane import layout as dp
@@ -152,14 +153,16 @@ def start_group(sim: Sim, group: Record, at: int) -> None:
             sim.push(at, issue, slot)
 
 
-def plan_first_events(sim: Sim, w: dp.World) -> None:
-    """What the build has planned: groups that start, rates that change."""
+def plan_first_events(sim: Sim, w: dp.World, crash: Callable[[Sim, int, int], None]) -> None:
+    """What the build has planned: groups that start, rates that change, crashes."""
     planned = [w.fifo[(w.st[dp.FIFO_HEAD] + i) % len(w.fifo)] for i in range(w.st[dp.FIFO_N])] + list(w.heap[: w.st[dp.HEAP_N]])
     for at, _, what, arg in sorted([int(x) for x in row] for row in planned):
         if what == dp.EV_START:
             sim.push(at, start_group, sim.groups[arg])
+        elif what == dp.EV_CRASH:
+            sim.push(at, crash, arg)
         else:
-            assert what == dp.EV_RATE, f"a build plans starts and rates, not event {what}"
+            assert what == dp.EV_RATE, f"a build plans starts, rates and crashes, not event {what}"
             sim.push(at, change_rate, arg)
 
 
@@ -232,6 +235,9 @@ def arrive(sim: Sim, sent: tuple[Conn, list[Request]], at: int) -> None:
     """The chain is in the server's socket."""
     conn, chain = sent
     if conn.reset or not conn.live:
+        if conn.reset and sim.dead != "host" and not conn.telling and not conn.eof and conn.slot is not None:
+            conn.telling = True
+            sim.push(at + conn.group.net, closed_by_server, conn)
         return
     for request in chain:
         request.arrived = at
@@ -256,6 +262,9 @@ def syn(sim: Sim, slot: Slot, at: int) -> None:
     """A connection request: into the accept queue, or lost if that is full, and sent again later."""
     if slot.state != CONNECTING or slot.conn is not None:
         return
+    if sim.dead:
+        knock(sim, slot, at)
+        return
     if len(sim.accept_queue) > sim.cost[dp.BACKLOG]:
         sim.count.listen_drops += 1
         sim.push(at + sim.cost[dp.SYN_RETRY_NS] * 2 ** min(slot.tries, 5), syn, slot)
@@ -267,6 +276,21 @@ def syn(sim: Sim, slot: Slot, at: int) -> None:
         sim.listen_ready = True
         sim.ready.append(None)
     sim.push(at + slot.group.net, connected, conn)
+
+
+def knock(sim: Sim, slot: Slot, at: int) -> None:
+    """Nobody listens, and the host says so; or it says nothing, and the SYN goes out again unless one is about to."""
+    if sim.dead == "process":
+        sim.push(at + slot.group.net, refused, slot)
+    elif slot.knocks_at <= at:
+        slot.knocks_at = at + sim.cost[dp.SYN_RETRY_NS] * 2 ** min(slot.tries, 5)
+        slot.tries += 1
+        sim.push(slot.knocks_at, syn, slot)
+
+
+def refused(sim: Sim, slot: Slot, at: int) -> None:
+    if slot.state == CONNECTING and slot.conn is None:
+        lose(sim, slot, at)
 
 
 def connected(sim: Sim, conn: Conn, at: int) -> None:

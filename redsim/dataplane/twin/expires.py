@@ -4,6 +4,7 @@ Mirrors expires.py and expire.py over lists of keys. Differs and not modelled: a
 """
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.twin import cow
 from redsim.dataplane.twin.aof import deletion, lazy_deletion
 from redsim.dataplane.twin.memory import add, dict_work, remove
 from redsim.dataplane.twin.things import Expires, Record, Sim, Table, curve_ns
@@ -19,6 +20,7 @@ def is_past_due(sim: Sim, key: int) -> bool:
 def set_expire(sim: Sim, data: Record, key: int, at: int) -> None:
     """The key is due at `at`, in whole milliseconds."""
     begins = sim.kx[key] == 0
+    cow.expire(sim, data, key, begins)
     sim.kx[key] = at // MS_NS * MS_NS
     if begins:
         sim.expires.slots[sim.expires.slot_of(key)].insert(0, key)
@@ -29,6 +31,7 @@ def set_expire(sim: Sim, data: Record, key: int, at: int) -> None:
 def remove_expire(sim: Sim, data: Record, key: int) -> None:
     """The key has no TTL from now on."""
     if data.volatile and sim.kx[key] != 0:
+        cow.expire(sim, data, key, True)
         sim.kx[key] = 0
         sim.expires.slots[sim.expires.slot_of(key)].remove(key)
         data.expires -= 1
@@ -48,6 +51,7 @@ def forget(sim: Sim, data: Record, key: int) -> None:
     sim.kv[key] = dp.NODATA
     data.live -= 1
     sim.eviction.unlink(key)
+    cow.key_moves(sim, data, key, False)
     remove(sim, sim.tables[dp.MAIN])
     remove_expire(sim, data, key)
 

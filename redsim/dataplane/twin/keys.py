@@ -4,10 +4,11 @@ Mirrors keyspace.py command by command, over Python lists. Differs and not model
 """
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.twin import cow
 from redsim.dataplane.twin.evict import first_word, touched
 from redsim.dataplane.twin.expires import delete_expired_key, flush, forget, is_past_due, remove_expire, set_expire
 from redsim.dataplane.twin.luck import below_ns
-from redsim.dataplane.twin.memory import add, dict_work, grown
+from redsim.dataplane.twin.memory import add, aggregate, dict_work, grown
 from redsim.dataplane.twin.things import Record, Request, Sim, curve_ns
 
 LARGEST = 2**31 - 1
@@ -55,7 +56,15 @@ class Keys:
         return True
 
     def touch(self, key: int) -> None:
+        if self.sim.child.is_alive:
+            return
         self.sim.ka[key] = touched(self.sim, self.sim.ka[key])
+        cow.accessed(self.sim, self.data, key)
+
+    def changed(self, count: int) -> None:
+        """server.dirty, of a command that may change nothing."""
+        self.sim.aof.is_dirty = True
+        self.sim.child.row[dp.CH_CHANGES] += count
 
     def forget(self, key: int) -> None:
         forget(self.sim, self.data, key)
@@ -70,7 +79,10 @@ class Keys:
             self.data.live += 1
             self.sim.ka[key] = first_word(self.sim)
             self.sim.eviction.link(key)
+            cow.key_moves(self.sim, self.data, key, True)
             add(self.sim, self.sim.tables[dp.MAIN])
+        if self.data.string:
+            cow.new_value(self.sim, self.data, key, size)
         remove_expire(self.sim, self.data, key)
 
     def expire(self, key: int) -> None:
@@ -103,16 +115,21 @@ class Keys:
         if op == dp.OP_EXPIRE:
             if there and kind.ttl > 0:
                 self.expire(key)
-            sim.aof.is_dirty |= there
+            if there:
+                self.changed(1)
             return 0, 4
         if op == dp.OP_INCR:
             if not there:
                 self.create(key, 1)
+            elif sim.child.is_known:
+                cow.robj(sim, self.data, key)
             return 0, 3 + min(sim.kv[key], 20)
         size = value + (sim.kv[key] if there else 0)
         if there:
+            before, room = sim.kv[key], sim.grown[key]
             sim.kv[key] = min(size, LARGEST)
-            sim.grown[key] = min(grown(sim, sim.grown[key], sim.kv[key]), LARGEST)
+            sim.grown[key] = min(grown(sim, room, sim.kv[key]), LARGEST)
+            cow.appended(sim, self.data, key, before, sim.kv[key], sim.grown[key] != room)
         else:
             self.create(key, size)
         return value * kind.in_ps // 1000, 3 + digits(size)
@@ -137,7 +154,7 @@ class Keys:
                 if op == dp.OP_DEL and not sim.cost[dp.LAZY_DEL] and not self.data.string:
                     ns += curve_ns(sim, kind.curve_key, sim.ke[key])
                 self.forget(key)
-                sim.aof.is_dirty = True
+                self.changed(1)
         return ns, reply
 
     def write_elements(self, op: int, key: int) -> tuple[int, int]:
@@ -145,12 +162,14 @@ class Keys:
         sim, kind = self.sim, self.kind
         there = self.lookup(key)
         before = sim.ke[key] if there else 0
-        sim.aof.is_dirty |= not there
+        if not there:
+            self.changed(kind.nelem)
         if not there:
             sim.ke[key] = kind.nelem
             self.create(key, 0)
         elif op == dp.OP_PUSH:
             sim.ke[key] = min(before + kind.nelem, LARGEST)
+        cow.elements(sim, self.data, key, aggregate(sim, self.data, sim.ke[key]), kind.nelem)
         ns = (kind.nelem - 1) * kind.extra_ns + kind.nelem * self.data.ebytes * kind.in_ps // 1000
         ns += kind.nelem * self.scan_ns(before)
         return ns + curve_ns(sim, kind.curve_key, before), 3 + digits(sim.ke[key])
@@ -168,7 +187,9 @@ class Keys:
             self.seen(there)
         if op == dp.OP_POP:
             take = min(n, kind.nelem)
-            sim.aof.is_dirty |= take > 0
+            if take > 0:
+                self.changed(take)
+                cow.elements(sim, self.data, key, aggregate(sim, self.data, n), take)
             if there:
                 sim.ke[key] = n - take
                 if n == take:
@@ -204,6 +225,8 @@ class Keys:
             slot.cursor = slot.cursor + visited if slot.cursor + visited < total else 0
             reply = 4 + bulk(digits(slot.cursor)) + 3 + digits(visited) + visited * name
             return curve_ns(sim, kind.curve_ret, visited), reply
+        sim.child.row[dp.CH_CHANGES] += total
+        sim.child.row[dp.CH_FLUSHES] += 1
         lazy = kind.nelem == 2 or (sim.cost[dp.LAZY_FLUSH] and kind.nelem != 3)
         for data in sim.datasets:
             for key in range(data.base, data.base + data.n):
@@ -231,6 +254,8 @@ def run_command(sim: Sim, request: Request) -> tuple[int, int]:
         ns, reply = keys.database(op)
     elif op in (dp.OP_PUSH, dp.OP_PUT):
         ns, reply = keys.write_elements(op, request.key)
+    elif op in (dp.OP_BGSAVE, dp.OP_SAVE, dp.OP_BGREWRITEAOF):
+        ns, reply = cow.persist(sim, op)
     elif op not in (dp.OP_SCRIPT, dp.OP_SLEEP):
         ns, reply = keys.read_elements(op, request.key)
     ns += kind.const + keys.owed

@@ -130,9 +130,11 @@ def add(sim: Sim, table: Table) -> None:
     if table.bits is None:
         table.bits = 2
     elif table.next is None and table.used >= 2**table.bits:
+        must_wait = sim.child.is_alive and table.used < sim.cost[dp.FORCE_RATIO] * 2**table.bits
         is_crowded = 1000 * table.used // 2**table.bits > 1618
-        if is_crowded or not over_maxmemory(sim, 16 << table.bits):
-            begin(sim, table, table.bits + 1)
+        bits = table.used.bit_length()
+        if not must_wait and (is_crowded or not over_maxmemory(sim, 8 << bits)):
+            begin(sim, table, bits)
     table.used += 1
 
 
@@ -151,7 +153,8 @@ def shrink(sim: Sim, table: Table) -> None:
     """server.c:tryResizeHashTables; from 7.4 a fill of exactly one eighth is sparse already."""
     if table.next is not None or table.bits is None or table.bits <= 2:
         return
-    fill, limit = 1000 * table.used, sim.cost[dp.FILL_PERMILLE] * 2**table.bits
+    used = table.used * sim.cost[dp.FORCE_RATIO] if sim.child.is_alive else table.used
+    fill, limit = 1000 * used, sim.cost[dp.FILL_PERMILLE] * 2**table.bits
     if fill < limit or (sim.cost[dp.SHRINK_ON_DELETE] and fill == limit):
         begin(sim, table, max(2, (table.used - 1).bit_length() if table.used > 1 else 0))
 
@@ -183,11 +186,22 @@ def move(sim: Sim, table: Table, count: int, at_once: bool) -> int:
     return int(ns)
 
 
+def is_frozen(sim: Sim, table: Table) -> bool:
+    """A child is alive, and the new table is of about the size of the old one."""
+    assert table.bits is not None
+    assert table.next is not None
+    if not sim.child.is_alive:
+        return False
+    if table.next > table.bits:
+        return bool(table.next - table.bits < sim.cost[dp.FORCE_GROW_BITS])
+    return bool(table.bits - table.next < sim.cost[dp.FORCE_SHRINK_BITS])
+
+
 def dict_work(sim: Sim, steps: int) -> int:
     """What a command pays: new tables, and a step of each rehash for each of its look-ups."""
     ns, sim.dict_ns = sim.dict_ns, 0
     for table in sim.tables:
-        if table.next is not None and steps > 0:
+        if table.next is not None and steps > 0 and not is_frozen(sim, table):
             ns += move(sim, table, steps, False)
     return ns
 
@@ -195,8 +209,10 @@ def dict_work(sim: Sim, steps: int) -> int:
 def databases_cron(sim: Sim, rehash: bool) -> None:
     """server.c:databasesCron."""
     for table in sim.tables:
-        shrink(sim, table)
+        if not sim.child.is_alive:
+            shrink(sim, table)
     start = sim.now
+    rehash = rehash and not sim.child.is_alive
     busy = [table for table in sim.tables if table.next is not None]
     while rehash and busy and busy[0].next is not None:
         sim.charge(dp.CRON, move(sim, busy[0], 100, True))

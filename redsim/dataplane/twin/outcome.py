@@ -12,6 +12,7 @@ import numpy as np
 from redsim.dataplane import layout as dp
 from redsim.dataplane.histogram import COARSE_EDGES, FINE_EDGES
 from redsim.dataplane.twin.aof import Numbers, state
+from redsim.dataplane.twin.cow import COMPARED
 from redsim.dataplane.twin.memory import used_memory
 from redsim.dataplane.twin.things import Record, Request, Sim
 
@@ -34,6 +35,7 @@ GROUP_COUNTERS = [
     "err_busy",
     "err_oom",
     "err_misconf",
+    "err_loading",
     "retried",
     "lat_sum",
     "left",
@@ -66,6 +68,8 @@ def outcome(sim: Sim) -> Arrays:
     out["kv"], out["ka"], out["ke"], out["kx"] = sim.kv, sim.ka, sim.ke, sim.kx
     out["used_memory"] = [used_memory(sim)]
     out["aof"] = state(Numbers(sim.aof))
+    out["child"] = sim.child.row[COMPARED]
+    out["cow"] = sorted(sim.child.written)
     out["ages"] = np.zeros(dp.COARSE_BUCKETS, dtype=np.int64)
     for age in sim.eviction.ages:
         out["ages"][bisect_right(COARSE_EDGES, age) - 1] += 1
@@ -88,6 +92,8 @@ def of_world(w: dp.World) -> Arrays:
     out["kv"], out["ka"], out["ke"], out["kx"] = w.kv[:, 0], w.kv[:, 1], w.ke, w.kx
     out["used_memory"] = [int(st[dp.USED])]
     out["aof"] = state(w.aof)
+    out["child"] = w.child[COMPARED]
+    out["cow"] = np.flatnonzero(np.unpackbits(w.cow.view(np.uint8), bitorder="little"))
     out["ages"] = w.ages
     out["tables"] = w.dicts[:, [dp.H_USED, dp.H_BITS]]
     out["stalls"] = w.stalls[: min(int(st[dp.STALLS]), dp.STALLS_MAX)]

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.twin import aof
+from redsim.dataplane.twin import aof, cow
 from redsim.dataplane.twin.clients import admit, make_ready, next_happening
 from redsim.dataplane.twin.cron import close_by_server
 from redsim.dataplane.twin.evict import eviction_timer, make_room
@@ -22,6 +22,7 @@ READ_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
 BIG_ARG_BYTES = 32768  # server.h: PROTO_MBULK_BIG_ARG
 BUSY_ITERATIONS = 4  # networking.c: processEventsWhileBlocked
 BUSY_BYTES = 105  # the -BUSY error line
+LOADING_BYTES = len("-LOADING Redis is loading the dataset in memory\r\n")
 OOM_BYTES = 58  # the -OOM error line
 MISCONF_BYTES = len("-MISCONF Errors writing to the AOF file: No space left on device\r\n")
 MS_NS = 1_000_000
@@ -30,7 +31,7 @@ MS_NS = 1_000_000
 def event_loop(sim: Sim) -> Generator[int, None, None]:
     """ae.c:aeMain for ever; REACHED when `sim.until` is, TIMER when serverCron is due."""
     while True:
-        while sim.now >= sim.until:
+        while sim.now >= min(sim.until, sim.crash_at):
             yield dp.REACHED
         admit(sim)
         n = poll(sim)
@@ -44,15 +45,44 @@ def event_loop(sim: Sim) -> Generator[int, None, None]:
         file_events(sim)
         if sim.script:
             yield from run_script(sim)
+        yield from survived(sim)
         eviction_timer(sim)
         if sim.now >= sim.cron_due:
             yield dp.TIMER
+            yield from survived(sim)
         threaded_reads(sim)
         if sim.script:
             yield from run_script(sim)
+        yield from survived(sim)
+        yield from cow.ask_for_child(sim)
         fast_cycle(sim)
+        cow.share_cpu(sim)
         yield from aof.flush(sim)
+        yield from survived(sim)
         write_replies(sim)
+
+
+def survived(sim: Sim) -> Generator[int, None, None]:
+    """Between two steps: goes on only if the process is still there."""
+    while sim.now >= sim.crash_at:
+        yield dp.REACHED
+
+
+def loading_loop(sim: Sim, load_ns: int, every_ns: int, cause: int) -> Generator[int, None, None]:
+    """The data, with a look at the clients in between; then the event loop."""
+    while True:
+        while sim.now >= min(sim.until, sim.crash_at):
+            yield dp.REACHED
+        admit(sim)
+        if load_ns == 0 and not sim.dead:
+            break
+        if not sim.dead:
+            step = min(every_ns, load_ns)
+            load_ns -= step
+            sim.charge(cause, step)
+            yield from events_while_blocked(sim)
+    sim.loading, sim.ready_at = False, sim.now
+    yield from event_loop(sim)
 
 
 def poll(sim: Sim) -> int:
@@ -85,7 +115,7 @@ def sleep(sim: Sim) -> Generator[int, None, None]:
                 yield dp.REACHED
                 continue
             sim.idle_until(min(at, deadline))
-            if sim.now == deadline and at > sim.now:
+            if sim.now >= deadline and at > sim.now:
                 break
         admit(sim)
     depth = min(sim.now - asleep, sim.cost[dp.DEEP_AFTER_NS])
@@ -110,10 +140,12 @@ def sleep(sim: Sim) -> Generator[int, None, None]:
 
 def file_events(sim: Sim) -> None:
     """Every connection of the batch; stops at a script that has become busy, the rest will be polled again."""
-    is_busy = sim.script is not None
+    is_busy = sim.is_busy
     while sim.batch:
         busy_hiccups(sim)
         admit(sim)
+        if sim.dead:
+            return
         conn = sim.batch.popleft()
         if conn is None:
             accept_clients(sim)
@@ -192,7 +224,7 @@ def read_size(sim: Sim, conn: Conn) -> int:
 
 def execute(sim: Sim, conn: Conn) -> None:
     """networking.c:processInputBuffer."""
-    was_busy = sim.script is not None
+    was_busy = sim.is_busy
     while conn.inbox and conn.inbox[0].size <= conn.buffered:
         request = conn.inbox.popleft()
         conn.buffered -= request.size
@@ -206,12 +238,13 @@ def call(sim: Sim, conn: Conn, request: Request) -> None:
     cost, kind = sim.cost, request.kind
     sim.waiting -= 1
     sim.count.commands += 1
-    request.is_oom = not sim.script and not make_room(sim, request)
+    request.is_oom = not sim.is_busy and not make_room(sim, request)
     start = sim.now
     around = cost[dp.CALL_NS] + kind.argc * cost[dp.PARSE_NS] + request.size * cost[dp.PARSE_PS] // 1000
-    if sim.script:
+    if sim.is_busy:
         around += cost[dp.BUSY_REPLY_NS]
-        request.refused, request.reply = True, BUSY_BYTES
+        request.refused, request.is_loading = not sim.loading, sim.loading
+        request.reply = LOADING_BYTES if sim.loading else BUSY_BYTES
         kind.errors += 1
         sim.charge(kind.cause, around)
         request.serve(kind.cause, around)
@@ -221,6 +254,8 @@ def call(sim: Sim, conn: Conn, request: Request) -> None:
         ns, request.reply = 0, OOM_BYTES
         kind.errors += 1
         sim.count.oom += 1
+    elif (kind.aof or kind.op == dp.OP_PING) and cow.refuse(sim, request):
+        ns = 0
     elif sim.aof.failing and (kind.aof or kind.op == dp.OP_PING):
         ns, request.reply, request.is_misconf = 0, MISCONF_BYTES, True
         kind.errors += 1
@@ -239,6 +274,7 @@ def call(sim: Sim, conn: Conn, request: Request) -> None:
     request.serve(kind.cause, around + held)
     if held >= cost[dp.STALL_NS]:
         sim.stall(kind.cause, start, kind.row, request.key)
+    ns += cow.pay(sim, request)
     if sim.script:
         return
     if ns >= cost[dp.SLOW_NS]:
@@ -287,13 +323,14 @@ def run_script(sim: Sim) -> Generator[int, None, None]:
     assert sim.script is not None
     conn, request = sim.script
     admit(sim)
-    while sim.script_left > 0:
+    while sim.script_left > 0 and not sim.dead:
         step = min(sim.cost[dp.HOOK_NS], sim.script_left)
         sim.script_left -= step
         sim.charge(request.kind.cause, step)
         request.serve(request.kind.cause, step)
         yield from events_while_blocked(sim)
         admit(sim)
+    yield from survived(sim)
     sim.script = None
     ns = sim.now - sim.script_from
     if ns >= sim.cost[dp.SLOW_NS]:
@@ -309,11 +346,16 @@ def run_script(sim: Sim) -> Generator[int, None, None]:
 def events_while_blocked(sim: Sim) -> Generator[int, None, None]:
     """networking.c:processEventsWhileBlocked: replies, poll without waiting, file events; up to four times while there is any."""
     for _ in range(BUSY_ITERATIONS):
+        yield from survived(sim)
+        yield from cow.ask_for_child(sim)
+        cow.share_cpu(sim)
         yield from aof.flush(sim)
+        yield from survived(sim)
         wrote = write_replies(sim)
         admit(sim)
         n = poll(sim)
         sim.charge(dp.POLL, sim.cost[dp.POLL_NS] + n * sim.cost[dp.POLL_EVENT_NS])
+        yield from survived(sim)
         file_events(sim)
         if n == 0 and wrote == 0:
             break
@@ -339,6 +381,8 @@ def threaded_reads(sim: Sim) -> None:
     sim.count.io_active_ns += max(lanes) + sim.cost[dp.FORKJOIN_NS]
     for size, ns in reads:
         admit(sim)
+        if sim.dead:
+            return
         conn = clients.popleft()
         conn.last = sim.now
         sim.count.treads += 1

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.events import NEVER
 from redsim.dataplane.twin.luck import Popularity, Sizes, Stream, alias_rows, bits_of, read_sizes
 
 Record = SimpleNamespace  # a row of the World by the names of its columns, in lower case without prefix
@@ -44,6 +45,7 @@ class Request:
     missed: bool = False  # the answer is nil
     is_oom: bool = False  # -OOM
     is_misconf: bool = False  # -MISCONF
+    is_loading: bool = False  # -LOADING
     in_aof: int = 0  # bytes of the AOF up to what it propagated, 0: nothing
 
     def serve(self, cause: int, ns: int) -> None:
@@ -96,6 +98,7 @@ class Slot:
     cursor: int = 0
     last_arrival: int = 0
     readable: bool = False  # in its thread's list
+    knocks_at: int = 0  # its SYN goes out again, to a host that is down
     writable: bool = False
 
 
@@ -196,6 +199,7 @@ class Sim:
     rates: list[list[int]]
     trace: list[list[int]]
     aof: Any  # twin/aof.py
+    child: Any  # twin/cow.py
     end: int
     cron_due: int
     next_hiccup: int
@@ -223,6 +227,11 @@ class Sim:
     slept: int = 0  # how deep the last sleep was, plus one, until a command has run
     script: tuple[Conn, Request] | None = None  # a script past busy-reply-threshold
     script_left: int = 0
+    dead: str = ""  # PROCESS or HOST
+    crash_at: int = int(NEVER)
+    loading: bool = False
+    ready_at: int = 0
+    log: Any = None  # twin/crash.py: what the AOF's units changed, if a crash is ahead
     script_from: int = 0
     activities: list[list[int]] = field(default_factory=list)  # start, end, cause
     stalls: list[list[int]] = field(default_factory=list)
@@ -234,6 +243,11 @@ class Sim:
     waiting: int = 0
     count: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(**dict.fromkeys(COUNTS, 0)))
     loop: Generator[int, None, None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """A script past its threshold, or loading: everybody is refused."""
+        return self.script is not None or self.loading
 
     def push(self, at: int, what: Callable[..., None], thing: Any) -> None:
         """`what(sim, thing, at)` at time `at`; ties go by push order."""
@@ -338,18 +352,19 @@ def read_world(w: dp.World) -> Sim:
              states[int(row[dp.S_STATE])])
         for s, row in enumerate(w.slot)
     ]  # fmt: skip
-    gaps, lengths, wakes, evictions, fsyncs = ([int(x) for x in pair] for pair in w.rng[len(groups) * dp.RNG_PER_GROUP :])
+    others = w.rng[len(groups) * dp.RNG_PER_GROUP :]
+    gaps, lengths, wakes, evictions, fsyncs, elements = ([int(x) for x in pair] for pair in others)
     sim = Sim(
         cost=[int(x) for x in w.cost], groups=groups, kinds=kinds, datasets=datasets, slots=slots, curves=w.curve.tolist(),
         sizes=[read_sizes(tab, *(int(x) for x in row)) for row in w.dist],
         hiccup_gaps=Stream(*gaps), hiccup_lengths=Stream(*lengths), wake_ups=Stream(*wakes),
         eviction=_eviction(w, Stream(*evictions)), rates=w.rates.tolist(), trace=w.trace.tolist(),
-        aof=Stream(*fsyncs),
+        aof=Stream(*fsyncs), child=Stream(*elements),
         kv=w.kv[:, 0].tolist(), ka=w.kv[:, 1].tolist(), ke=w.ke.tolist(), kx=w.kx.tolist(),
         grown=w.grown.tolist(), expires=_read_expires(w), tables=[_table(*map(int, row[:3])) for row in w.dicts], tab=tab,
         end=int(st[dp.END]), cron_due=int(st[dp.CRON_DUE]), next_hiccup=int(st[dp.NEXT_HICCUP]),
         shapes={name: getattr(w, name).shape for name in ("hist", "heat", "blame", "smax", "offered", "held", "slow", "lag")},
-        warmup=int(st[dp.WARMUP]), window=int(st[dp.WINDOW]), windows=int(st[dp.WINDOWS]),
+        crash_at=int(st[dp.CRASH_AT]), warmup=int(st[dp.WARMUP]), window=int(st[dp.WINDOW]), windows=int(st[dp.WINDOWS]),
     )  # fmt: skip
     for slot in slots:
         if slot.state == UP:

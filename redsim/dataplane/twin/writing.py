@@ -23,14 +23,14 @@ def lane(sim: Sim, i: int) -> int:
 
 def write_replies(sim: Sim) -> int:
     """All replies, last client first; with I/O threads if enough wait. How many clients were written to."""
-    if sim.cost[dp.IO_THREADS] > 1 and not sim.script:
+    if sim.cost[dp.IO_THREADS] > 1 and not sim.is_busy:
         sim.io_active = len(sim.pending) >= 2 * sim.cost[dp.IO_THREADS]
     kept = [conn for conn in sim.pending if sim.script and sim.script[0] is conn]
     conns = [conn for conn in reversed(sim.pending) if conn not in kept]
     sim.pending = kept
     for conn in conns:
         conn.pending = False
-    if sim.io_active and not sim.script:
+    if sim.io_active and not sim.is_busy:
         threaded_writes(sim, conns)
         return len(conns)
     for conn in conns:

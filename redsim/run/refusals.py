@@ -1,0 +1,20 @@
+"""What a conf asks of a build that it cannot do: refused before a run.
+
+Mirrors nothing in Redis, which takes them. Not modelled: I/O threads of 8.0 and Valkey 8.0.
+"""
+
+from redsim.scenario.errors import ScenarioError
+from redsim.scenario.load import Scenario
+
+__all__ = ["io_threads"]
+
+
+def io_threads(scenario: Scenario, node: str) -> int:
+    """io-threads; ScenarioError for a version whose I/O threads are others."""
+    threads = int(scenario.confs[node].get("io-threads"))
+    if threads > 1 and scenario.file.nodes[node].version in ("8.0", "valkey-8.0"):
+        raise ScenarioError(
+            f"{scenario.where('nodes', node, 'version')}: io-threads {threads} with version"
+            f" {scenario.file.nodes[node].version!r}: redsim models the I/O threads of 6.0 to 7.4 so far; use one of those"
+        )
+    return threads
