@@ -6,7 +6,7 @@ import pytest
 
 from redsim.lab.predicted import Drift, cache_of
 from redsim.lab.yardstick import Mark, drift
-from redsim.scenario.profile import load_profile
+from redsim.scenario.profile import default_profile, load_profile
 
 
 def test_drift_is_the_median_of_the_readings_over_the_reference():
@@ -41,3 +41,17 @@ def test_a_walk_slower_than_memory_says_that_memory_is_slower():
     assert left == pytest.approx(2, rel=0.01)
     now = Drift(1.0, 2 * slowest_ns / walk.at(20_000), walk.at(20_000)).on(profile).curves["keys_walk"]
     assert now.at(1_000_000) == pytest.approx(2 * slowest_ns, rel=0.01)
+
+
+def test_forks_and_pages_go_with_memory_bytes_of_a_file_with_the_cpu_and_a_disk_with_neither() -> None:
+    """predicted.paged: 1.4 of the CPU, 2 of memory; a saved rate is keys and bytes, 1000 to a key."""
+    profile = load_profile("dev-vm", Path())
+    before, after = profile.later, Drift(cpu=1.4, memory=2.0).on(profile).later
+    assert after["fork_ns_per_mib"].value == 2 * before["fork_ns_per_mib"].value
+    assert after["cow_fault_ns"].value == 2 * before["cow_fault_ns"].value
+    key_ns = default_profile().later["rdb_key_ns"].value
+    assert after["rdb_key_ns"].value == 2 * key_ns
+    byte_ps = 1e12 / before["rdb_save_bytes_per_s"].value - key_ns
+    assert 1e12 / after["rdb_save_bytes_per_s"].value == pytest.approx(1.4 * byte_ps + 2 * key_ns)
+    assert after["fsync_ns"] == before["fsync_ns"]
+    assert Drift().on(profile).later["fork_ns"] == before["fork_ns"]

@@ -3,6 +3,8 @@
 NOT modelled: other users of the machine's disk, unless the case has a hog of its own.
 """
 
+from dataclasses import replace
+
 from redsim.lab.durability_twin import WRITES
 from redsim.lab.predicted import Side, figures_of, with_profile
 from redsim.run import engine
@@ -14,9 +16,15 @@ from redsim.units import MIB, MS
 STEP_BYTES = 2 * MIB  # loading-process-events-interval-bytes
 
 
+def on_one_core(scenario: Scenario) -> Scenario:
+    """The rig pins the server to one CPU, and its children with it."""
+    hosts = {name: host.model_copy(update={"cores": 1}) for name, host in scenario.file.hosts.items()}
+    return replace(scenario, file=scenario.file.model_copy(update={"hosts": hosts}))
+
+
 def predict_files(scenario: Scenario, group: str, profile: HostProfile) -> Side:
     """Every quantity that the run has, of that client group and the one node."""
-    result = engine.run(with_profile(scenario, profile))
+    result = engine.run(on_one_core(with_profile(scenario, profile)))
     node = next(iter(result.summary["nodes"].values()))
     figures = figures_of(result.summary["clients"][group], node)
     told = node["info"]["persistence"]

@@ -120,7 +120,9 @@ def load_ms(dump: Path) -> float:
     with tempfile.TemporaryDirectory(prefix="redsim-") as name:
         folder = Path(name)
         shutil.copy(dump, folder / "dump.rdb")
-        with start('save ""\n', folder=folder):
+        with start('save ""\nloglevel notice\n', folder=folder) as other:
+            while int(other.redis.info("persistence")["loading"]):
+                time.sleep(WATCH_S)
             found = LOADED.search((folder / "redis.log").read_text(encoding="utf-8", errors="replace"))
     return 1000 * float(found[1]) if found else 0.0
 

@@ -20,12 +20,18 @@ from redsim.run.server_memory import MemoryGauge
 from redsim.run.stats import slowlog_rows
 from redsim.run.summary import summary
 from redsim.scenario.load import Scenario
-from redsim.scenario.profile import Curve, HostProfile, scaled
+from redsim.scenario.profile import Curve, HostProfile, default_profile, scaled
+from redsim.scenario.profile_file import Later
 from redsim.scenario.schema import ScenarioFile
 
 Ints = npt.NDArray[np.int64]
 
 LOOKED_UP = ("lookup", "value", "expire_del")  # what a single access costs by how much there is
+OF_MEMORY = (
+    "fork_ns", "fork_ns_per_mib", "huge_fork_ns_per_mib", "page_fault_ns", "cow_fault_ns", "reuse_fault_ns", "huge_split_ns",
+    "huge_copy_ns", "rdb_key_ns",
+)  # fmt: skip
+OF_CPU = ("rdb_byte_ps", "lzf_byte_ps")  # of `later`, as those
 DRAIN_WINDOW_NS = 250_000
 FEW_OUTSTANDING = 3  # a queue is drained when so many are left
 
@@ -49,7 +55,28 @@ class Drift:
             smaller, slower = 1.0, self.memory / self.cpu
         walks = {n: walked(c, smaller, slower * self.cpu) for n, c in profile.curves.items() if not c.is_each}
         waits = {n: walked(c, smaller, self.cpu) for n, c in profile.curves.items() if n in LOOKED_UP}
-        return replace(now, curves={**now.curves, **walks, **waits})
+        return replace(now, curves={**now.curves, **walks, **waits}, later=paged(profile, self.cpu, self.memory))
+
+
+def paged(profile: HostProfile, cpu: float, memory: float) -> dict[str, Later]:
+    """`later` at those factors: copying page tables and pages, and coming to each key, are work on memory; writing or reading bytes
+    of a file is work of the CPU; what a disk takes is neither."""
+    known = {**default_profile().later, **profile.later}
+    factors = {**dict.fromkeys(OF_MEMORY, memory), **dict.fromkeys(OF_CPU, cpu)}
+    out = {name: _times(known[name], factor) for name, factor in factors.items() if name in known}
+    saved, key_ns = profile.later.get("rdb_save_bytes_per_s"), known["rdb_key_ns"].value
+    if saved is not None and saved.value and "rdb_byte_ps" not in profile.later:  # of strings of 1000 bytes: keys are in it
+        del out["rdb_byte_ps"]
+        byte_ps = max(1e12 / saved.value - (key_ns or 0), 0)
+        out["rdb_save_bytes_per_s"] = saved.model_copy(update={"value": 1e12 / (byte_ps * cpu + (key_ns or 0) * memory)})
+    loaded = profile.later.get("rdb_load_bytes_per_s")
+    if loaded is not None:
+        out["rdb_load_bytes_per_s"] = _times(loaded, 1 / cpu)
+    return {**profile.later, **out}
+
+
+def _times(number: Later, factor: float) -> Later:
+    return number.model_copy(update={"value": (number.value or 0) * factor})
 
 
 def cache_of(profile: HostProfile, walk_ns: float, walk_now_ns: float) -> tuple[float, float]:
