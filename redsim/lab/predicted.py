@@ -59,8 +59,8 @@ class Drift:
 
 
 def paged(profile: HostProfile, cpu: float, memory: float) -> dict[str, Later]:
-    """`later` at those factors: copying page tables and pages, and coming to each key, are work on memory; writing or reading bytes
-    of a file is work of the CPU; what a disk takes is neither."""
+    """`later` at those factors: copying page tables and pages, and coming to each key, are work on memory; writing or reading
+    bytes of a file is work of the CPU; what a disk takes is neither."""
     known = {**default_profile().later, **profile.later}
     factors = {**dict.fromkeys(OF_MEMORY, memory), **dict.fromkeys(OF_CPU, cpu)}
     out = {name: _times(known[name], factor) for name, factor in factors.items() if name in known}
