@@ -56,7 +56,7 @@ clients:
 """
 PLAIN = "'save \"\"'"
 DURABLE = '"save \\"\\"\\nappendonly yes\\nappendfsync everysec\\nauto-aof-rewrite-percentage 0"'
-SAVES = "timeline: [{at: 1s, run: BGSAVE, node: main, every: 5s, times: 1000}]\n"
+SAVES = "timeline: [{{at: 1s, run: BGSAVE, node: main, every: 5s, times: {times}}}]\n"
 
 
 @dataclass
@@ -82,7 +82,7 @@ def scenario(arrivals: str, seconds: float, *, keys: int = 1_000_000, seed: int 
     """The benchmark's scenario with these arrivals (YAML in one line); `durable`: with an AOF and BGSAVEs."""
     numbers = {"seconds": seconds, "seed": seed, "keys": keys, "connections": CONNECTIONS}
     text = SCENARIO.format(**numbers, arrivals=arrivals, conf=DURABLE if durable else PLAIN)
-    return Scenario.from_text(text + SAVES if durable else text)
+    return Scenario.from_text(text + SAVES.format(times=max(int(seconds) // 5, 1)) if durable else text)
 
 
 def cpu_s(what: Callable[[], Any]) -> tuple[float, Any]:
