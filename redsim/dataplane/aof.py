@@ -20,7 +20,7 @@ Not modelled: WAIT_REWRITE, short writes (a full disk takes nothing), timestamps
 from redsim.dataplane.compile import compiled
 from redsim.dataplane.draws import draw_size
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import bytes_ns, charge, segment, stall
+from redsim.dataplane.ledger import bytes_ns, charge, note_hold
 from redsim.dataplane.memory import append_room
 from redsim.dataplane.undo import mark
 
@@ -178,16 +178,7 @@ def wait_until(w: World, cause):
     start = w.st[NOW]
     if w.aof[A_UNTIL] > start:
         charge(w, cause, w.aof[A_UNTIL] - start)
-        held_by(w, cause, start)
-
-
-@compiled
-def held_by(w: World, cause, start):
-    """The ledger hears of a system call that began at `start`."""
-    if w.st[NOW] - start >= w.cost[STALL_NS]:
-        stall(w, cause, start, NONE, NONE)
-    if w.st[REC_ON]:
-        segment(w, cause, start, w.st[NOW], NONE)
+        note_hold(w, cause, start)
 
 
 @compiled
@@ -204,7 +195,7 @@ def write(w: World):
     a = w.aof
     cause, start = a[A_CAUSE] + write_event(w), w.st[NOW]
     charge(w, cause, a[A_WRITE_NS] + bytes_ns(a[A_LEN], a[A_WRITE_PS]))
-    held_by(w, cause, start)
+    note_hold(w, cause, start)
     end_postponement(w)
     a[A_WRITES] += 1
     a[A_WRITTEN] += a[A_LEN]
@@ -227,7 +218,7 @@ def try_fsync(w: World):
         cause, start = a[A_CAUSE] + AOF_FSYNC_ALWAYS, w.st[NOW]
         ns = draw_size(w.rng, w.group.shape[0] * RNG_PER_GROUP + 4, w.tab, w.dist, a[A_DIST])
         charge(w, cause, ns + bytes_ns(a[A_WRITTEN] - a[A_SUBMITTED], a[A_SYNC_PS]))
-        held_by(w, cause, start)
+        note_hold(w, cause, start)
         if w.st[NOW] < w.st[CRASH_AT]:
             fsynced(w)
         return True

@@ -26,7 +26,7 @@ from redsim.dataplane.dict import bucket_of
 from redsim.dataplane.draws import below
 from redsim.dataplane.evict import LFU, created_word
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import charge, segment, serve, stall
+from redsim.dataplane.ledger import charge, note_hold, serve
 
 PAGE_BYTES = 4096
 ORDER_BITS = 31  # of the order in which a child comes to the keys
@@ -211,17 +211,8 @@ def fork_now(w: World, kind):
     st, child = w.st, w.child
     start = st[NOW]
     charge(w, child[CH_FORK_CAUSE], child[CH_FORK_NS])
-    noted(w, child[CH_FORK_CAUSE], start)
+    note_hold(w, child[CH_FORK_CAUSE], start)
     child_begins(w, kind)
-
-
-@compiled
-def noted(w: World, cause, start):
-    """The ledger and the recording hear of what has held the loop since `start`."""
-    if w.st[NOW] - start >= w.cost[STALL_NS]:
-        stall(w, cause, start, NONE, NONE)
-    if w.st[REC_ON]:
-        segment(w, cause, start, w.st[NOW], NONE)
 
 
 @compiled
@@ -274,7 +265,7 @@ def own(w: World, r, cause, ns):
     start = w.st[NOW]
     charge(w, cause, ns)
     serve(w, r, cause, ns)
-    noted(w, cause, start)
+    note_hold(w, cause, start)
 
 
 @compiled
@@ -287,5 +278,5 @@ def share_cpu(w: World):
         start = st[NOW]
         charge(w, child[CH_CPU_CAUSE], busy * child[CH_STRETCH] // 1_000_000)
         child[CH_WAITED_NS] += st[NOW] - start
-        noted(w, child[CH_CPU_CAUSE], start)
+        note_hold(w, child[CH_CPU_CAUSE], start)
     child[CH_MARK] = st[NOW] - st[IDLE]

@@ -6,7 +6,7 @@ Mirrors server.c: clientsCron (clientsCronHandleTimeout, clientsCronResizeQueryB
 from redsim.dataplane.compile import entry
 from redsim.dataplane.connections import close_by_server
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import charge, segment, stall
+from redsim.dataplane.ledger import charge, note_hold
 from redsim.dataplane.memory import resize_query_buffer, resize_reply_buffer
 
 
@@ -15,10 +15,7 @@ def hold(w: World, cause, ns):
     """The control plane holds the loop for `ns` (serverCron's jobs); in the ledger if long enough."""
     start = w.st[NOW]
     charge(w, cause, ns)
-    if ns >= w.cost[STALL_NS]:
-        stall(w, cause, start, NONE, NONE)
-    if w.st[REC_ON]:
-        segment(w, cause, start, w.st[NOW], NONE)
+    note_hold(w, cause, start)
 
 
 @entry

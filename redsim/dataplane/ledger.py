@@ -187,6 +187,15 @@ def segment(w: World, cause, start, end, conn):
 
 
 @compiled
+def note_hold(w: World, cause, start):
+    """What has held the loop for `cause` since `start` goes into the ledger, if it was long enough, and into the recording."""
+    if w.st[NOW] - start >= w.cost[STALL_NS]:
+        stall(w, cause, start, NONE, NONE)
+    if w.st[REC_ON]:
+        segment(w, cause, start, w.st[NOW], NONE)
+
+
+@compiled
 def record_request(w: World, r, done):
     """Remember a request that waited around the worst stall."""
     st, req = w.st, w.req
