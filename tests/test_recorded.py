@@ -15,7 +15,6 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,51 +25,19 @@ from redsim.dataplane import layout as dp
 from redsim.run import engine
 from redsim.scenario.load import Scenario
 from redsim.units import MS
+from tests.recorded_rows import BOUND, Misses, Row, lines_of
 from tests.small_worlds import profile, scenario, world_of
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "lab-7.0.15.json").read_text(encoding="utf-8"))
-BOUND = 1.6
 DRAIN_BOUND = 2.0  # three repetitions of one drain: 33, 58 and 64 ms
 
 # (section, case, quantity) -> (widest ratio allowed, why it is missed)
 CEILING = "the generator itself cannot do more than 140,000/s, so that it cannot catch up"
-MISSES: dict[tuple[str, str, str], tuple[float, str]] = {
+MISSES: Misses = {
     ("KEYS stall", "1M, 30 %", "stall ms"): (2.2, "the curve is KEYS alone, 265 ms; under load the lab saw 132 to 217"),
     ("KEYS stall", "3M, 30 %", "stall ms"): (2.0, "453 to 785 in the lab; the curve is extrapolated from 1M"),
     ("drain", "3M, 80 %", "drained after ms"): (5.0, CEILING),
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number, measured and simulated."""
-
-    section: str
-    case: str
-    quantity: str
-    measured: float
-    simulated: float
-    bound: float = BOUND
-
-    @property
-    def ratio(self) -> float:
-        return self.simulated / self.measured
-
-    def factor(self) -> float:
-        """How far off, as a factor of at least 1."""
-        return max(self.ratio, 1 / self.ratio) if self.simulated > 0 else float("inf")
-
-    def is_hit(self) -> bool:
-        return self.factor() <= self.bound
-
-    def allowed(self) -> float:
-        return max(self.bound, MISSES.get((self.section, self.case, self.quantity), (0.0, ""))[0])
-
-    def line(self) -> str:
-        known = MISSES.get((self.section, self.case, self.quantity), (0.0, "not known before"))[1]
-        why = "" if self.is_hit() else f"  MISS: {known}"
-        numbers = f"{self.measured:>12,.2f}{self.simulated:>12,.2f}{self.ratio:>7.2f}"
-        return f"{self.section:16}{self.case:16}{self.quantity:20}{numbers}{why}"
 
 
 @functools.cache
@@ -250,8 +217,8 @@ def test_the_model_is_near_the_measured_server(section, capsys):
     with capsys.disabled():
         for row in rows:
             if not row.is_hit():
-                print("\n" + row.line(), end="")
-    far = [row.line() for row in rows if row.factor() > row.allowed()]
+                print("\n" + row.line(MISSES), end="")
+    far = [row.line(MISSES) for row in rows if row.factor() > row.allowed(MISSES)]
     assert not far, "\n".join(far)
 
 
@@ -296,11 +263,7 @@ def test_redis_benchmark_breaks_littles_law_in_the_same_sense():
 
 def table(sections: list[str]) -> Iterator[str]:
     """Every row of these sections (default: all), then how many are hits."""
-    yield f"{'':16}{'':16}{'':20}{'measured':>12}{'simulated':>12}{'ratio':>7}"
-    rows = [row for name in sections or SECTIONS for row in SECTIONS[name]()]
-    yield from (row.line() for row in rows)
-    middle = np.median([row.factor() for row in rows])
-    yield f"{sum(row.is_hit() for row in rows)} of {len(rows)} within their bound; median factor {middle:.3f}"
+    return lines_of([row for name in sections or SECTIONS for row in SECTIONS[name]()], MISSES)
 
 
 if __name__ == "__main__":

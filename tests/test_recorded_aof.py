@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from redsim.run import engine
+from tests.recorded_rows import Misses, Row, lines_of
 from tests.small_worlds import scenario
-from tests.test_recorded import Row, spinning, spread
+from tests.test_recorded import spinning, spread
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "aof.json").read_text(encoding="utf-8"))
 
@@ -31,7 +32,7 @@ STRACE = "strace slows the lab's server down; with 3 s instead of 50 ms it is le
 DD_CPU = "dd takes CPU on the lab's two cores, which hurts more than its writes; the hog here takes none"
 IDLE = "at 1000/s the lab's server was 76 us without an AOF as well, in other runs of the lab 40 to 55"
 STOLEN = "the lab's host stole 14 % of the CPU in that run; another of its runs, at 20,000/s, had 430"
-MISSES: dict[tuple[str, str, str], tuple[float, str]] = {
+MISSES: Misses = {
     ("throughput", "no 50 x 16", "requests/s"): (2.4, PAGES),
     ("throughput", "no 50 x 16", "share of none"): (2.3, PAGES),
     ("throughput", "everysec 1 x 16", "requests/s"): (2.8, PAGES),
@@ -188,19 +189,10 @@ SECTIONS: dict[str, Callable[[], list[Row]]] = {
 }  # fmt: skip
 
 
-def allowed(row: Row) -> float:
-    return max(row.bound, MISSES.get((row.section, row.case, row.quantity), (0.0, ""))[0])
-
-
-def line(row: Row) -> str:
-    known = MISSES.get((row.section, row.case, row.quantity), (0.0, "not known before"))[1]
-    return row.line().split("  MISS")[0] + ("" if row.is_hit() else f"  MISS: {known}")
-
-
 @pytest.mark.parametrize("section", list(SECTIONS))
 def test_the_aof_is_near_the_measured_servers(section: str) -> None:
     """tests/recorded/aof.json; a factor of 1.6, or what MISSES or the row says."""
-    far = [line(row) for row in SECTIONS[section]() if row.factor() > allowed(row)]
+    far = [row.line(MISSES) for row in SECTIONS[section]() if row.factor() > row.allowed(MISSES)]
     assert not far, "\n".join(far)
 
 
@@ -223,11 +215,7 @@ def test_kill_9_loses_where_the_lab_lost_and_nowhere_else(r: dict[str, Any]) -> 
 
 def table(sections: list[str]) -> Iterator[str]:
     """Every row of these sections (default: all), then how many are hits."""
-    yield f"{'':16}{'':16}{'':20}{'measured':>12}{'simulated':>12}{'ratio':>7}"
-    rows = [row for name in sections or SECTIONS for row in SECTIONS[name]()]
-    yield from (line(row) for row in rows)
-    middle = np.median([row.factor() for row in rows])
-    yield f"{sum(row.is_hit() for row in rows)} of {len(rows)} within their bound; median factor {middle:.3f}"
+    return lines_of([row for name in sections or SECTIONS for row in SECTIONS[name]()], MISSES)
 
 
 if __name__ == "__main__":

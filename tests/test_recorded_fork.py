@@ -26,8 +26,8 @@ from redsim.dataplane import layout as dp
 from redsim.host.fork import page_tables_bytes
 from redsim.redis.aof import Rewriter
 from redsim.units import MIB
+from tests.recorded_rows import Misses, Row, lines_of
 from tests.small_worlds import profile, scenario, world_of
-from tests.test_recorded import Row
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "fork_bgsave.json").read_text(encoding="utf-8"))
 SIZES = sorted({row["gib"] for row in RECORDED["forks"]})
@@ -41,7 +41,7 @@ DISK = "the lab's disk gave 85 MB/s to the largest file, 108 to the others"
 KERNEL = "the lab's one core also did the kernel's work (writing back, network), and faults cost more than the probe's 3.2 us"
 FRESH = "8 MB more than a save copied; the lab had just loaded the data by way of the AOF, whose buffers were perhaps used again"
 SATURATED = "faults alone do not explain the lab's long saves: at the cost that fits 5,000/s the thread would be full at 20,000/s"
-MISSES: dict[tuple[str, str, str], tuple[float, str]] = {
+MISSES: Misses = {
     ("stall", "2 GiB", "us, profile"): (1.35, NOISE),
     ("save", "1 GiB", "copied bytes"): (6.0, ONCE),
     ("save", "2 GiB", "s, noticed"): (1.35, DISK),
@@ -193,19 +193,10 @@ SECTIONS: dict[str, Callable[[], list[Row]]] = {
 }  # fmt: skip
 
 
-def allowed(row: Row) -> float:
-    return max(row.bound, MISSES.get((row.section, row.case, row.quantity), (0.0, ""))[0])
-
-
-def line(row: Row) -> str:
-    known = MISSES.get((row.section, row.case, row.quantity), (0.0, "not known before"))[1]
-    return row.line().split("  MISS")[0] + ("" if row.is_hit() else f"  MISS: {known}")
-
-
 @pytest.mark.parametrize("section", list(SECTIONS))
 def test_forks_and_saves_are_near_the_measured_servers(section: str) -> None:
     """tests/recorded/fork_bgsave.json; the bound of the row, or what MISSES says."""
-    far = [line(row) for row in SECTIONS[section]() if row.factor() > allowed(row)]
+    far = [row.line(MISSES) for row in SECTIONS[section]() if row.factor() > row.allowed(MISSES)]
     assert not far, "\n".join(far)
 
 
@@ -227,11 +218,7 @@ def test_rewrites_begin_where_the_labs_began(case: dict[str, Any]) -> None:
 
 def table(sections: list[str]) -> Iterator[str]:
     """Every row of these sections (default: all), then how many are hits."""
-    yield f"{'':16}{'':16}{'':20}{'measured':>12}{'simulated':>12}{'ratio':>7}"
-    rows = [row for name in sections or SECTIONS for row in SECTIONS[name]()]
-    yield from (line(row) for row in rows)
-    middle = np.median([row.factor() for row in rows])
-    yield f"{sum(row.is_hit() for row in rows)} of {len(rows)} within their bound; median factor {middle:.3f}"
+    return lines_of([row for name in sections or SECTIONS for row in SECTIONS[name]()], MISSES)
 
 
 if __name__ == "__main__":
