@@ -35,7 +35,6 @@ def predict_files(scenario: Scenario, group: str, profile: HostProfile) -> Side:
     done = [child for child in node.get("children", []) if child["took_s"] is not None]
     if done:
         figures |= {"fork_us": 1000 * done[0]["fork_ms"], "cow_bytes": done[0]["cow_bytes"], "child_ms": 1000 * done[0]["took_s"]}
-        figures["stall_us"] = max(row["max_us"] for event, row in node["stalls"].items() if event == "fork")
         if done[0]["kind"] == "BGSAVE":
             figures["rdb_bytes"] = done[0]["file_bytes"]
             keys = node["info"]["keyspace"]["db0"]["keys"]

@@ -36,8 +36,8 @@ _UNSIGNED = 1 << 64
 _SET_BYTES = 13  # *3 $3 SET
 _ITEMS_PER_CMD = 64  # server.h: AOF_REWRITE_ITEMS_PER_CMD
 _PEXPIREAT_BYTES = 39  # *3 $9 PEXPIREAT and $13 of a time, without the key
-_EXPIRE_BYTES = 9  # RDB_OPCODE_EXPIRETIME_MS and a long
-_EMPTY_FILE_BYTES = 98  # magic, auxiliary fields, RESIZEDB, end, checksum: dump.rdb less its keys, 7.0.15
+EXPIRE_BYTES = 9  # RDB_OPCODE_EXPIRETIME_MS and a long
+EMPTY_FILE_BYTES = 98  # magic, auxiliary fields, RESIZEDB, end, checksum: dump.rdb less its keys, 7.0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class RdbFile:
     @classmethod
     def of(cls, world: Any) -> "RdbFile":
         """The file that a save would write now. `world`: a World, or its twin."""
-        kv, kx, total, keys, tried, left = world.kv[:, 0], world.kx, _EMPTY_FILE_BYTES, 0, 0, 0
+        kv, kx, total, keys, tried, left = world.kv[:, 0], world.kx, EMPTY_FILE_BYTES, 0, 0, 0
         for data, row in zip(world.dataset, world.place, strict=True):
             mine = slice(int(data[dp.D_BASE]), int(data[dp.D_BASE] + data[dp.D_N]))
             is_there = kv[mine] != dp.NODATA
@@ -63,7 +63,7 @@ class RdbFile:
             keys += count
             total += count * int(row[dp.P_RDB_FIXED])
             if data[dp.D_VOLATILE]:
-                total += _EXPIRE_BYTES * int((kx[mine][is_there] != 0).sum())
+                total += EXPIRE_BYTES * int((kx[mine][is_there] != 0).sum())
             if data[dp.D_STRING]:
                 values, its_tried = _strings_length(kv[mine][is_there], lzf, is_counter=bool(data[dp.D_INT]))
             else:

@@ -59,8 +59,7 @@ _BLAME_COLOURS = [RED, ORANGE, GREEN, BLUE, PINK, YELLOW]
 _OUTSIDE = {"network": SKY, "client": PALE, "other": GREY}  # the same colour in every report
 
 HOW_TO_READ = {
-    "latency": "Each window's percentiles on a logarithmic axis: a step up is a wait that many requests shared. Hatched: the "
-    "server is down; yellow: it loads its data.",
+    "latency": "Each window's percentiles on a logarithmic axis: a step up is a wait that many requests shared.",
     "stall": "Above, what the main thread did; below, one line per request from arrival "
     "to answer. Lines that end together waited for the same thing.",
     "heatmap": "Time runs right, latency up, brightness is the number of requests: two bands mean two kinds of request.",
@@ -70,6 +69,10 @@ HOW_TO_READ = {
     **memory_figures.HOW_TO_READ,
     **durability_figures.HOW_TO_READ,
 }
+
+
+AWAY = {"latency", "throughput"}  # figures that mark when a server was away
+HOW_TO_READ_AWAY = " Hatched: the server is down; yellow: it loads its data."
 
 
 def figure(result: Result, name: str, *, narrow: bool = False) -> Figure:

@@ -19,7 +19,7 @@ from redsim.report import facts
 from redsim.report.answer import answer
 from redsim.report.crash_findings import SAID
 from redsim.report.facts import number, say_count, say_share, say_us
-from redsim.report.figures import GROUPS_MAX, HOW_TO_READ, PER_GROUP, figure, shown_figures
+from redsim.report.figures import AWAY, GROUPS_MAX, HOW_TO_READ, HOW_TO_READ_AWAY, PER_GROUP, figure, shown_figures
 from redsim.report.findings import findings
 from redsim.report.memory_texts import memory_texts
 from redsim.report.style import svg_uri
@@ -136,9 +136,10 @@ def _said_partial(result: Result) -> str:
 
 def _plot(result: Result, name: str) -> Plot:
     wide, narrow = (svg_uri(figure(result, name, narrow=phone), name) for phone in (False, True))
-    alt = f"{_TITLES[name]}. {answer(result)}" if name == "stall" else f"{_TITLES[name]}. {HOW_TO_READ[name]}"
+    how = HOW_TO_READ[name] + (HOW_TO_READ_AWAY if name in AWAY and facts.away_s(result) else "")
+    alt = f"{_TITLES[name]}. {answer(result)}" if name == "stall" else f"{_TITLES[name]}. {how}"
     some = name in PER_GROUP and len(facts.groups(result)) > GROUPS_MAX
-    how = HOW_TO_READ[name] + (f" The {GROUPS_MAX} busiest groups are drawn." if some else "")
+    how += f" The {GROUPS_MAX} busiest groups are drawn." if some else ""
     return Plot(name, _TITLES[name], wide, narrow, alt, how)
 
 

@@ -24,6 +24,7 @@ from redsim.dataplane.evict import LFU, LFU_INIT_VAL, empty_pool
 from redsim.dataplane.expires import link_volatile
 from redsim.dataplane.undo import Snapshot, Unit
 from redsim.records import Param
+from redsim.redis.rdb import EMPTY_FILE_BYTES, EXPIRE_BYTES
 from redsim.run.memory import count_used_memory, first_tables
 from redsim.units import S
 
@@ -38,9 +39,7 @@ LOAD_COSTS = {
     "ps_per_byte": Param(3500, "measured", "load-times", (500, 20000)),  # of either file
 }
 AOF_STEP_COMMANDS = 1024  # aof.c: loadSingleAppendOnlyFile
-EXPIRE_BYTES = 9  # rdb.h: RDB_OPCODE_EXPIRETIME_MS and 8 bytes
 ELEMENT_BYTES = 2  # of a listpack's entry, besides the element
-RDB_FRAME_BYTES = 98  # redis/rdb.py: a dump.rdb of 7.0.15 less its keys
 MINUTE_NS = 60 * S
 COLUMNS = ("kv", "ke", "kx", "grown")
 FORGOTTEN = [dp.X_CURSOR, dp.X_CURRENT_DB, dp.X_TIMELIMIT_EXIT, dp.X_LAST_FAST_US, dp.X_STALE_PPB, dp.X_FAST_DUE, dp.X_OWED_NS,
@@ -64,7 +63,7 @@ class Loaded:
 
 def rdb_bytes(w: dp.World) -> int:
     """The size of an RDB file of the World's keys (facts/redis.md 7.4)."""
-    total = RDB_FRAME_BYTES
+    total = EMPTY_FILE_BYTES
     for row in w.dataset:
         mine = slice(int(row[dp.D_BASE]), int(row[dp.D_BASE] + row[dp.D_N]))
         sizes = w.kv[mine, 0].astype(np.int64)
