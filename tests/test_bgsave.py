@@ -8,6 +8,7 @@ import pytest
 import redsim
 from redsim.dataplane import layout as dp
 from redsim.redis.rdb import RdbFile
+from redsim.report.perfetto import BIO, CHILDREN, trace_events
 from redsim.run.build import build
 from redsim.run.result import Result
 from redsim.scenario.errors import ScenarioError
@@ -174,3 +175,47 @@ def test_kernels_and_modes_that_are_none_are_refused() -> None:
         text = f"question: Does it?\nduration: 1s\nhosts: {{box: {{profile: default, {host}}}}}\n" + node("")
         with pytest.raises(ScenarioError, match=host.split(":")[0]):
             Scenario.from_text(text, base=Path())
+
+
+def test_flushall_saves_an_empty_file_where_there_are_save_points() -> None:
+    """db.c:flushAllDataAndResetRDB -> rdbSave; seen on 7.0.15 with `save "3600 1"`: changes since the last save are 0 afterwards,
+    and the command takes as long as the fsync of 89 bytes."""
+    flush = "[{at: 1s, run: FLUSHALL, node: main}]"
+    disk = ", disk: {fsync: [[1.0, 5ms]], bytes_per_s: 100mb}"
+    numbers, plain = (
+        node_of(saved(f"{conf}\n      slowlog-log-slower-than 1000", host=disk, timeline=flush, rate=100, duration="2s"))
+        for conf in ("save 3600 1", 'save ""')
+    )
+    (one,) = numbers["children"]
+    assert (one["kind"], one["because"], one["status"]) == ("SAVE", "FLUSHALL", "ok")
+    assert numbers["info"]["persistence"]["rdb_changes_since_last_save"] == pytest.approx(100, abs=5)
+    (slow,) = numbers["slowlog"]
+    assert slow["args"] == ["FLUSHALL"]
+    assert slow["duration_us"] == pytest.approx(5000, rel=0.1)
+    assert not plain["slowlog"]
+    assert "children" not in plain
+
+
+def test_a_scheduled_save_waits_for_the_rewrite() -> None:
+    """rdb.c:bgsaveCommand: SCHEDULE while a rewrite is under way; serverCron begins it once there is no child."""
+    timeline = "[{at: 1s, run: BGREWRITEAOF, node: main}, {at: 1500ms, run: %s, node: main}]"
+    slow: dict[str, Any] = {"host": ", disk: {bytes_per_s: 100kb}", "duration": "6s", "rate": 100}
+    rewrite, save = node_of(saved("appendonly yes", timeline=timeline % "BGSAVE SCHEDULE", **slow))["children"]
+    assert (rewrite["kind"], save["because"]) == ("BGREWRITEAOF", "BGSAVE SCHEDULE")
+    assert 0 <= save["at_s"] - rewrite["noticed_s"] < 0.11
+    assert len(node_of(saved("appendonly yes", timeline=timeline % "BGSAVE", **slow))["children"]) == 1
+    with pytest.raises(ScenarioError, match="knows no 'NOW'; use BGSAVE, or BGSAVE SCHEDULE"):
+        saved("", timeline="[{at: 1s, run: BGSAVE NOW, node: main}]")
+
+
+def test_the_trace_has_children_and_fsyncs_as_tracks() -> None:
+    """trace.json: a child from fork to exit, the bio thread's fsyncs, each on a track of its own that is named."""
+    result = saved("appendonly yes", timeline=BGSAVE, rate=100, duration="3s")
+    events = trace_events(result)["traceEvents"]
+    names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    spans = {tid: [one for one in events if one["ph"] == "X" and one["tid"] == tid] for tid in (CHILDREN, BIO)}
+    (child,) = node_of(result)["children"]
+    (span,) = spans[CHILDREN]
+    assert (span["name"], span["ts"], span["dur"]) == ("BGSAVE", child["at_s"] * 1e6, pytest.approx(child["took_s"] * 1e6))
+    assert len(spans[BIO]) == node_of(result)["durability"]["fsyncs"] > 0
+    assert (names[CHILDREN], names[BIO]) == ("children", "bio thread: fsync of the AOF")

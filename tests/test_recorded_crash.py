@@ -23,8 +23,9 @@ import numpy as np
 import pytest
 
 from redsim.dataplane import layout as dp
+from redsim.redis.rdb import RdbFile
 from redsim.run.build import build
-from redsim.run.restart import aof_load, rdb_bytes, rdb_load
+from redsim.run.restart import aof_load, rdb_load
 from redsim.scenario.load import Scenario
 from redsim.units import MIB, S
 from tests.conftest import RealRedis, on_path, start
@@ -125,7 +126,7 @@ def model_of(keys: int, value_bytes: int) -> tuple[int, int]:
     world = build(Scenario.from_text(text_of(clients, conf="appendonly yes", datasets=data))).world
     kind = world.kind[0]
     digits = len(str(value_bytes))
-    return SELECT_BYTES + keys * (int(kind[dp.K_REQ_BYTES]) + 5 + digits + value_bytes), rdb_bytes(world)
+    return SELECT_BYTES + keys * (int(kind[dp.K_REQ_BYTES]) + 5 + digits + value_bytes), RdbFile.of(world).file_bytes
 
 
 def test_files_have_the_bytes_and_a_restart_the_keys_that_the_model_says(tmp_path: Path) -> None:

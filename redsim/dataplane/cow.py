@@ -34,7 +34,7 @@ BUCKET_BYTES = 8
 REGION_PAGE_BITS = 9  # pages of 4 KiB in 2 MiB
 ELEMENT_PAGES = 2  # an element of a large aggregate: its entry or node, and its bytes
 # Lengths of the answers, with their line ends.
-OK_BYTES, ERROR_BYTES, STARTED_BYTES, SAVE_IN_PROGRESS_BYTES, OTHER_CHILD_BYTES = 5, 6, 28, 42, 139
+OK_BYTES, ERROR_BYTES, STARTED_BYTES, SAVE_IN_PROGRESS_BYTES, OTHER_CHILD_BYTES, SCHEDULED_BYTES = 5, 6, 28, 42, 139, 30
 REWRITE_STARTED_BYTES, REWRITE_SCHEDULED_BYTES, REWRITE_IN_PROGRESS_BYTES = 48, 50, 64
 RDB_MISCONF_REPLY_BYTES = 343  # server.c: writeCommandsGetDiskErrorMessage, the RDB's
 
@@ -216,8 +216,9 @@ def fork_now(w: World, kind):
 
 
 @compiled
-def persist(w: World, op):
-    """(ns, reply bytes) of BGSAVE, SAVE and BGREWRITEAOF; rdb.c:bgsaveCommand, saveCommand, aof.c:bgrewriteaofCommand."""
+def persist(w: World, op, is_scheduled):
+    """(ns, reply bytes) of BGSAVE, with or without SCHEDULE, SAVE and BGREWRITEAOF; rdb.c:bgsaveCommand, saveCommand,
+    aof.c:bgrewriteaofCommand."""
     child = w.child
     is_alive = child[CH_STATE] == CHILD_ALIVE
     if op == OP_BGREWRITEAOF:
@@ -230,6 +231,9 @@ def persist(w: World, op):
     if op == OP_SAVE:
         child[CH_WANT] |= SAVED
         return child[CH_SAVE_NS], ERROR_BYTES if child[CH_SAVE_REFUSED] else OK_BYTES
+    if is_alive and is_scheduled:
+        child[CH_WANT] |= SAVE_WANTED
+        return 0, SCHEDULED_BYTES
     if is_alive:
         return 0, OTHER_CHILD_BYTES
     child[CH_FORK_OWED] = child[CH_FORK_NS]

@@ -1,7 +1,8 @@
 """What the commands on the whole database do and cost: KEYS, SCAN, DBSIZE, FLUSHALL.
 
-Mirrors db.c:keysCommand, scanGenericCommand, dbsizeCommand, flushallCommand (7.0). Differs: SCAN's cursor counts keys, so that it
-visits each once. Not modelled: key names; FLUSHALL's own save of an empty RDB file where there are save points.
+Mirrors db.c:keysCommand, scanGenericCommand, dbsizeCommand, flushallCommand (7.0), which saves an empty RDB file where there are
+save points. Differs: SCAN's cursor counts keys, so that it
+visits each once. Not modelled: key names.
 """
 
 from redsim.dataplane.compile import compiled
@@ -48,6 +49,9 @@ def database_command(w: World, r, op, k):
         ns += kind[k, K_EXTRA_NS]
     else:
         ns += curve_ns(w.curve, kind[k, K_CURVE_DB], total)
+    if w.child[CH_FLUSH_SAVES]:
+        ns += w.child[CH_FLUSH_NS]
+        w.child[CH_WANT] |= FLUSHED
     w.child[CH_CHANGES] += total
     w.child[CH_FLUSHES] += 1
     for d in range(w.dataset.shape[0]):

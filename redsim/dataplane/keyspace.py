@@ -353,7 +353,7 @@ def run_command(w: World, r):
     elif OP_PUSH <= op <= OP_UNION:
         ns, reply = aggregate_command(w, r, op, k, d, key)
     elif op >= OP_BGSAVE:
-        ns, reply = persist(w, op)
+        ns, reply = persist(w, op, kind[k, K_NELEM] == 2)
         ns += kind[k, K_CONST]
     else:  # EVAL, DEBUG SLEEP
         ns, reply = kind[k, K_CONST] + kind[k, K_DUR], 5

@@ -36,6 +36,8 @@ __all__ = ["EVENTS", "POINT", "Aof", "Rewriter", "aof_buffer_bytes"]
 
 EVENTS = ("aof-write-alone", "aof-write-pending-fsync", "aof-write-active-child", "aof-fsync-always")  # as AOF_* of the layout
 FILE = "appendonly.aof"
+NO_SPACE_AOF = "Write error writing append only file on disk: No space left on device"
+ENOMEM_AOF = "Can't rewrite append only file in background: fork: Cannot allocate memory"
 REWRITE_LIMIT_THRESHOLD = 3  # aof.c: AOF_REWRITE_LIMITE_THRESHOLD
 REWRITE_LIMIT_MAX_MINUTES = 60  # aof.c: AOF_REWRITE_LIMITE_MAX_MINUTES
 POINT = ("now_ns", "acked_bytes", "acked_cmds", "written_bytes", "written_cmds", "durable_bytes", "durable_cmds")

@@ -11,8 +11,9 @@ before; without it they stay dirty in the page cache, and the fsync at the end t
 child gets what the main thread leaves of its share.
 Differs: the length and the work are those of the keys at the fork; the order in which a child comes to them is drawn.
 BGREWRITEAOF begins at the next serverCron; the syncs of manifests, two, at the end four, hold the loop for what the disk says
-then. SAVE takes what an idle disk would take. RSS is used_memory and what was resident beside it at the start.
-Not modelled: a child's own memory growing, diskless replication, BGSAVE SCHEDULE, the save that FLUSHALL makes.
+then. SAVE, and the save that FLUSHALL makes where there are save points, take what an idle disk would take; they hold what the
+keys are at the end of their iteration. RSS is used_memory and what was resident beside it at the start.
+Not modelled: a child's own memory growing, diskless replication.
 """
 
 from collections.abc import Callable, Generator
@@ -24,9 +25,9 @@ from redsim.dataplane import layout as dp
 from redsim.host.disk import Disk
 from redsim.host.fork import fork_ns, page_tables_bytes, refusal, victim
 from redsim.host.pagecache import PageCache
-from redsim.redis.aof import Rewriter
+from redsim.redis.aof import ENOMEM_AOF, NO_SPACE_AOF, Rewriter
 from redsim.redis.config import ChildRules
-from redsim.redis.rdb import RdbFile, Save
+from redsim.redis.rdb import EMPTY_FILE_BYTES, ENOMEM, NO_SPACE, RdbFile, Save
 from redsim.units import MIB, S
 
 __all__ = ["Child"]
@@ -35,10 +36,6 @@ AUTOSYNC_BYTES = 4 * MIB  # server.h: REDIS_AUTOSYNC_BYTES
 RETRY_S = 5  # server.h: CONFIG_BGSAVE_RETRY_DELAY
 ORDER = 1 << 31  # cow.py: the whole of the order in which a child comes to the keys
 FILES = {"BGSAVE": "dump.rdb", "BGREWRITEAOF": "temp-rewriteaof.aof"}
-NO_SPACE = "Write error saving DB on disk: No space left on device"
-ENOMEM = "Can't save in background: fork: Cannot allocate memory"
-NO_SPACE_AOF = "Write error writing append only file on disk: No space left on device"
-ENOMEM_AOF = "Can't rewrite append only file in background: fork: Cannot allocate memory"
 
 
 class Child:
@@ -47,7 +44,7 @@ class Child:
     state    saves     all of them, in time order
              lines     (ns, text) of the log
              alive     the one under way, None: none
-             is_ok     rdb_last_bgsave_status
+             is_ok, is_scheduled  rdb_last_bgsave_status; rdb_bgsave_scheduled: a BGSAVE SCHEDULE waits for a rewrite to end
              rewriter  of the AOF, None without one
              exited    when the OOM killer took the server, None while it lives
              on_fork   called with a Save that begins: the keys of this moment are those of its file
@@ -64,17 +61,17 @@ class Child:
         self.saves: list[Save] = []
         self.lines: list[tuple[int, str]] = []
         self.exited: int | None = None
-        self.on_fork: Callable[[Save], None] = _nothing
-        self.on_saved: Callable[[Save], None] = _nothing
+        self.on_fork: Callable[[Save], None] = lambda _save: None
+        self.on_saved: Callable[[Save], None] = lambda _save: None
         self.end_ns = int(world().st[dp.END])  # of the run; a child may go on
         self.alive: Save | None = None
         self.cached_bytes = 0  # of the last file, in the page cache
         self.last_cow_bytes = self.peak_cow_bytes = 0
-        self._fork, self._luck = fork, disk.stream("children")
-        self._saved_changes = self._pids = 0
+        self._fork, self._luck, self._flush_luck = fork, disk.stream("children"), disk.stream("flushall")
+        self._saved_changes = self._pids = self._last_try_s = 0
         self.last_save_s = self.now_s()
-        self._last_try_s = 0
-        self.is_ok, self._estimated_s = True, -1
+        self.is_ok, self._estimated_s, self.is_scheduled = True, -1, False
+        self._draw_flush()
         self._estimate()
 
     # ---- what is there now
@@ -82,8 +79,7 @@ class Child:
     def now_ns(self) -> int:
         return int(self.world().st[dp.NOW])
 
-    def now_s(self) -> int:
-        """server.unixtime."""
+    def now_s(self) -> int:  # server.unixtime
         return (self.now_ns() + self.rules.phase_ns) // S
 
     def rss_bytes(self) -> int:
@@ -126,9 +122,14 @@ class Child:
         if want & dp.FORK_FAILED:
             self._refused("BGSAVE")
         if want & dp.SAVED:
-            self._saved()
+            self._saved("SAVE", RdbFile.of(self.world()), int(self.numbers[dp.CH_SAVE_NS]))
+        if want & dp.FLUSHED:
+            self._saved("FLUSHALL", RdbFile(EMPTY_FILE_BYTES, 0, 0, 1_000_000), int(self.numbers[dp.CH_FLUSH_NS]))
+            self._draw_flush()
         if want & dp.REWRITE_WANTED and self.rewriter is not None:
             self.rewriter.is_scheduled = True
+        if want & dp.SAVE_WANTED:
+            self.is_scheduled = True
 
     def cron(self) -> None:
         """serverCron: a scheduled rewrite; the child is waited for; without one, save points and the AOF's growth."""
@@ -138,8 +139,7 @@ class Child:
         rewriter = self.rewriter
         if self.alive is None and rewriter is not None and rewriter.is_scheduled and not rewriter.is_limited(self.now_s()):
             self._rewrite(rewriter, "BGREWRITEAOF")
-        save = self.alive
-        if save is not None:
+        if (save := self.alive) is not None:
             if save.kind == "BGSAVE" and save.flushes != self.numbers[dp.CH_FLUSHES]:
                 save.status, save.done_ns = "killed by FLUSHALL", self.now_ns()
             if save.done_ns is not None:
@@ -150,6 +150,8 @@ class Child:
                 growth = rewriter.growth()
                 self._log(f"Starting automatic rewriting of AOF on {growth}% growth")
                 self._rewrite(rewriter, f"growth of {growth} %")
+        if self.is_scheduled and self.alive is None and self._may_try():
+            self._begin_save("BGSAVE SCHEDULE")
         self._estimate()
 
     def die(self) -> None:
@@ -166,7 +168,7 @@ class Child:
 
     def begin_again(self) -> None:
         """A new process has loaded its data: nothing has changed since, the last save is now."""
-        self.is_ok, self._last_try_s = True, 0
+        self.is_ok, self._last_try_s, self.is_scheduled = True, 0, False
         self._saved_changes, self.last_save_s = self._changes(), self.now_s()
         if self.rewriter is not None:
             self.rewriter.begin_again()
@@ -197,17 +199,26 @@ class Child:
         dirty, now_s = self.dirty(), self.now_s()
         for seconds, changes in self.rules.points:
             is_due = dirty >= changes and now_s - self.last_save_s > seconds
-            if is_due and (self.is_ok or now_s - self._last_try_s > RETRY_S):
+            if is_due and self._may_try():
                 self._log(f"{changes} changes in {seconds} seconds. Saving...")
-                self._estimate()
-                self._last_try_s = now_s
-                if self.numbers[dp.CH_REFUSED]:
-                    self._refused(f"save {seconds} {changes}")
-                    return
-                begun_ns = self.now_ns()
-                self._fork(self.world(), dp.KIND_RDB)
-                self._begin(Save("BGSAVE", f"save {seconds} {changes}", begun_ns))
+                self._begin_save(f"save {seconds} {changes}")
                 return
+
+    def _may_try(self) -> bool:
+        """server.c:serverCron: not within five seconds of a try that failed."""
+        return self.is_ok or self.now_s() - self._last_try_s > RETRY_S
+
+    def _begin_save(self, because: str) -> None:
+        """rdb.c:rdbSaveBackground out of serverCron."""
+        self.is_scheduled = False
+        self._estimate()
+        self._last_try_s = self.now_s()
+        if self.numbers[dp.CH_REFUSED]:
+            self._refused(because)
+            return
+        begun_ns = self.now_ns()
+        self._fork(self.world(), dp.KIND_RDB)
+        self._begin(Save("BGSAVE", because, begun_ns))
 
     def _estimate(self) -> None:
         """What a fork and a SAVE would take now."""
@@ -229,7 +240,7 @@ class Child:
         save.file = file or RdbFile.of(self.world())
         save.keys, save.dirty, save.flushes = save.file.keys, self._changes(), int(self.numbers[dp.CH_FLUSHES])
         if save.kind == "BGSAVE":
-            self._last_try_s = self.now_s()
+            self._last_try_s, self.is_scheduled = self.now_s(), False
         self._pids += 1
         self.saves.append(save)
         self.alive = save
@@ -302,8 +313,8 @@ class Child:
         self.alive = None
         a[dp.CH_STATE], a[dp.CH_STRETCH] = dp.CHILD_GONE, 0
         self.world().aof[dp.A_CHILD] = 0
-        cow_mb = save.cow_bytes // MIB
-        cow = f"Fork CoW for {{}}: current {cow_mb} MB, peak {cow_mb} MB, average {cow_mb // 2} MB"
+        mb = save.cow_bytes // MIB
+        cow = f"Fork CoW for {{}}: current {mb} MB, peak {mb} MB, average {mb // 2} MB"
         if save.kind == "BGSAVE":
             self._save_done(save, cow.format("RDB"))
         elif self.rewriter is not None:
@@ -321,39 +332,29 @@ class Child:
             self.on_saved(save)
             self._log("Background AOF rewrite finished successfully")
         else:
-            is_killed = save.status.startswith("killed by the OOM")
-            self._log("Background AOF rewrite terminated " + ("by signal 9" if is_killed else "with error"))
+            self._log("Background AOF rewrite terminated " + ("by signal 9" if "OOM" in save.status else "with error"))
             rewriter.failed()
 
     def _save_done(self, save: Save, cow: str) -> None:
         """rdb.c:backgroundSaveDoneHandler."""
         self.last_cow_bytes = save.cow_bytes
-        if save.status == "ok":
+        lines, is_ok = save.end(cow)
+        self.lines += [(self.now_ns(), text) for text in lines]
+        if is_ok:
             assert save.file is not None, "what was saved had a size"
-            self._log("DB saved on disk")
-            self._log(cow)
-            self._log("Background saving terminated with success")
             self._succeeded(save.dirty, save.file)
-        elif save.status == NO_SPACE:
-            self._log(NO_SPACE)
-            self._log("Background saving error")
+        elif is_ok is False:
             self._set_status(is_ok=False)
-        elif save.status.startswith("killed by the OOM"):
-            self._log("Background saving terminated by signal 9")
-            self._set_status(is_ok=False)
-        else:
-            self._log("Background saving terminated by signal 10")
 
     def _succeeded(self, changes: int, file: RdbFile) -> None:
         self._saved_changes, self.last_save_s = changes, self.now_s()
         self.cached_bytes = 0 if self.rules.drops_cache else file.file_bytes
         self._set_status(is_ok=True)
 
-    def _saved(self) -> None:
-        """SAVE is done, on the main thread."""
-        file = RdbFile.of(self.world())
-        now_ns, took_ns = self.now_ns(), int(self.numbers[dp.CH_SAVE_NS])
-        save = Save("SAVE", "SAVE", max(now_ns - took_ns, 0), keys=file.keys, file=file, done_ns=now_ns, noticed_ns=now_ns)
+    def _saved(self, because: str, file: RdbFile, took_ns: int) -> None:
+        """A save on the main thread is done: SAVE, or that of FLUSHALL (db.c:flushAllDataAndResetRDB), whose file is empty."""
+        now_ns = self.now_ns()
+        save = Save("SAVE", because, max(now_ns - took_ns, 0), keys=file.keys, file=file, done_ns=now_ns, noticed_ns=now_ns)
         save.status = NO_SPACE if self.numbers[dp.CH_SAVE_REFUSED] else "ok"
         self.saves.append(save)
         if save.status == "ok":
@@ -363,6 +364,11 @@ class Child:
             self._succeeded(self._changes(), file)
         else:
             self._log(NO_SPACE)
+
+    def _draw_flush(self) -> None:
+        """What the next FLUSHALL's save takes of an idle disk: the fsync of a few bytes."""
+        if self.numbers[dp.CH_FLUSH_SAVES]:
+            self.numbers[dp.CH_FLUSH_NS] = self.disk.profile.fsync_at(float(self._flush_luck.random()))
 
     def _refused(self, because: str) -> None:
         self.saves.append(Save("BGSAVE", because, self.now_ns(), rss_bytes=self.rss_bytes(), status=ENOMEM))
@@ -392,7 +398,3 @@ class Child:
 
     def _log(self, text: str) -> None:
         self.lines.append((self.now_ns(), text))
-
-
-def _nothing(_save: Save) -> None:
-    """Nobody wants to hear."""

@@ -37,6 +37,8 @@ _SET_BYTES = 13  # *3 $3 SET
 _ITEMS_PER_CMD = 64  # server.h: AOF_REWRITE_ITEMS_PER_CMD
 _PEXPIREAT_BYTES = 39  # *3 $9 PEXPIREAT and $13 of a time, without the key
 EXPIRE_BYTES = 9  # RDB_OPCODE_EXPIRETIME_MS and a long
+ENOMEM = "Can't save in background: fork: Cannot allocate memory"
+NO_SPACE = "Write error saving DB on disk: No space left on device"
 EMPTY_FILE_BYTES = 98  # magic, auxiliary fields, RESIZEDB, end, checksum: dump.rdb less its keys, 7.0.15
 
 
@@ -128,6 +130,17 @@ class Save:
     def share(self) -> float:
         """How far it has come, 0 to 1."""
         return self.written_bytes / self.file.file_bytes if self.file is not None and self.file.file_bytes else 0.0
+
+    def end(self, cow: str) -> tuple[list[str], bool | None]:
+        """rdb.c:backgroundSaveDoneHandler: (lines of the log, rdb_last_bgsave_status, None: as it was), of a BGSAVE whose copied
+        pages `cow` tells of."""
+        if self.status == "ok":
+            return ["DB saved on disk", cow, "Background saving terminated with success"], True
+        if self.status == NO_SPACE:
+            return [NO_SPACE, "Background saving error"], False
+        if self.status.startswith("killed by the OOM"):
+            return ["Background saving terminated by signal 9"], False
+        return ["Background saving terminated by signal 10"], None
 
 
 def _strings_length(sizes: Any, lzf: int, *, is_counter: bool) -> tuple[int, int]:

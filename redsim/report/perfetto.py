@@ -2,10 +2,10 @@
 wants.
 
 Mirrors nothing in Redis. One process per node: its main thread's stalls over the whole run, every segment
-around the worst stall on a track of its own (the two would overlap), the requests that waited as async
-spans, and counters per window. Differs: a span that would straddle its neighbour is cut at the neighbour's
-end, because spans of one track must nest; `args` keeps the true length. NOT modelled: bio threads and child
-processes.
+around the worst stall on a track of its own (the two would overlap), its children, its bio thread's fsyncs,
+the requests that waited as async spans, and counters per window. Differs: a span that would straddle its
+neighbour is cut at the neighbour's end, because spans of one track must nest; `args` keeps the true length.
+Not modelled: I/O threads as tracks, what bio threads do beside fsyncs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from redsim.report import facts
 from redsim.run.result import Result
 
 REQUESTS_MAX = 2_000
-STALLS, SEGMENTS = 1, 2
+STALLS, SEGMENTS, CHILDREN, BIO = 1, 2, 3, 4
 Event = dict[str, Any]
 
 
@@ -29,6 +29,8 @@ def trace_events(result: Result) -> dict[str, Any]:
         *_names(pids, clients_pid),
         *_stalls(result, pids),
         *_view(result, pids),
+        *_children(result, pids),
+        *_fsyncs(result, pids),
         *_counters(result, clients_pid),
     ]
     keys = ("scenario", "question", "seed", "digest", "redsim_version")
@@ -54,10 +56,14 @@ def _names(pids: dict[str, int], clients_pid: int) -> Iterator[Event]:
         }
         said = "main thread: around the worst stall"
         yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": SEGMENTS, "args": {"name": said}}
+        for tid, said in ((CHILDREN, "children"), (BIO, "bio thread: fsync of the AOF")):
+            yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": said}}
     yield {"ph": "M", "name": "process_name", "pid": clients_pid, "tid": 0, "args": {"name": "clients"}}
 
 
-def _nested(spans: Iterable[tuple[float, float, str, Event]], pid: int, tid: int) -> Iterator[Event]:
+def _nested(
+    spans: Iterable[tuple[float, float, str, Event]], pid: int, tid: int, category: str = "main thread"
+) -> Iterator[Event]:
     """Complete events of one track from (start_us, end_us, name, args); a span that would straddle another's
     end is cut there.
     """
@@ -70,7 +76,7 @@ def _nested(spans: Iterable[tuple[float, float, str, Event]], pid: int, tid: int
         yield {
             "ph": "X",
             "name": name,
-            "cat": "main thread",
+            "cat": category,
             "pid": pid,
             "tid": tid,
             "ts": start,
@@ -107,6 +113,31 @@ def _view(result: Result, pids: dict[str, int]) -> Iterator[Event]:
         shared = {"name": f"{row.group} {row.command}", "cat": "waiting", "id": number, "pid": pid, "tid": 0}
         yield {"ph": "b", "ts": int(row.arrived_ns) / 1000, **shared}
         yield {"ph": "e", "ts": int(row.done_ns) / 1000, **shared}
+
+
+def _children(result: Result, pids: dict[str, int]) -> Iterator[Event]:
+    """From fork to exit, or to the end of the run; SAVE is the main thread's."""
+    end_us = facts.duration_s(result) * 1e6
+    for node, pid in pids.items():
+        spans = []
+        for child in result.summary["nodes"][node].get("children", []):
+            if child["kind"] == "SAVE" or not child["fork_ms"]:
+                continue
+            start_us = float(child["at_s"]) * 1e6
+            stop_us = end_us if child["took_s"] is None else start_us + float(child["took_s"]) * 1e6
+            names = ("because", "status", "fork_ms", "cow_bytes", "file_bytes", "rss_bytes")
+            spans.append((start_us, stop_us, str(child["kind"]), {name: child[name] for name in names}))
+        yield from _nested(spans, pid, CHILDREN, "child")
+
+
+def _fsyncs(result: Result, pids: dict[str, int]) -> Iterator[Event]:
+    """The bio thread's; writes put off and blocked are the main thread's stalls."""
+    for node, pid in pids.items():
+        mine = result.fsyncs[(result.fsyncs["node"] == node) & (result.fsyncs["what"] == "fsync")]
+        starts_us, lengths_us = mine["start_s"].to_numpy(float) * 1e6, mine["duration_us"].to_numpy(float)
+        none: Event = {}
+        spans = [(at, at + length, "fdatasync", none) for at, length in zip(starts_us, lengths_us, strict=True)]
+        yield from _nested(spans, pid, BIO, "bio")
 
 
 def _counters(result: Result, pid: int) -> Iterator[Event]:

@@ -23,7 +23,7 @@ from redsim.redis.rdb import RdbFile
 from redsim.redis.server import Server
 from redsim.rng import stream_words
 from redsim.run.kinds import Kind, KindMaker
-from redsim.run.placement import placement
+from redsim.run.placement import file_rows, placement
 from redsim.run.server_memory import MemoryGauge
 from redsim.scenario.load import Scenario
 from redsim.scenario.redis_conf import RedisConf
@@ -47,6 +47,8 @@ def may_fork(scenario: Scenario, node: str, kinds: Sequence[Kind]) -> bool:
     if any(int(kind.row[dp.K_OP]) in PERSIST_OPS for kind in kinds):
         return True
     conf = scenario.confs[node]
+    if conf.get("save") and any(int(kind.row[dp.K_OP]) == dp.OP_FLUSHALL for kind in kinds):
+        return True  # it saves an empty file
     if conf.get("appendonly") and int(conf.get("auto-aof-rewrite-percentage")):
         return True
     return any(seconds * S < scenario.file.duration for seconds, _ in scenario.confs[node].get("save"))
@@ -82,10 +84,11 @@ def child_row(
     """(child, place, cow) of the World: zeros where nothing can fork. Adds the causes that a fork and its pages are blamed by."""
     row = np.zeros(dp.CH_SIZE, dtype=np.int64)
     if not may_fork(scenario, node, kinds):
-        return row, dp.rows(dataset.shape[0], dp.P_SIZE), np.zeros(1, dtype=np.int64)
+        return row, file_rows(dataset, datasets, rules), np.zeros(1, dtype=np.int64)
     costs, seed = _costs(scenario, node), scenario.file.seed
     row[dp.CH_FAULT_NS], row[dp.CH_REUSE_NS], row[dp.CH_SHIFT] = costs.fault_ns, costs.reuse_ns, costs.page_shift
     row[dp.CH_REGION_NS], row[dp.CH_REGION_FOR] = costs.region_ns, NEVER
+    row[dp.CH_FLUSH_SAVES] = int(bool(scenario.confs[node].get("save")))
     row[dp.CH_STRETCH_IF] = _stretch_ppm(scenario, node)
     has_dismiss = rules.since(DISMISSES_SINCE) and rules.allocator.name != "libc" and not has_huge_pages(scenario, node)
     row[dp.CH_DISMISS] = DISMISS_BYTES if has_dismiss else 0

@@ -137,7 +137,7 @@ class Life:
         if aof is not None:
             aof.may_die = True
             has_preamble = bool(self.conf.get("aof-use-rdb-preamble"))
-            base_bytes = restart.rdb_bytes(self.built.world) if has_preamble else RdbFile.commands(self.built.world).file_bytes
+            base_bytes = (RdbFile.of if has_preamble else RdbFile.commands)(self.built.world).file_bytes
             aof.base = (base_bytes, int(self.built.world.dataset[:, dp.D_LIVE].sum()), 0, 0)
         child = self.server.child
         if child is not None and self._deadly:

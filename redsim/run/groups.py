@@ -313,8 +313,8 @@ def _parse_entry(scenario: Scenario, plans: Plans, i: int, entry: TimelineEntry)
     if dataset is not None:
         check_type(command, dataset, plans.datasets[dataset], where)
     pattern = args[0] if command.op == dp.OP_KEYS and args else "*"
-    how = args[0].upper() if command.op == dp.OP_FLUSHALL and args else ""
-    variant = {"ASYNC": 2, "SYNC": 3}.get(how, _variant(command))
+    how = _how(command, args, where)
+    variant = {"ASYNC": 2, "SYNC": 3, "SCHEDULE": 2}.get(how, _variant(command))
     label = f"{command.name} {how}".strip()
     first = dataset if dataset is not None else next(iter(plans.datasets), None)
 
@@ -325,6 +325,15 @@ def _parse_entry(scenario: Scenario, plans: Plans, i: int, entry: TimelineEntry)
                           pattern_bytes=len(pattern), words=tuple(words))  # fmt: skip
 
     return command, use, dataset, make
+
+
+def _how(command: Command, args: list[str], where: str) -> str:
+    """What FLUSHALL or BGSAVE is told besides: ASYNC, SYNC, SCHEDULE."""
+    known = {dp.OP_FLUSHALL: ("ASYNC", "SYNC"), dp.OP_BGSAVE: ("SCHEDULE",)}.get(command.op, ())
+    how = args[0].upper() if known and args else ""
+    if how and how not in known:
+        raise ScenarioError(f"{where}: {command.name} knows no {args[0]!r}; use {command.name}, or {command.name} {known[0]}")
+    return how
 
 
 def _entry_use(command: Command, args: list[str], entry: TimelineEntry, where: str) -> CommandUse:

@@ -179,7 +179,7 @@ class KindMaker:
         row[dp.K_CONST] = law.get("const_ns", 0) if measured_ns is None else measured_ns
         row[dp.K_MEASURED] = int(measured_ns is not None)
         row[dp.K_NKEYS] = use.keys
-        row[dp.K_NELEM] = variant if command.op in (dp.OP_FLUSHALL, dp.OP_ALL) else use.elements
+        row[dp.K_NELEM] = variant if command.op in (dp.OP_FLUSHALL, dp.OP_ALL, dp.OP_BGSAVE) else use.elements
         row[dp.K_REQ_BYTES] = 3 + len(str(argc)) + sum(bulk_bytes(n) for n in lengths)
         row[dp.K_ARGC] = argc
         row[dp.K_LO], row[dp.K_HI] = use.start, use.stop

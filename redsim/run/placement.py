@@ -27,7 +27,7 @@ from redsim.scenario.schema import Dataset
 from redsim.units import MIB
 from redsim.workload.tables import mean
 
-__all__ = ["placement", "value_block"]
+__all__ = ["file_rows", "placement", "value_block"]
 
 AREA_BYTES = HUGE_BYTES  # areas begin with a huge page
 EMBSTR_HEADER_BYTES = 4  # sds.h: sdshdr8 and the closing zero
@@ -81,6 +81,14 @@ def placement(
     child[dp.CH_REGION_AT] = -(-pages // 64) * 64
     words = (int(child[dp.CH_REGION_AT]) + pages // (HUGE_BYTES // PAGE_BYTES)) // 64 + 1
     return place, np.zeros(words, dtype=np.int64)
+
+
+def file_rows(dataset: dp.I64, datasets: Mapping[str, Dataset], rules: Rules) -> dp.I64:
+    """place rows of data sets whose keys lie nowhere, as nothing forks: only what they take in an RDB file."""
+    place = dp.rows(dataset.shape[0], dp.P_SIZE)
+    for row, data in zip(place, datasets.values(), strict=False):
+        _rdb_columns(row, data, rules)
+    return place
 
 
 def _rdb_columns(row: dp.I64, data: Dataset, rules: Rules) -> None:

@@ -8,15 +8,13 @@ Mirrors server.c:loadDataFromDisk, aof.c:loadSingleAppendOnlyFile (7.0: a unit t
     load        what is read: bytes, keys, commands, and how long that takes
 
 Differs: what keys remember of their accesses begins at the restart; keys past their time are loaded and go then, which Redis does
-with those of an AOF's commands but not with those of an RDB. A base file holds values as they are, not compressed; an element of
-an aggregate counts with its mean length and 2 bytes. Looks at the clients come evenly over the load.
+with those of an AOF's commands but not with those of an RDB. Looks at the clients come evenly over the load.
 Not modelled: reading the files from the disk, which is taken to be quicker than the parsing (or cached).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.dict import link_present
@@ -24,11 +22,11 @@ from redsim.dataplane.evict import LFU, LFU_INIT_VAL, empty_pool
 from redsim.dataplane.expires import link_volatile
 from redsim.dataplane.undo import Snapshot, Unit
 from redsim.records import Param
-from redsim.redis.rdb import EMPTY_FILE_BYTES, EXPIRE_BYTES
+from redsim.redis.rdb import RdbFile
 from redsim.run.memory import count_used_memory, first_tables
 from redsim.units import S
 
-__all__ = ["LOAD_COSTS", "Loaded", "Snapshot", "aof_load", "empty", "last_unit", "rdb_bytes", "rdb_load", "snapshot_of",
+__all__ = ["LOAD_COSTS", "Loaded", "Snapshot", "aof_load", "empty", "last_unit", "rdb_load", "snapshot_of",
            "take_back", "take_snapshot"]  # fmt: skip
 
 SAYS = "Redis 7.0.15 on this project's machine, 30,000 to 1,000,000 strings of 16 to 10,000 bytes (tests/test_recorded_crash.py)"
@@ -39,7 +37,6 @@ LOAD_COSTS = {
     "ps_per_byte": Param(3500, "measured", "load-times", (500, 20000)),  # of either file
 }
 AOF_STEP_COMMANDS = 1024  # aof.c: loadSingleAppendOnlyFile
-ELEMENT_BYTES = 2  # of a listpack's entry, besides the element
 MINUTE_NS = 60 * S
 COLUMNS = ("kv", "ke", "kx", "grown")
 FORGOTTEN = [dp.X_CURSOR, dp.X_CURRENT_DB, dp.X_TIMELIMIT_EXIT, dp.X_LAST_FAST_US, dp.X_STALE_PPB, dp.X_FAST_DUE, dp.X_OWED_NS,
@@ -59,28 +56,6 @@ class Loaded:
 
 
 # ---- how long ------------------------------------------------------------------------------------------------------------
-
-
-def rdb_bytes(w: dp.World) -> int:
-    """The size of an RDB file of the World's keys (facts/redis.md 7.4)."""
-    total = EMPTY_FILE_BYTES
-    for row in w.dataset:
-        mine = slice(int(row[dp.D_BASE]), int(row[dp.D_BASE] + row[dp.D_N]))
-        sizes = w.kv[mine, 0].astype(np.int64)
-        there = sizes != dp.NODATA
-        if not row[dp.D_STRING]:
-            sizes = w.ke[mine].astype(np.int64) * int(row[dp.D_EBYTES] + ELEMENT_BYTES)
-        key_bytes = int(row[dp.D_KEYBYTES])
-        fixed = 1 + _length_bytes(np.array([key_bytes]))[0] + key_bytes
-        total += int((fixed + sizes + _length_bytes(sizes))[there].sum())
-        if row[dp.D_VOLATILE]:
-            total += EXPIRE_BYTES * int(np.count_nonzero(w.kx[mine][there]))
-    return total
-
-
-def _length_bytes(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """rdb.c:rdbSaveLen."""
-    return np.where(sizes < 64, 1, np.where(sizes < 16384, 2, 5))
 
 
 def rdb_load(file_bytes: int, keys: int, step_bytes: int, bytes_per_s: int | None = None) -> tuple[int, int]:
@@ -166,7 +141,7 @@ def empty(w: dp.World) -> None:
 def snapshot_of(w: dp.World) -> Snapshot:
     """What a snapshot begun now holds when it is complete."""
     columns = {name: getattr(w, name).copy() for name in COLUMNS}
-    return Snapshot(int(w.st[dp.NOW]), rdb_bytes(w), keys_of(w), int(w.aof[dp.A_CMDS]), columns)
+    return Snapshot(int(w.st[dp.NOW]), RdbFile.of(w).file_bytes, keys_of(w), int(w.aof[dp.A_CMDS]), columns)
 
 
 def take_snapshot(w: dp.World, snapshot: Snapshot) -> None:

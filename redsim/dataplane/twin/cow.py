@@ -20,6 +20,7 @@ ANSWERS = {  # bytes
     "error": len("-ERR\r\n"),
     "busy": len("-ERR Background save already in progress\r\n"),
     "other": 139,
+    "scheduled save": len("+Background saving scheduled\r\n"),
     "rewriting": len("+Background append only file rewriting started\r\n"),
     "rewriting already": len("-ERR Background append only file rewriting already in progress\r\n"),
     "scheduled": len("+Background append only file rewriting scheduled\r\n"),
@@ -202,7 +203,7 @@ def fork_now(sim: Sim, kind: int) -> None:
     begin(sim, kind)
 
 
-def persist(sim: Sim, op: int) -> tuple[int, int]:
+def persist(sim: Sim, op: int, *, is_scheduled: bool) -> tuple[int, int]:
     """BGSAVE, SAVE, BGREWRITEAOF: (ns, reply bytes)."""
     row = sim.child.row
     if op == dp.OP_BGREWRITEAOF and sim.child.is_alive and row[dp.CH_KIND] == dp.KIND_AOF:
@@ -215,6 +216,9 @@ def persist(sim: Sim, op: int) -> tuple[int, int]:
     if op == dp.OP_SAVE:
         row[dp.CH_WANT] |= dp.SAVED
         return int(row[dp.CH_SAVE_NS]), ANSWERS["error" if row[dp.CH_SAVE_REFUSED] else "ok"]
+    if sim.child.is_alive and is_scheduled:
+        row[dp.CH_WANT] |= dp.SAVE_WANTED
+        return 0, ANSWERS["scheduled save"]
     if sim.child.is_alive:
         return 0, ANSWERS["other"]
     if row[dp.CH_REFUSED]:

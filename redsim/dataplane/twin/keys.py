@@ -237,7 +237,11 @@ class Keys:
         flush(sim)
         for table in sim.tables:
             table.used, table.bits, table.next = 0, None, None
-        return kind.extra_ns if lazy else curve_ns(sim, kind.curve_db, total), 5
+        ns = kind.extra_ns if lazy else curve_ns(sim, kind.curve_db, total)
+        if sim.child.row[dp.CH_FLUSH_SAVES]:
+            ns += int(sim.child.row[dp.CH_FLUSH_NS])
+            sim.child.row[dp.CH_WANT] |= dp.FLUSHED
+        return ns, 5
 
 
 def run_command(sim: Sim, request: Request) -> tuple[int, int]:
@@ -255,7 +259,7 @@ def run_command(sim: Sim, request: Request) -> tuple[int, int]:
     elif op in (dp.OP_PUSH, dp.OP_PUT):
         ns, reply = keys.write_elements(op, request.key)
     elif op in (dp.OP_BGSAVE, dp.OP_SAVE, dp.OP_BGREWRITEAOF):
-        ns, reply = cow.persist(sim, op)
+        ns, reply = cow.persist(sim, op, is_scheduled=kind.nelem == 2)
     elif op not in (dp.OP_SCRIPT, dp.OP_SLEEP):
         ns, reply = keys.read_elements(op, request.key)
     ns += kind.const + keys.owed
