@@ -22,24 +22,40 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global
 from numba.extending import NativeValue, intrinsic, register_model, typeof_impl, unbox
 
-from redsim.dataplane.layout import ARRAYS, CAUSE_BLOCK, COST_SIZE, ST_SIZE, WIDTHS, World
+from redsim.dataplane.layout import ARRAYS, CAUSE_BLOCK, COST_SIZE, PLAIN, ST_SIZE, WIDTHS, World
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class WorldType(types.Type):
-    """The compiled side's type of a World."""
+    """The compiled side's type of a World, or of a plain one: whose columns in layout.PLAIN are constants, so that the optimiser
+    leaves out what never happens in it."""
 
-    def __init__(self) -> None:
-        super().__init__(name="RedsimWorld")
+    def __init__(self, *, is_plain: bool = False) -> None:
+        self.is_plain = is_plain
+        super().__init__(name="RedsimPlainWorld" if is_plain else "RedsimWorld")
 
 
-WORLD = WorldType()
+class Plain:
+    """A World handed to compiled code as a plain one."""
+
+    __slots__ = ("address",)
+
+    def __init__(self, world: World) -> None:
+        self.address = world.address
+
+
+WORLD, PLAIN_WORLD = WorldType(), WorldType(is_plain=True)
 
 
 @typeof_impl.register(World)
 def _typeof(_value: World, _context: Any) -> WorldType:
     return WORLD
+
+
+@typeof_impl.register(Plain)
+def _typeof_plain(_value: Plain, _context: Any) -> WorldType:
+    return PLAIN_WORLD
 
 
 @register_model(WorldType)
@@ -60,11 +76,11 @@ class TableType(types.Type):
     """One array of a World: `w.req`. Its value is the World's address; where the array lies is looked up at each use, which
     the optimiser does once."""
 
-    def __init__(self, name: str) -> None:
-        self.table = name
+    def __init__(self, name: str, *, is_plain: bool) -> None:
+        self.table, self.is_plain = name, is_plain
         self.dtype = _DTYPES.get(name, types.int64)
         self.ndim = 1 if name in _ONE else 3 if name in _THREE else 2
-        super().__init__(name=f"RedsimTable({name})")
+        super().__init__(name=f"Redsim{'Plain' * is_plain}Table({name})")
 
 
 class RowType(types.Type):
@@ -73,8 +89,8 @@ class RowType(types.Type):
     ndim = 1
 
     def __init__(self, table: TableType) -> None:
-        self.table, self.dtype = table.table, table.dtype
-        super().__init__(name=f"RedsimRow({table.table})")
+        self.table, self.dtype, self.is_plain = table.table, table.dtype, table.is_plain
+        super().__init__(name=f"Redsim{'Plain' * table.is_plain}Row({table.table})")
 
 
 register_model(TableType)(_Model)
@@ -86,7 +102,7 @@ _ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab
         "xhead", "xnext", "expiry", "heads", "nexts", "sampled", "ages", "lanes", "aof", "child", "cow"]  # fmt: skip
 _THREE = ["heat", "blame", "smax"]
 _FIXED = {"cost", "tab", "dist", "curve", "trace", "rates", "place"}  # never written to by compiled code
-_TABLES = {name: TableType(name) for name in ARRAYS}
+_TABLES = {(name, is_plain): TableType(name, is_plain=is_plain) for name in ARRAYS for is_plain in (False, True)}
 _FIRST = {"st": 0, "cost": ST_SIZE}  # words before them in the block that a World's address is the address of
 _WORD = ir.IntType(64)
 
@@ -97,8 +113,8 @@ class _Attributes(AttributeTemplate):
 
     key = WorldType
 
-    def generic_resolve(self, _world: WorldType, name: str) -> TableType | None:
-        return _TABLES.get(name)
+    def generic_resolve(self, world: WorldType, name: str) -> TableType | None:
+        return _TABLES.get((name, world.is_plain))
 
 
 @infer_getattr
@@ -196,6 +212,15 @@ def _where(context: Any, builder: Any, table: Any, value: Any, index_type: Any, 
     return builder.gep(builder.inttoptr(base, item), [number]), memory
 
 
+def _constant(table: Any, index: Any) -> int | None:
+    """What the item of a plain World is for good, None: it is not known."""
+    last = list(index)[-1] if isinstance(index, types.BaseTuple) else index
+    is_item = _item_or_row(table, index) is table.dtype
+    if not table.is_plain or not is_item or not isinstance(last, types.Literal):
+        return None
+    return PLAIN.get(table.table, {}).get(last.literal_value)
+
+
 def _mark(builder: Any, access: Any, memory: str) -> Any:
     """Tell the optimiser that this access touches one table only, or one column of it: stores to others leave it alone."""
     module = builder.module
@@ -212,6 +237,9 @@ def _mark(builder: Any, access: Any, memory: str) -> Any:
 @lower_builtin(operator.getitem, TableType, types.Any)
 @lower_builtin(operator.getitem, RowType, types.Any)
 def _getitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    constant = _constant(*sig.args)
+    if constant is not None:
+        return _WORD(constant)
     where, memory = _where(context, builder, sig.args[0], args[0], sig.args[1], args[1])
     if isinstance(sig.return_type, RowType):
         return builder.ptrtoint(where, _WORD)

@@ -25,7 +25,7 @@ NONE = -1
  NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
  WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE, DUE, GROUP_DUE, GROUP_NEXT, FIRST,
  USED, USED_PEAK, DICT_WORK, DICT_NS, EVICTED, EVICT_ARMED, WATCH_ABOVE, EXCEEDED_FROM, EXCEEDED_NS, OOM,
- CAN_FORK) = range(96)
+ CAN_FORK, IS_PLAIN) = range(97)
 # a server that died: how dead it is, when it dies next; of loading: is it on, what is left, between two looks at the clients, its
 # cause, when it was over; rows of the undo log
 (DEAD, CRASH_AT, LOADING, LOAD_LEFT, LOAD_EVERY, LOAD_CAUSE, READY_AT, UNDO_N) = range(110, 118)
@@ -179,6 +179,26 @@ RNG_PER_GROUP = 8
 ZIPF_WORDS = 8
 # fmt: on
 
+# what a plain World has in these columns, in every row and for good: compiled code takes them for constants (compile.py), so that
+# what it cannot have costs it nothing: children, AOF, crashes, hiccups, I/O threads, maxmemory, TTLs, scripts, time-outs, client
+# stations, links of a bandwidth
+NEVER_NS = 2**62
+PLAIN = {
+    "st": {CAN_FORK: 0, CRASH_AT: NEVER_NS, DEAD: 0, LOADING: 0, BUSY: 0, IO_ACTIVE: 0, TREAD_N: 0, EVICT_ARMED: 0,
+           WATCH_ABOVE: NEVER_NS},
+    "cost": {HICCUP_MEAN_NS: 0, IO_THREADS: 1, IO_DO_READS: 0, RETRYING: 0, HEAD_BITS: 0, WAKE_DIST: NONE,
+             POLICY: 7 << 8},  # evict.py: NO_EVICTION
+    "aof": {A_FEED: 0, A_UNDO: 0, A_STAGE: 0, A_FAILING: 0, A_POLICY: 0},
+    "child": {CH_STATE: 0, CH_OWED: 0, CH_MISCONF: 0, CH_WANT: 0, CH_STRETCH: 0, CH_FLUSH_SAVES: 0},
+    "expiry": {X_FAST_DUE: 0, X_OWED_NS: 0},
+    "dataset": {D_VOLATILE: 0, D_GROWS: 0},
+    "group": {G_TIMEOUT: 0, G_RETRIES: 0, G_PS_PER_BYTE: 0, G_FILL: NONE, G_THREADS: 0, G_THINK_EXP: 0, G_PIPE: 1,
+              G_BATCH: 1, G_MEASURE: 0},
+    "slot": {S_THREAD: NONE},
+    "kind": {K_TTL: 0, K_TTL_JITTER: 0, K_MEASURED: 0},
+}  # fmt: skip
+
+
 NODATA = -1  # kv: the key does not exist
 FINE_BUCKETS = 5120  # 128 per octave up to 2**46 ns
 COARSE_BUCKETS = 704  # 16 per octave
@@ -296,6 +316,16 @@ def on_lines(table: I64) -> I64:
     out = rows(*table.shape)
     out[:] = table
     return out
+
+
+def may_be_plain(w: World) -> bool:
+    """Whether the World has what a plain one has, and nobody sends a script."""
+    found = all(
+        bool((getattr(w, table)[..., column] == value).all())
+        for table, columns in PLAIN.items()
+        for column, value in columns.items()
+    )
+    return found and not bool((w.kind[:, K_OP] == OP_SCRIPT).any())
 
 
 def cause_columns(causes: int) -> int:

@@ -14,7 +14,7 @@ Not modelled: replication steps of before_sleep, TLS, a client socket whose buff
 
 from redsim.dataplane.aof import MISCONF_REPLY_BYTES, flush_append_only_file, propagate
 from redsim.dataplane.clients import admit, make_ready, ring_push
-from redsim.dataplane.compile import compiled, entry, inlined
+from redsim.dataplane.compile import Plain, compiled, entry, inlined
 from redsim.dataplane.connections import close_by_server, free_conn
 from redsim.dataplane.cow import RDB_MISCONF_REPLY_BYTES, pay, share_cpu
 from redsim.dataplane.crash import refusal_bytes
@@ -33,9 +33,20 @@ BUSY_ROUNDS_MAX = 4  # networking.c: processEventsWhileBlocked
 MS_NS = 1_000_000
 
 
-@entry
-def run(w: World, until):
+def run(w: World, until: int) -> int:
     """Run whole iterations until `until` (REACHED), a due timer (TIMER), a lack of rows (GROW), a question (ASK)."""
+    if not w.st[IS_PLAIN]:
+        return int(iterate(w, until))
+    why = int(iterate(Plain(w), until))
+    for table in ("st", "aof", "child", "expiry"):
+        for column, value in PLAIN[table].items():
+            assert getattr(w, table)[column] == value, f"{table}[{column}] of a plain World has changed"
+    return why
+
+
+@entry
+def iterate(w: World, until):
+    """run() for one flavour of World."""
     st = w.st
     while True:  # the phases stand in the order in which they mostly follow each other
         if st[NOW] >= st[CRASH_AT]:
@@ -305,7 +316,8 @@ def call(w: World, c, r):
     cause = kind[k, K_CAUSE]
     st[WAITING] -= 1
     st[COMMANDS] += 1
-    is_oom = st[USED] + 3 * req[r, R_ARG] + 128 > st[WATCH_ABOVE] and not st[BUSY] and not make_room(w, r, k)
+    above = st[WATCH_ABOVE]
+    is_oom = above < NEVER_NS and st[USED] + 3 * req[r, R_ARG] + 128 > above and not st[BUSY] and not make_room(w, r, k)
     start = st[NOW]
     around = cost[CALL_NS] + kind[k, K_ARGC] * cost[PARSE_NS] + bytes_ns(req[r, R_BYTES], cost[PARSE_PS])
     if st[BUSY]:

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from redsim.report import durability_figures, facts, memory_figures
 from redsim.report.stall_figure import stall
@@ -133,6 +134,7 @@ def heatmap(result: Result, width_in: float) -> Figure:
     image = ax.imshow(cells, origin="lower", aspect="auto", interpolation="none", extent=extent, cmap="cividis", norm=shape)
     decades(ax, low_us, high_us)
     bar = drawn.colorbar(image, cax=drawn.add_axes((1 - 0.95 / width_in, 0.55 / 3.4, 0.14 / width_in, 2.5 / 3.4)))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda count, _: facts.say_count(count)))
     bar.set_label("requests per cell", fontsize=10)
     bar.ax.tick_params(labelsize=9)
     label(ax, x=TIME, y="latency", title="Where the requests are")

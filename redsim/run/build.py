@@ -19,7 +19,7 @@ from redsim.rng import stream
 from redsim.run.aof import aof_row
 from redsim.run.bgsave import child_row, note_resident
 from redsim.run.crash_plan import plan_crashes
-from redsim.run.crowd import taking_turns
+from redsim.run.crowd import commands_about, taking_turns
 from redsim.run.datasets import fill_datasets
 from redsim.run.defrag import has_defrag
 from redsim.run.eviction import eviction_costs, sampled_tables
@@ -38,6 +38,7 @@ from redsim.workload.tables import Tables, alias_words
 
 STREAMS = ("mix", "keys", "arrivals", "connections", "sizes", "jitter", "ttls", "fetches")
 WINDOWS = 200
+MANY_COMMANDS = 5_000_000  # from here on a loop of their own pays for plain Worlds: it takes half a minute to compile, once
 JITTER = {"none": 0, "full": 1, "equal": 2}
 
 
@@ -345,6 +346,7 @@ class _Builder:
         self._first_events(world, rates)
         world = dp.placed(world)
         count_used_memory(world)
+        st[dp.IS_PLAIN] = int(commands_about(self.plans.plans, file.duration) >= MANY_COMMANDS and dp.may_be_plain(world))
         return world
 
     def _trace(self, group: dp.I64, dataset: dp.I64) -> dp.I64:

@@ -54,3 +54,15 @@ def highest_per_s(opened: Open) -> float:
     if opened.bursts is not None:
         rates.append(opened.bursts.size * S / opened.bursts.every)
     return max(rates)
+
+
+def commands_about(plans: Sequence[Plan], duration_ns: int) -> float:
+    """About how many commands a run will have; rates that change and traces are not counted."""
+    total = 0.0
+    for plan in plans:
+        opened = plan.group.arrivals.open
+        if plan.group.arrivals.closed is not None:
+            total += CLOSED_PER_S * duration_ns / S
+        elif opened is not None and opened.rate_per_s is not None and plan.trace is None:
+            total += opened.rate_per_s * duration_ns / S
+    return total
