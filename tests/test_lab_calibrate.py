@@ -5,6 +5,7 @@ No test here asserts a time: figures of a real server are only asked to be there
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redsim.lab import calibrate, cost_curves, costs, fit, fit_points, probe_server, probes, rig, solve
+from redsim.host import fork
+from redsim.lab import calibrate, cost_curves, costs, fit, fit_points, probe_pages, probe_server, probes, rig, solve
 from redsim.lab.profile_out import profile_data, write_profile
 from redsim.redis.commands import COMMANDS
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.profile import Curve, HostProfile, load_profile
+from redsim.scenario.schema import Host
 
 MACHINE = {"cpu": "a processor", "cores": 3, "memory_bytes": 1 << 30, "redis": "7.0.15", "date": "2026-01-01"}
 POINTS = tuple(replace(point, simulated_ms=80 if point.share is None else 200, keys=2000) for point in fit.POINTS)
@@ -310,3 +313,36 @@ def test_the_probes_of_the_host_give_every_number_the_fit_begins_with():
     law = probes.wake_ups(30, found)
     assert not law or [row["sleep_ns"] for row in law["rows"]] == list(probes.SLEEPS_NS)
     assert probes.syscall(1)["syscall_ns"]["value"] > 0
+
+
+# ---- forks, pages and saves ------------------------------------------------------------------------------------------
+
+
+def test_what_a_save_needs_is_measured_and_not_taken_over(tmp_path):
+    """host/fork.py takes each of its figures from a calibration's `later`; of `default` only what no host of today can show:
+    copying a huge page whole (Linux before 5.8)."""
+    profile = written(profile_data("stub", "a stub", MACHINE, solve.found_so_far(results())), tmp_path)
+    measured = {name for name in fork._NAMES if profile.later[name].source == "measured"}
+    assert measured == set(fork._NAMES)
+    n = fork.fork_costs(profile, Host(), has_huge_pages=False)
+    assert (n.key_ns, n.byte_ps, n.lzf_ps, n.child_own_bytes) == (10_000, 10_000, 10_000, 10_000)
+    assert (n.reuse_ns, n.guesses) == (200, ())
+
+
+def test_pages_of_this_machine_are_probed():
+    """probe_pages.py: a copy takes more than taking a write protection away; huge pages only where the host gives any."""
+    found = probe_pages.copy_on_write(8 << 20)
+    assert found["cow_fault_ns"]["value"] > found["reuse_fault_ns"]["value"] > 0
+    huge = probe_pages.huge_pages(16 << 20)
+    assert not huge or huge["huge_fork_ns_per_mib"]["value"] >= 0
+    assert set(huge) <= {"huge_fork_ns_per_mib", "huge_split_ns", "huge_copy_ns"}
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on PATH")
+def test_saves_of_a_real_server_are_taken_apart(tmp_path):
+    """probe_server.saves: two lengths of values give what a key and what a byte takes; LZF over luck finds nothing to save."""
+    with rig.start(folder=tmp_path) as server:
+        found = probe_server.saves(server, tmp_path, 4000)
+    assert set(found) == {"rdb_key_ns", "rdb_byte_ps", "lzf_byte_ps", "child_own_bytes"}
+    assert all(one["value"] > 0 for one in found.values())
+    assert all(isinstance(one["value"], int) for one in found.values())

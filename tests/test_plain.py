@@ -11,9 +11,7 @@ from redsim.run.build import build
 from tests.small_worlds import clients, node, scenario, steady
 
 CLOSED = steady("api", "{closed: {}}", command="{GET: 3, SET: 1}", more=", keys: {dataset: users}")
-OPEN = steady(
-    "api", "{open: {rate_per_s: 30000}}", command="{GET: 3, SET: 1, INCR: 1}", more=", keys: {dataset: users}"
-)
+OPEN = steady("api", "{open: {rate_per_s: 30000}}", command="{GET: 3, SET: 1, INCR: 1}", more=", keys: {dataset: users}")
 KEYS = '[{at: 100ms, run: "KEYS *", node: main}]'
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redsim.lab import cost_curves, costs, expiry_costs, fit_points, probe_server, probes, rig
+from redsim.lab import cost_curves, costs, expiry_costs, fit_points, probe_pages, probe_server, probes, rig
 from redsim.lab.calm import calmest
 from redsim.lab.fit import BENCHMARK_POINTS, CROWD_POINTS, POINTS, as_rows
 from redsim.lab.profile_out import machine_facts, profile_data, write_profile
@@ -47,14 +47,15 @@ class Size:
     spin_s: float  # looking for hiccups
     idle_s: float
     fork_mib: tuple[int, ...]
+    save_keys: int
     fsyncs: int
     point_s: float
     point_repeats: int
     walks: int
 
 
-QUICK = Size(4000, 3, 100_000, 100, 1.0, 0.5, (64, 192), 100, 0.3, 3, 3)
-FULL = Size(16_000, 5, 1_000_000, 400, 15.0, 2.0, (128, 512, 1024), 1000, 0.8, 5, 10)
+QUICK = Size(4000, 3, 100_000, 100, 1.0, 0.5, (64, 192), 30_000, 100, 0.3, 3, 3)
+FULL = Size(16_000, 5, 1_000_000, 400, 15.0, 2.0, (128, 512, 1024), 200_000, 1000, 0.8, 5, 10)
 THEIRS_SMALLER = 10  # times: the big keys on a server that is not ours
 
 
@@ -105,7 +106,7 @@ def _host(lab: Lab, share: Share) -> dict[str, Any]:
     share(0.2)
     out |= probes.memory(generator(SEED, "lab", "memory"))
     share(0.9)
-    return out | probes.copy_on_write()
+    return out | probe_pages.copy_on_write() | probe_pages.huge_pages()
 
 
 def _sockets(lab: Lab, share: Share) -> dict[str, Any]:
@@ -175,7 +176,9 @@ def _server(lab: Lab, share: Share) -> dict[str, Any]:
 def _disk(lab: Lab, share: Share) -> dict[str, Any]:
     out = probe_server.fsync(lab.folder, lab.size.fsyncs)
     share(0.1)
-    return out | probe_server.fork_and_rdb(lab.server, lab.folder, lab.size.fork_mib, 2)
+    out |= probe_server.fork_and_rdb(lab.server, lab.folder, lab.size.fork_mib, 2)
+    share(0.7)
+    return out | calmest(lambda: probe_server.saves(lab.server, lab.folder, lab.size.save_keys))[0]
 
 
 def _points(lab: Lab, share: Share) -> dict[str, Any]:

@@ -3,8 +3,9 @@
     DEBUG SLEEP | 400 connections come (or go) meanwhile | one poll returns them all    -> CPU per accept and per close
     idle at hz 10, 100, 500                                                            -> CPU per serverCron, per 100 ms job
     BGSAVE at several sizes                                                            -> latest_fork_usec against RSS
+    SAVE of values of 100 and of 1024 bytes | luck, rdbcompression yes                 -> CPU per key, per byte, per byte tried
 
-Not modelled: huge pages, AOF rewrites, an RDB that is compressed (rdbcompression is off here, so that a byte is a byte).
+Not modelled: AOF rewrites (a save with a preamble), text that LZF compresses well (redis/rdb.py: 40 % of the time).
 """
 
 import os
@@ -17,6 +18,7 @@ import numpy as np
 
 from redsim.lab.probes import Figure, Figures, figure
 from redsim.lab.rig import RealServer
+from redsim.rng import generator
 from redsim.scenario.errors import ScenarioError
 from redsim.units import KIB, MIB, US, S
 
@@ -26,6 +28,7 @@ POPULATE_BYTES = 1000  # of each value when memory is to be filled
 FSYNC_BYTES = 4 * KIB
 QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)
 SAVE_TIMEOUT_S = 120
+SAVED_BYTES, SAVES, FILL_BATCH, SEED = (100, 1024), 3, 1000, 1
 
 
 def connections(server: RealServer, repeats: int) -> Figures:
@@ -115,6 +118,52 @@ def fork_and_rdb(server: RealServer, folder: Path, mib: tuple[int, ...], repeats
         "rdb_save_bytes_per_s": figure(save, f"SAVE of {mib[-1]} MiB of {POPULATE_BYTES}-byte strings, not compressed"),
         "rdb_load_bytes_per_s": figure(load, "DEBUG RELOAD of that file"),
     }
+
+
+def saves(server: RealServer, folder: Path, keys: int) -> Figures:
+    """rdb_key_ns, rdb_byte_ps, lzf_byte_ps: the main thread's CPU of a SAVE; child_own_bytes: what is private to a child."""
+    redis, rdb = server.redis, folder / str(server.redis.config_get("dbfilename")["dbfilename"])
+    redis.config_set("rdbcompression", "no")
+    sizes, spent = [], []
+    for value_bytes in SAVED_BYTES:
+        redis.flushall()
+        _fill(server, keys, value_bytes)
+        spent.append(_save_cpu_ns(server))
+        sizes.append(rdb.stat().st_size)
+    byte_ns = (np.median(spent[1]) - np.median(spent[0])) / (sizes[1] - sizes[0])
+    per_key = [max(ns - byte_ns * sizes[0], 0) / keys for ns in spent[0]]
+    redis.config_set("rdbcompression", "yes")
+    tried = [max(ns - float(np.median(spent[1])), 0) / (keys * SAVED_BYTES[1]) for ns in _save_cpu_ns(server)]
+    _fork_ns(server)
+    own_bytes = int(redis.info("persistence")["rdb_last_cow_size"])
+    redis.flushall()
+    says = f"CPU of SAVE of {keys} keys at {' and '.join(map(str, SAVED_BYTES))} bytes of luck"
+    return {
+        "rdb_key_ns": figure(per_key, f"{says}, not compressed: what is left at none"),
+        "rdb_byte_ps": figure([1000 * max(byte_ns, 0)], f"{says}, not compressed: per byte more"),
+        "lzf_byte_ps": figure([1000 * each for each in tried], f"{says}: what rdbcompression yes adds, per byte that LZF tries"),
+        "child_own_bytes": figure([own_bytes], "rdb_last_cow_size of a save without writes"),
+    }
+
+
+def _fill(server: RealServer, keys: int, value_bytes: int) -> None:
+    """So many strings that no LZF shortens."""
+    luck = generator(SEED, "lab", "saves", str(value_bytes)).bytes(keys * value_bytes)
+    for first in range(0, keys, FILL_BATCH):
+        pipe = server.redis.pipeline(transaction=False)
+        for i in range(first, min(first + FILL_BATCH, keys)):
+            pipe.set(f"save:{i}", luck[i * value_bytes : (i + 1) * value_bytes])
+        pipe.execute()
+
+
+def _save_cpu_ns(server: RealServer) -> list[float]:
+    """CPU of the main thread of each of some SAVEs."""
+    out = []
+    for _ in range(SAVES):
+        before = server.sample()
+        server.redis.save()
+        out.append(float((server.sample() - before).cpu_ns))
+    return out
 
 
 def _fork_ns(server: RealServer) -> int:

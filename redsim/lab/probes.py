@@ -281,30 +281,6 @@ def _fresh_pages(size: int) -> int:
     return ns
 
 
-def copy_on_write(size: int = 64 * MIB) -> Figures:
-    """A store into a page shared with a forked child: the fault and the copy of 4 KiB, ns."""
-    area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        area.madvise(mmap.MADV_NOHUGEPAGE)
-    pages = np.frombuffer(area, dtype=np.uint8)
-    probe_loops.touch(pages)
-    per_page = []
-    for _ in range(4):
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(writer)
-            os.read(reader, 1)
-            os._exit(0)
-        per_page.append(probe_loops.touch(pages) / (size // 4096))
-        os.close(writer)
-        os.close(reader)
-        os.waitpid(child, 0)
-    del pages
-    area.close()
-    return {"cow_fault_ns": figure(per_page[1:], "store into each 4 KiB page of 64 MiB while a forked child shares them")}
-
-
 def hiccups(seconds: float) -> dict[str, Any]:
     """Gaps above 50 us of a thread that does nothing but read the clock on the server's core: every_ns, table_ns, says.
 

@@ -24,8 +24,15 @@ from redsim.scenario.errors import ScenarioError
 
 REF = "calibration"
 TAKEN_OVER = "taken over from the profile `default`; not measured by this method"
-UNITS = {"fsync_ns": "[quantile, ns]", "rdb_save_bytes_per_s": "bytes/s", "rdb_load_bytes_per_s": "bytes/s",
-         "memcpy_bytes_per_s": "bytes/s"}  # others: ns  # fmt: skip
+UNITS = {
+    "fsync_ns": "[quantile, ns]",
+    "rdb_save_bytes_per_s": "bytes/s",
+    "rdb_load_bytes_per_s": "bytes/s",
+    "memcpy_bytes_per_s": "bytes/s",
+    "child_own_bytes": "bytes",
+    "rdb_byte_ps": "ps",
+    "lzf_byte_ps": "ps",
+}  # others: ns
 VALUES = {
     "lookup": "GET of keys drawn from all against one hot key",
     "value": "of `lookup`, what a value outside its robj costs: GET of 3 bytes against as many bytes of keys of 100",

@@ -40,8 +40,10 @@ from redsim.units import US
 
 Share = Callable[[float], None]
 Figures = dict[str, dict[str, Any]]
-LATER_HOST = ("syscall_ns", "random_load_ns", "memcpy_bytes_per_s", "page_fault_ns", "cow_fault_ns")
-LATER_DISK = ("fork_ns_per_mib", "fork_ns", "rdb_save_bytes_per_s", "rdb_load_bytes_per_s", "fsync_ns")
+LATER_HOST = ("syscall_ns", "random_load_ns", "memcpy_bytes_per_s", "page_fault_ns", "cow_fault_ns", "reuse_fault_ns",
+              "huge_fork_ns_per_mib", "huge_split_ns", "huge_copy_ns")  # fmt: skip
+LATER_DISK = ("fork_ns_per_mib", "fork_ns", "child_own_bytes", "rdb_save_bytes_per_s", "rdb_load_bytes_per_s", "rdb_key_ns",
+              "rdb_byte_ps", "lzf_byte_ps", "fsync_ns")  # fmt: skip
 LOOKUPS = {"lookup", "value"}  # curves that memory's speed in one minute scales together
 LATER_COLD = ("cold_get_ns", "cold_set_ns")
 BOOKKEEPING_NS = 300  # of our generator around each of its calls: the start of the search, not a result
