@@ -22,10 +22,9 @@ from redsim.dataplane.draws import draw_size
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, note_hold
 from redsim.dataplane.memory import append_room
+from redsim.dataplane.replication import MULTI_EXEC_BYTES, SELECT_BYTES, end_unit, feed_unit
 from redsim.dataplane.undo import mark
 
-MULTI_EXEC_BYTES = 29  # *1 $5 MULTI, *1 $4 EXEC
-SELECT_BYTES = 23  # *2 $6 SELECT $1 0
 DEL_BYTES, UNLINK_BYTES = 13, 16  # *2 $3 DEL and *2 $6 UNLINK, without the key
 KEPT_ROOM_BYTES = 4000  # aof.c: a smaller buffer is kept
 MISCONF_REPLY_BYTES = 66  # server.c: writeCommandsGetDiskErrorMessage, with ENOSPC's words
@@ -52,7 +51,13 @@ def feed(w: World, size):
 def feed_deletion(w: World, d, is_lazy, is_part):
     """db.c:propagateDeletion: the server itself deletes a key of data set `d`, in its own name, or as part of what a command
     does. ns that takes."""
-    ns = feed(w, (UNLINK_BYTES if is_lazy else DEL_BYTES) + w.dataset[d, D_KEYBULK])
+    size, ns = (UNLINK_BYTES if is_lazy else DEL_BYTES) + w.dataset[d, D_KEYBULK], 0
+    if w.aof[A_POLICY]:
+        ns += feed(w, size)
+    if w.repl[M_ON] and is_part:
+        w.repl[M_UNIT_BYTES] += size
+    elif w.repl[M_ON]:
+        ns += end_unit(w, size, 0)
     if is_part:
         w.aof[A_UNIT] += 1
     elif w.aof[A_UNDO]:
@@ -61,17 +66,22 @@ def feed_deletion(w: World, d, is_lazy, is_part):
 
 
 @compiled
-def propagate(w: World, r, k):
-    """server.c:propagatePendingCommands after request `r` of kind `k`, whose lookups may have deleted keys. ns that takes."""
+def propagate(w: World, r, k, took_ns):
+    """server.c:propagatePendingCommands after request `r` of kind `k` that took `took_ns` and whose lookups may have deleted keys.
+    ns that takes."""
     a = w.aof
     ns, deletions = 0, a[A_UNIT]
     is_own = w.kind[k, K_AOF] == PROPAGATED or (w.kind[k, K_AOF] == IF_DIRTY and a[A_DIRTY] > 0)
     a[A_UNIT] = a[A_DIRTY] = 0
+    if w.repl[M_ON]:
+        ns += feed_unit(w, r, k, is_own, deletions, took_ns)
     if is_own:
         a[A_CMDS] += 1
         if a[A_POLICY] == AOF_OFF:
-            return 0
+            return ns
         ns += feed(w, w.req[r, R_BYTES] + w.kind[k, K_AOF_MORE])
+    elif a[A_POLICY] == AOF_OFF:
+        return ns
     if a[A_WRAP] and deletions + is_own > 1:
         ns += feed(w, MULTI_EXEC_BYTES)
     if a[A_UNDO] and deletions + is_own > 0:

@@ -7,12 +7,13 @@ Not modelled: socket buffers that fill, packet loss, TLS.
 """
 
 from redsim.dataplane.compile import compiled, inlined
-from redsim.dataplane.connections import free_conn, open_conn
+from redsim.dataplane.connections import free_conn, open_conn, ring_push
 from redsim.dataplane.crash import crash, knock, lost_on_the_way
 from redsim.dataplane.draws import below, exponential
 from redsim.dataplane.events import NEVER, next_time, pop, push
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, held_at
+from redsim.dataplane.replication import pipe_is_readable
 from redsim.dataplane.requests import (
     complete,
     drop_server_interest,
@@ -23,16 +24,9 @@ from redsim.dataplane.requests import (
     think_until,
 )
 from redsim.dataplane.station import enqueue, plan_step, ready_in_batch
+from redsim.dataplane.wire import next_mail, take_mail
 
 BENCHMARK_READ_BYTES = 16384  # hiredis.c:redisBufferRead, what redis-benchmark takes at most from one readable event
-
-
-@inlined
-def ring_push(w: World, c):
-    """Connection `c` (NONE: the listening socket) is ready for the next poll."""
-    st = w.st
-    w.ring[(st[RING_HEAD] + st[RING_N]) & (w.ring.shape[0] - 1)] = c
-    st[RING_N] += 1
 
 
 @inlined
@@ -267,9 +261,11 @@ def admit(w: World):
 
 @compiled
 def admit_due(w: World):
-    """What is due is done in the order of time, arrivals of open groups first."""
+    """What is due is done in the order of time, arrivals of open groups first; but first what other servers have sent."""
     st = w.st
     now = st[NOW]
+    if w.repl[M_LINKED]:
+        take_mail(w, now)
     while True:
         t = next_time(w)
         group_first = st[GROUP_DUE] <= t
@@ -291,7 +287,7 @@ def admit_due(w: World):
                 arrive(w, arg, t)
             else:
                 other_event(w, what, arg, t)
-    st[DUE] = t
+    st[DUE] = min(t, next_mail(w)) if w.repl[M_LINKED] else t
     st[LOG_N] = 0
     if st[STALL_ROW] != NONE:
         for row in range(st[STALL_ROW], min(st[STALLS], STALLS_MAX)):
@@ -332,6 +328,8 @@ def other_event(w: World, what, arg, t):
         refused(w, arg, t)
     elif what == EV_CRASH:
         crash(w, arg, t)
+    elif what == EV_PIPE:
+        pipe_is_readable(w)
     else:
         w.conn[arg, C_FLAGS] |= F_EOF
         if not w.conn[arg, C_FLAGS] & F_RESET:

@@ -99,7 +99,7 @@ register_model(RowType)(_Model)
 _DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "grown": types.int32, "heat": types.int32,
            "xhead": types.int32, "xnext": types.int32, "heads": types.int32, "nexts": types.int32}  # fmt: skip
 _ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "ke", "kx", "grown",
-        "xhead", "xnext", "expiry", "heads", "nexts", "sampled", "ages", "lanes", "aof", "child", "cow"]  # fmt: skip
+        "xhead", "xnext", "expiry", "heads", "nexts", "sampled", "ages", "lanes", "aof", "child", "cow", "repl", "behind"]  # fmt: skip
 _THREE = ["heat", "blame", "smax"]
 _FIXED = {"cost", "tab", "dist", "curve", "trace", "rates", "place"}  # never written to by compiled code
 _TABLES = {(name, is_plain): TableType(name, is_plain=is_plain) for name in ARRAYS for is_plain in (False, True)}
@@ -253,6 +253,12 @@ def _setitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     value = context.cast(builder, args[2], sig.args[2], sig.args[0].dtype)
     _mark(builder, builder.store(value, where), memory)
     return context.get_dummy_value()
+
+
+@intrinsic
+def world_at(_context, address):
+    """The World whose address this is: compiled code that sees to several of them."""
+    return WORLD(types.int64), lambda _context, _builder, _sig, arguments: arguments[0]
 
 
 @intrinsic

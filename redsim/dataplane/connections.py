@@ -3,11 +3,19 @@
 A row is freed when neither end knows of it any more; what was in it and not answered the server has lost.
 """
 
-from redsim.dataplane.compile import compiled
+from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.events import push
 from redsim.dataplane.layout import *
 from redsim.dataplane.memory import client_goes
 from redsim.dataplane.requests import drop_server_interest
+
+
+@inlined
+def ring_push(w: World, c):
+    """Connection `c` (NONE: the listening socket; below: one with another server) is ready for the next poll."""
+    st = w.st
+    w.ring[(st[RING_HEAD] + st[RING_N]) & (w.ring.shape[0] - 1)] = c
+    st[RING_N] += 1
 
 
 @compiled

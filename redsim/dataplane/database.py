@@ -12,7 +12,7 @@ from redsim.dataplane.ledger import curve_ns
 from redsim.dataplane.memory import value_memory
 from redsim.dataplane.rehash import empty_dict
 from redsim.dataplane.resp import bulk, digits
-from redsim.dataplane.undo import before_change
+from redsim.dataplane.undo import note, remember
 
 
 @compiled
@@ -54,19 +54,28 @@ def database_command(w: World, r, op, k):
         w.child[CH_WANT] |= FLUSHED
     w.child[CH_CHANGES] += total
     w.child[CH_FLUSHES] += 1
+    forget_keys(w)
+    if w.repl[M_ON]:
+        note(w, NONE, FLUSHED_ALL)
+    return ns, 5
+
+
+@compiled
+def forget_keys(w: World):
+    """db.c:emptyDb: all keys and the tables they are in."""
     for d in range(w.dataset.shape[0]):
         low = w.dataset[d, D_BASE]
         for key in range(low, low + w.dataset[d, D_N]):
             if w.kv[key, 0] != NODATA:
-                before_change(w, d, key)
+                if w.aof[A_UNDO]:
+                    remember(w, d, key)
                 w.st[USED] -= w.dataset[d, D_KEYMEM] + value_memory(w, d, key)
                 w.kv[key, 0] = NODATA
         w.dataset[d, D_LIVE] = 0
     if w.dicts[EXPIRES, H_USED] > 0:
         remove_all_expires(w)
-    if cost[HEAD_BITS]:
+    if w.cost[HEAD_BITS]:
         for bucket in range(w.heads.shape[0]):
             w.heads[bucket] = NONE
     empty_dict(w, MAIN)
     empty_dict(w, EXPIRES)
-    return ns, 5

@@ -124,7 +124,10 @@ def set_elements(w: World, d, key, n):
 
 @compiled
 def delete_expired_key(w: World, d, key, by):
-    """db.c:deleteExpiredKeyAndPropagate: the key is gone, removed `by` LAZY or ACTIVE expiry. Returns what that takes, in ns."""
+    """db.c:deleteExpiredKeyAndPropagate: the key is gone, removed `by` LAZY or ACTIVE expiry. Returns what that takes, in ns. A
+    replica leaves it there until its master says DEL (expireIfNeeded)."""
+    if w.repl[M_IS_REPLICA]:
+        return 0
     x = w.expiry
     late = w.st[NOW] - w.kx[key]
     w.lag[by, min(histogram_bucket(late, bit_length(late), COARSE_BITS), COARSE_BUCKETS - 1)] += 1
@@ -135,7 +138,7 @@ def delete_expired_key(w: World, d, key, by):
         ns += curve_ns(w.curve, w.dataset[d, D_DEL_CURVE], elements(w, d, key))
     forget(w, d, key)
     w.st[EXPIRED] += 1
-    if w.aof[A_POLICY]:
+    if w.aof[A_POLICY] or w.repl[M_ON]:
         ns += feed_deletion(w, d, x[X_LAZY], by == LAZY)
     return ns
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from redsim.dataplane.repl_columns import *
+
 I64 = npt.NDArray[np.int64]
 NONE = -1
 
@@ -169,7 +171,7 @@ T_SIZE = 18
 
 # events -------------------------------------------------------------------------------------------------------
 EV_ARRIVE, EV_ISSUE, EV_TIMEOUT, EV_RETRY, EV_SYN, EV_UP, EV_EOF, EV_THREAD, EV_CLOSED, EV_START, EV_RATE = range(11)
-EV_REFUSED, EV_CRASH = 11, 12
+EV_REFUSED, EV_CRASH, EV_PIPE = 11, 12, 13
 
 # size distributions (dist) ------------------------------------------------------------------------------------
 DIST_CONSTANT, DIST_QUANTILE, DIST_ALIAS = range(3)
@@ -189,6 +191,7 @@ PLAIN = {
     "cost": {HICCUP_MEAN_NS: 0, IO_THREADS: 1, IO_DO_READS: 0, RETRYING: 0, HEAD_BITS: 0, WAKE_DIST: NONE,
              POLICY: 7 << 8},  # evict.py: NO_EVICTION
     "aof": {A_FEED: 0, A_UNDO: 0, A_STAGE: 0, A_FAILING: 0, A_POLICY: 0},
+    "repl": {M_ON: 0, M_LINKED: 0, M_IS_REPLICA: 0, M_WANT: 0, M_FEW: 0},
     "child": {CH_STATE: 0, CH_OWED: 0, CH_MISCONF: 0, CH_WANT: 0, CH_STRETCH: 0, CH_FLUSH_SAVES: 0},
     "expiry": {X_FAST_DUE: 0, X_OWED_NS: 0},
     "dataset": {D_VOLATILE: 0, D_GROWS: 0},
@@ -271,6 +274,12 @@ class World(NamedTuple):
     place: I64  # [datasets, P_SIZE]
     cow: I64  # [pages / 64, or 1 if nothing can fork]: a bit for each page written since the last fork
     undo: I64  # [rows, U_SIZE]: in the order of time
+    repl: I64  # [M_SIZE]
+    behind: I64  # [COARSE_BUCKETS + 2]: units of the stream by how long after the master's a replica executed them; sum, longest
+    block: I64  # [power of two, 2]: offset behind the last byte, payload of each block of the replication buffer, by its number
+    stream: I64  # [power of two, Y_SIZE]: one for all servers of a master and its replicas
+    wire: I64  # [connections between them, W_SIZE]: one for all of them
+    mail: I64  # [connections * LANES * MAIL_ROWS, 2]: when it arrives, up to which position; one for all of them
 
     address: int = 0  # where compiled code finds all this; placed() says it
 
@@ -300,7 +309,7 @@ WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
     "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3, "dicts": H_SIZE, "pool": 2,
-    "drawn": 2, "place": P_SIZE, "undo": U_SIZE,
+    "drawn": 2, "place": P_SIZE, "undo": U_SIZE, "block": 2, "stream": Y_SIZE, "wire": W_SIZE, "mail": 2,
 }  # fmt: skip
 
 

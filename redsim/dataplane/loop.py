@@ -9,13 +9,13 @@ timers; then all replies (replies.py); reads of 16 KiB; scripts past busy-reply-
 
 A run may end past `until`, as a long command would. A reply leaves only after its batch and the timers are done.
 Differs: with I/O threads the first command's parsing is charged to the main thread.
-Not modelled: replication steps of before_sleep, TLS, a client socket whose buffer is full.
+Not modelled: TLS, a client socket whose buffer is full.
 """
 
 from redsim.dataplane.aof import MISCONF_REPLY_BYTES, flush_append_only_file, propagate
-from redsim.dataplane.clients import admit, make_ready, ring_push
+from redsim.dataplane.clients import admit, make_ready
 from redsim.dataplane.compile import Plain, compiled, entry, inlined
-from redsim.dataplane.connections import close_by_server, free_conn
+from redsim.dataplane.connections import close_by_server, free_conn, ring_push
 from redsim.dataplane.cow import RDB_MISCONF_REPLY_BYTES, pay, share_cpu
 from redsim.dataplane.crash import refusal_bytes
 from redsim.dataplane.draws import draw_size
@@ -25,6 +25,7 @@ from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, hiccups, idle_hiccups, idle_until, segment, serve, slowlog_push, stall
 from redsim.dataplane.maxmemory import OOM_REPLY_BYTES, eviction_timer, make_room
 from redsim.dataplane.memory import client_comes, first_call, owe_more, resize_query_buffer
+from redsim.dataplane.replica import peer_event
 from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
 
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
@@ -73,7 +74,7 @@ def iterate(w: World, until):
         if st[PHASE] == PH_WRITES:
             if st[NOW] >= st[CRASH_AT]:
                 return REACHED
-            if st[CAN_FORK] and w.child[CH_WANT]:
+            if (st[CAN_FORK] and w.child[CH_WANT]) or w.repl[M_WANT]:
                 return ASK
             if w.aof[A_STAGE] == WANT_NONE and w.expiry[X_FAST_DUE] and not st[BUSY]:
                 fast_expire_cycle(w)
@@ -131,6 +132,9 @@ def fill_batch(w: World):
         c = w.ring[(st[RING_HEAD] + i) & mask]
         if c == NONE:
             st[LISTEN_READY] = 0
+            w.batch[n] = c
+            n += 1
+        elif c < NONE:
             w.batch[n] = c
             n += 1
         elif conn[c, C_FLAGS] & F_RING:
@@ -204,6 +208,9 @@ def file_events(w: World):
         st[BATCH_POS] += 1
         if c == NONE:
             accept_clients(w)
+            continue
+        if c < NONE:
+            peer_event(w, c)
             continue
         if conn[c, C_SOCK] > 0 or conn[c, C_FLAGS] & F_EOF:
             if st[IO_ACTIVE] and cost[IO_DO_READS] and not st[BUSY] and conn[c, C_SOCK] > 0:
@@ -327,7 +334,7 @@ def call(w: World, c, r):
     else:
         ns, reply = run_command(w, r)
         if w.aof[A_FEED]:
-            around += propagate(w, r, k)
+            around += propagate(w, r, k, ns)
         if kind[k, K_CALLS] == 0:
             first_call(w, k)
         kind[k, K_CALLS] += 1
@@ -432,6 +439,8 @@ def begin_busy(w: World, back):
         if c == NONE:
             st[LISTEN_READY] = 1
             ring_push(w, NONE)
+        elif c < NONE:
+            ring_push(w, c)
         else:
             make_ready(w, c)
     st[BATCH_N] = 0

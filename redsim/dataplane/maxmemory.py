@@ -139,7 +139,7 @@ def evict(w: World, key):
     w.ages[bucket_of(age, bit_length(max(age, 1)), COARSE_BITS)] += 1
     forget(w, d, key)
     st[EVICTED] += 1
-    if w.aof[A_POLICY]:
+    if w.aof[A_POLICY] or w.repl[M_ON]:
         charge(w, cost[EVICT_CAUSE], feed_deletion(w, d, cost[LAZY_EVICT], False))
 
 

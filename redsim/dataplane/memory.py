@@ -241,7 +241,7 @@ def recount(w: World):
         total += dataset_bytes(w, d) + w.dataset[d, D_EXPIRES] * w.cost[ENTRY_BYTES]
     for h in range(w.dicts.shape[0]):
         total += tables_bytes(w, h)
-    return total + clients_memory(w) + called_commands(w) * w.cost[HISTOGRAM_BYTES]
+    return total + clients_memory(w) + called_commands(w) * w.cost[HISTOGRAM_BYTES] + w.repl[M_MEMORY]
 
 
 @entry

@@ -9,6 +9,7 @@ from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, hiccups, pass_time, segment, serve
 from redsim.dataplane.memory import owe_less
+from redsim.dataplane.replication import write_to_replica
 from redsim.dataplane.requests import complete, drop_server_interest, note_waiting, seal, think_until
 from redsim.dataplane.station import enqueue
 
@@ -29,6 +30,9 @@ def handle_clients_with_pending_writes(w: World):
     while st[PENDING_N] > 0:
         st[PENDING_N] -= 1
         c = w.pending[st[PENDING_N]]
+        if c < NONE:
+            write_to_replica(w, (NONE - 1 - c) >> 1)
+            continue
         if st[BUSY] and c == st[SCRIPT_CONN]:
             kept = c
             continue
@@ -55,10 +59,16 @@ def threaded_writes(w: World):
     lanes = w.lanes
     for lane in range(lanes.shape[0]):
         lanes[lane] = 0
+    for i in range(st[PENDING_N]):
+        c = w.pending[st[PENDING_N] - 1 - i]
+        if c < NONE:
+            write_to_replica(w, (NONE - 1 - c) >> 1)  # the main thread's
     charge(w, IO, cost[FORKJOIN_NS])
     t0, held0 = st[NOW], held[WRITE]
     for i in range(st[PENDING_N]):
         c = w.pending[st[PENDING_N] - 1 - i]
+        if c < NONE:
+            continue
         conn[c, C_FLAGS] &= ~F_PENDING
         if not conn[c, C_LIVE] or conn[c, C_OUT] == 0:
             continue

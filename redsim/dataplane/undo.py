@@ -43,6 +43,19 @@ def before_change(w: World, d, key):
     """Key `key` of data set `d` is about to change."""
     if w.aof[A_UNDO]:
         remember(w, d, key)
+    if w.repl[M_ON]:
+        note(w, d, key)
+
+
+@compiled
+def note(w: World, d, key):
+    """The unit under way changes the key (NONE: none): a row of the replication stream, filled in at the end of the unit."""
+    m, mask = w.repl, w.stream.shape[0] - 1
+    n = m[M_ROWS]
+    if n > m[M_BEGUN] and w.stream[(n - 1) & mask, Y_KEY] == key:
+        return
+    w.stream[n & mask, Y_KEY], w.stream[n & mask, Y_DATASET] = key, d
+    m[M_ROWS] = n + 1
 
 
 @compiled

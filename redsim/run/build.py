@@ -28,6 +28,7 @@ from redsim.run.kinds import Curves, Kind, KindMaker
 from redsim.run.lookups import set_lookup_curves
 from redsim.run.memory import count_used_memory, first_tables, memory_costs, size_datasets
 from redsim.run.refusals import io_threads
+from redsim.run.replicas import repl_arrays
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import HostProfile
 from redsim.scenario.schema import Dataset, Hiccups
@@ -338,6 +339,7 @@ class _Builder:
             stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
             live=dp.rows(group.shape[0], 2), drawn=dp.rows(group.shape[0] * dp.AHEAD, 2), aof=self.aof,
             child=self.child[0], place=self.child[1], cow=self.child[2], undo=self.crashes.undo_log(keys["kv"].shape[0]),
+            **repl_arrays(),
         )  # fmt: skip
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)
