@@ -20,7 +20,8 @@ from redsim.dataplane.keyspace import append, create, forget, set_elements
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, note_hold
 from redsim.dataplane.memory import value_memory
-from redsim.dataplane.replication import CHUNK_BYTES, ask_to_write, feed, serve_replica
+from redsim.dataplane.aof import feed as feed_aof
+from redsim.dataplane.replication import CHUNK_BYTES, account, ask_to_write, feed, serve_replica
 from redsim.dataplane.wire import reply, wake_master_end, wake_replica_end
 
 MASTER_READ_BYTES = 32768  # networking.c: sdsMakeRoomFor of PROTO_IOBUF_LEN, greedy
@@ -83,6 +84,9 @@ def read_stream(w: World, link):
             w.behind[COARSE_BUCKETS] += late
             w.behind[COARSE_BUCKETS + 1] = max(w.behind[COARSE_BUCKETS + 1], late)
         if unit[Y_END] > m[M_OFFSET]:
+            if w.aof[A_POLICY] and unit[Y_NS] > 0:
+                ns += feed_aof(w, unit[Y_END] - m[M_OFFSET])
+                w.aof[A_CMDS] += 1
             feed(w, unit[Y_END] - m[M_OFFSET])
     charge(w, m[M_CAUSE], ns)
     if ns >= cost[STALL_NS]:
@@ -142,3 +146,23 @@ def acknowledge(w: World, link):
     """replication.c:replicationSendAck: REPLCONF ACK, how far the stream has been executed."""
     charge(w, w.repl[M_CAUSE], w.cost[WRITE_NS])
     reply(w, link, LANE_ACK, w.repl[M_OFFSET])
+
+
+@entry
+def restart_stream(w: World, offset, row, backlog):
+    """A full sync: the server is at `offset` of its master's stream, whose next row is `row`, and begins a backlog of its own."""
+    m = w.repl
+    account(w, -m[M_MEMORY])
+    m[M_OFFSET], m[M_APPLY] = offset, row
+    m[M_BACKLOG], m[M_HISTLEN], m[M_FIRST], m[M_ROOM] = backlog, 0, offset + 1, 0
+    m[M_BLOCK] = m[M_BLOCKS]
+
+
+@entry
+def begin_loading(w: World, cause, load_ns, every_ns):
+    """The main thread loads an RDB file for `load_ns`, seeing to its clients every `every_ns`."""
+    st = w.st
+    st[LOADING] = st[BUSY] = 1
+    st[LOAD_CAUSE], st[LOAD_LEFT], st[LOAD_EVERY] = cause, load_ns, every_ns
+    st[SCRIPT_CONN] = NONE
+    st[PHASE] = PH_BUSY

@@ -16,7 +16,7 @@ Not modelled: the stream of databases other than 0.
 
 import numpy as np
 
-from redsim.dataplane.compile import compiled
+from redsim.dataplane.compile import compiled, entry
 from redsim.dataplane.events import push
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge
@@ -26,6 +26,7 @@ from redsim.dataplane.wire import depart, marker, wake_master_end
 
 MULTI_EXEC_BYTES = 29  # *1 $5 MULTI, *1 $4 EXEC
 SELECT_BYTES = 23  # *2 $6 SELECT $1 0
+PING_BYTES = 14  # *1 $4 PING
 BLOCK_BYTES = 16384  # server.h: PROTO_REPLY_CHUNK_BYTES
 BLOCK_HEADER_BYTES = 40  # server.h: replBufBlock
 TRIM_BLOCKS = 64  # server.h: REPL_BACKLOG_TRIM_BLOCKS_PER_CALL
@@ -113,7 +114,7 @@ def mind_limits(w: World):
     for link in range(w.wire.shape[0]):
         row = w.wire[link]
         if row[W_FROM] == m[M_SELF] and row[W_STATE] != WIRE_OFF and not row[W_OVER] and m[M_HARD] > 0:
-            if output_buffer_bytes(w, link) > m[M_HARD]:
+            if output_buffer_bytes(w, link) >= m[M_HARD]:
                 row[W_OVER] = 1
                 m[M_WANT] |= LINK_OVERFLOWS
 
@@ -217,6 +218,8 @@ def serve_replica(w: World, link):
         ns = w.cost[READ_NS] + row[W_ACKS] * (w.cost[CALL_NS] + 3 * w.cost[PARSE_NS])
         row[W_ACKS] = 0
         charge(w, w.repl[M_CAUSE], ns)
+        if row[W_STATE] == WIRE_WAITS:
+            w.repl[M_WANT] |= LINK_ACKED
     if row[W_STATE] == WIRE_STREAM and row[W_WANT]:
         write_to_replica(w, link)
     elif row[W_STATE] == WIRE_BULK:
@@ -311,3 +314,21 @@ def pipe_is_readable(w: World):
         if w.wire[link, W_FROM] == m[M_SELF] and w.wire[link, W_STATE] == WIRE_PIPE:
             wake_master_end(w, link)
             return
+
+
+# ---- what the control plane does ---------------------------------------------------------------------------------------
+
+
+@entry
+def ping(w: World):
+    """replication.c:replicationCron: PING for the replicas, in the stream."""
+    end_unit(w, PING_BYTES, 0)
+
+
+@entry
+def drop_backlog(w: World):
+    """replication.c:freeReplicationBacklog, of a master without replicas."""
+    m = w.repl
+    account(w, -m[M_MEMORY])
+    m[M_ON] = m[M_BACKLOG] = m[M_HISTLEN] = m[M_ROOM] = 0
+    m[M_BLOCK] = m[M_BLOCKS]

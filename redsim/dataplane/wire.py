@@ -12,11 +12,18 @@ Differs: mail of one lane beyond MAIL_ROWS arrives with the last of them. What h
 same poll. Not modelled: packets, their loss but as a bandwidth and a hold (host/network.py), delayed ACKs, Nagle.
 """
 
+import numpy as np
+
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.connections import ring_push
+from redsim.dataplane.draws import below_ns
 from redsim.dataplane.events import NEVER
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns
+
+MSS_BYTES = 1448  # of an Ethernet frame
+PROBE_MIN_NS = 10_000_000  # net/ipv4/tcp_output.c: tcp_schedule_loss_probe
+PPB = 1_000_000_000
 
 
 @inlined
@@ -62,14 +69,28 @@ def depart(w: World, link, lane, size, upto):
     """`size` bytes have been written to the connection now: they leave behind what is on the link already."""
     row = w.wire[link]
     row[W_BUSY] = max(w.st[NOW], row[W_BUSY]) + bytes_ns(size, row[W_PS])
-    post(w, link, lane, max(row[W_BUSY] + row[W_DELAY], row[W_HOLD]), upto)
+    post(w, link, lane, max(row[W_BUSY] + row[W_DELAY] + trouble_ns(w, row, size), row[W_HOLD]), upto)
 
 
 @compiled
 def reply(w: World, link, lane, upto):
     """A few bytes from the replica to its master, now."""
     row = w.wire[link]
-    post(w, link, lane, max(w.st[NOW] + row[W_DELAY], row[W_HOLD]), upto)
+    post(w, link, lane, max(w.st[NOW] + row[W_DELAY] + trouble_ns(w, row, 1), row[W_HOLD_BACK]), upto)
+
+
+@compiled
+def trouble_ns(w: World, row, size):
+    """How much later `size` bytes arrive for jitter, and for a packet of them that was lost: a round trip, behind the last packets
+    the tail loss probe."""
+    ns, luck = np.int64(0), w.rng.shape[0] - 1
+    if row[W_JITTER] > 0:
+        ns += below_ns(w.rng, luck, row[W_JITTER] + 1)
+    if row[W_LOSS_PPB] > 0:
+        packets = 1 + size // MSS_BYTES
+        if below_ns(w.rng, luck, PPB) < min(packets * row[W_LOSS_PPB], PPB):
+            ns += 2 * row[W_DELAY] if packets > 3 else max(4 * row[W_DELAY], PROBE_MIN_NS)
+    return ns
 
 
 @compiled

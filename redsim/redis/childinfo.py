@@ -13,7 +13,7 @@ Differs: the length and the work are those of the keys at the fork; the order in
 BGREWRITEAOF begins at the next serverCron; the syncs of manifests, two, at the end four, hold the loop for what the disk says
 then. SAVE, and the save that FLUSHALL makes where there are save points, take what an idle disk would take; they hold what the
 keys are at the end of their iteration. RSS is used_memory and what was resident beside it at the start.
-Not modelled: a child's own memory growing, diskless replication.
+Not modelled: a child's own memory growing.
 """
 
 from collections.abc import Callable, Generator
@@ -151,7 +151,7 @@ class Child:
                 self._log(f"Starting automatic rewriting of AOF on {growth}% growth")
                 self._rewrite(rewriter, f"growth of {growth} %")
         if self.is_scheduled and self.alive is None and self._may_try():
-            self._begin_save("BGSAVE SCHEDULE")
+            self._begin_save(Save("BGSAVE", "BGSAVE SCHEDULE", self.now_ns()))
         self._estimate()
 
     def die(self) -> None:
@@ -201,24 +201,36 @@ class Child:
             is_due = dirty >= changes and now_s - self.last_save_s > seconds
             if is_due and self._may_try():
                 self._log(f"{changes} changes in {seconds} seconds. Saving...")
-                self._begin_save(f"save {seconds} {changes}")
+                self._begin_save(Save("BGSAVE", f"save {seconds} {changes}", self.now_ns()))
                 return
 
     def _may_try(self) -> bool:
         """server.c:serverCron: not within five seconds of a try that failed."""
         return self.is_ok or self.now_s() - self._last_try_s > RETRY_S
 
-    def _begin_save(self, because: str) -> None:
-        """rdb.c:rdbSaveBackground out of serverCron."""
+    def save_for_replicas(self, *, to_socket: bool, on_over: Callable[[Save], None]) -> Save | None:
+        """replication.c:startBgsaveForReplication: to disk, or through a pipe to the replicas' sockets; None: it cannot fork. When the
+        child has been waited for, `on_over` is called with the save."""
+        save = Save("BGSAVE", "SYNC", self.now_ns(), on_over=on_over, drained=self.env.event() if to_socket else None)
+        return save if self._begin_save(save) else None
+
+    def kill(self, save: Save, status: str) -> None:
+        """rdb.c:killRDBChild."""
+        if save.done_ns is None:
+            save.status, save.done_ns = status, self.now_ns()
+
+    def _begin_save(self, save: Save) -> bool:
+        """rdb.c:rdbSaveBackground out of serverCron. Has it begun?"""
         self.is_scheduled = False
         self._estimate()
         self._last_try_s = self.now_s()
         if self.numbers[dp.CH_REFUSED]:
-            self._refused(because)
-            return
-        begun_ns = self.now_ns()
+            self._refused(save.because)
+            return False
+        save.begun_ns = self.now_ns()
         self._fork(self.world(), dp.KIND_RDB)
-        self._begin(Save("BGSAVE", because, begun_ns))
+        self._begin(save)
+        return True
 
     def _estimate(self) -> None:
         """What a fork and a SAVE would take now."""
@@ -252,6 +264,21 @@ class Child:
 
     def _life(self, save: Save, file: RdbFile) -> Generator[simpy.Event, None, None]:
         """The child, from its fork to its exit."""
+        yield from (self._to_disk(save, file) if save.drained is None else self._to_sockets(save))
+        if save.done_ns is None:
+            save.status = save.status or "ok"
+            save.done_ns = int(self.env.now)
+            self.numbers[dp.CH_STRETCH] = 0
+            if save.status == "ok" and save.kind == "BGSAVE" and save.drained is None:
+                self.on_saved(save)
+
+    def _to_sockets(self, save: Save) -> Generator[simpy.Event, None, None]:
+        """rdb.c:rdbSaveToSlavesSockets: until the parent has relayed all of it (how fast, dataplane/replication.py)."""
+        assert save.drained is not None and save.file is not None, "it goes through a pipe"
+        yield save.drained
+        save.written_bytes = save.file.file_bytes
+
+    def _to_disk(self, save: Save, file: RdbFile) -> Generator[simpy.Event, None, None]:
         self.disk.others += 1
         cpu_ns, before, name = file.cpu_ns(self.rules.costs), None, FILES[save.kind]
         is_incremental = self.rewriter.incremental if save.kind == "BGREWRITEAOF" and self.rewriter else self.rules.incremental
@@ -276,12 +303,6 @@ class Child:
             job = self.disk.fsync(0, self._luck) if is_incremental else self.cache.fsync(name)
             yield from self._asleep(save, self.disk.wait(job))
         self.disk.others -= 1
-        if save.done_ns is None:
-            save.status = save.status or "ok"
-            save.done_ns = int(self.env.now)
-            self.numbers[dp.CH_STRETCH] = 0
-            if save.status == "ok" and save.kind == "BGSAVE":
-                self.on_saved(save)
 
     def _main_cpu_ns(self) -> int:
         """What the main thread has used of the cores."""
@@ -319,6 +340,7 @@ class Child:
             self._save_done(save, cow.format("RDB"))
         elif self.rewriter is not None:
             self._rewrite_done(save, self.rewriter, cow.format("AOF rewrite"))
+        save.on_over(save)
 
     def _rewrite_done(self, save: Save, rewriter: Rewriter, cow: str) -> None:
         """aof.c:backgroundRewriteDoneHandler."""
@@ -340,7 +362,7 @@ class Child:
         self.last_cow_bytes = save.cow_bytes
         lines, is_ok = save.end(cow)
         self.lines += [(self.now_ns(), text) for text in lines]
-        if is_ok:
+        if is_ok and save.drained is None:
             assert save.file is not None, "what was saved had a size"
             self._succeeded(save.dirty, save.file)
         elif is_ok is False:

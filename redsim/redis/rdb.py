@@ -7,7 +7,7 @@ Differs: strings are compressed one by one from an empty table; see lzf.py.
 Not modelled: modules.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +125,8 @@ class Save:
     status: str = ""
     cow_bytes: int = 0
     incr_from: int = 0  # A_WRITTEN at the fork, of a rewrite
+    on_over: Callable[["Save"], None] = lambda _save: None  # called when the child has been waited for
+    drained: Any = None  # of one that goes to replicas' sockets: an event, when its pipe is empty
 
     @property
     def share(self) -> float:
@@ -134,6 +136,8 @@ class Save:
     def end(self, cow: str) -> tuple[list[str], bool | None]:
         """rdb.c:backgroundSaveDoneHandler: (lines of the log, rdb_last_bgsave_status, None: as it was), of a BGSAVE whose copied
         pages `cow` tells of."""
+        if self.status == "ok" and self.drained is not None:
+            return [cow, "Background RDB transfer terminated with success"], True
         if self.status == "ok":
             return ["DB saved on disk", cow, "Background saving terminated with success"], True
         if self.status == NO_SPACE:

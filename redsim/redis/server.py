@@ -11,7 +11,7 @@ does after a server was killed for want of memory: the run ends there.
 """
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
 import simpy
 
@@ -32,6 +32,14 @@ MAX_CLIENTS_PER_CLOCK_TICK = 200  # server.h
 CONFIG_MAX_HZ = 500  # server.h
 CLIENTS_CRON_MIN_ITERATIONS = 5  # server.c
 QUIET_NS = 1_000 * S  # a horizon for a world in which nobody else plans anything
+
+
+class Peer(Protocol):
+    """What replication gives a server: it is told of serverCron, and answers what its World's M_WANT asks."""
+
+    def cron(self, *, is_a_second: bool) -> None: ...
+
+    def answer(self) -> None: ...
 
 
 class Server:
@@ -69,6 +77,7 @@ class Server:
         self.defrag: ActiveDefrag | None = None
         self.aof: Aof | None = None
         self.child: Child | None = None
+        self.peer: Peer | None = None
         self.deaths = self.started_ns = 0
         self.on_exit: Callable[[], None] | None = None
         self._cursor = 0
@@ -78,8 +87,7 @@ class Server:
         st = self.world.st
         end = int(st[dp.END])
         while True:
-            if self.aof is not None:
-                self.aof.before_run()
+            self.before_run()
             deaths, horizon = self.deaths, min(self.env.peek(), end)
             why = self.run(self.world, min(int(horizon), QUIET_NS if horizon == float("inf") else int(horizon)))
             if why == dp.GROW:
@@ -87,26 +95,41 @@ class Server:
                 continue
             now = int(st[dp.NOW])
             yield self.env.timeout(max(0, now - self.env.now))
-            for step in self.on_step:
-                step(now)
+            self.after_run(now)
             if self.deaths != deaths:
                 why = dp.REACHED
-            if why == dp.ASK and self.child is not None and self.world.child[dp.CH_WANT]:
-                self.child.answer()
-            elif why == dp.ASK:
-                assert self.aof is not None
-                yield from self.aof.answer()
-                if self.aof.exited is not None and self.deaths == deaths:
-                    if self.on_exit is None:
-                        return
-                    self.on_exit()
-            elif why == dp.TIMER:
-                self.server_cron()
-                st[dp.PHASE] = dp.PH_BEFORE_SLEEP
-                if self.child is not None and self.child.exited is not None:
-                    return
-            elif now >= end:
+            is_over = yield from self.turn(why, deaths)
+            if is_over or (why == dp.REACHED and now >= end):
                 return
+
+    def before_run(self) -> None:
+        """Before each call of the data plane."""
+        if self.aof is not None:
+            self.aof.before_run()
+
+    def after_run(self, now_ns: int) -> None:
+        """After each return of the data plane."""
+        for step in self.on_step:
+            step(now_ns)
+
+    def turn(self, why: int, deaths: int) -> Generator[simpy.Event, Any, bool]:
+        """What the loop came back for, when the process had died `deaths` times; is the server gone for good?"""
+        if why == dp.ASK and self.peer is not None and self.world.repl[dp.M_WANT]:
+            self.peer.answer()
+        elif why == dp.ASK and self.child is not None and self.world.child[dp.CH_WANT]:
+            self.child.answer()
+        elif why == dp.ASK:
+            assert self.aof is not None
+            yield from self.aof.answer()
+            if self.aof.exited is not None and self.deaths == deaths:
+                if self.on_exit is None:
+                    return True
+                self.on_exit()
+        elif why == dp.TIMER:
+            self.server_cron()
+            self.world.st[dp.PHASE] = dp.PH_BEFORE_SLEEP
+            return self.child is not None and self.child.exited is not None
+        return False
 
     def begin_again(self) -> None:
         """server.c:initServer of a new process."""
@@ -135,6 +158,8 @@ class Server:
         self.databases_cron(self.world, self.is_rehashing_actively)
         if self.child is not None:
             self.child.cron()
+        if self.peer is not None:
+            self.peer.cron(is_a_second=self._is_run_of(1000, period_ms))
         if self.aof is not None:
             self.aof.note()
         self.cronloops += 1

@@ -24,6 +24,7 @@ from redsim.redis.server import Server
 from redsim.rng import stream_words
 from redsim.run.kinds import Kind, KindMaker
 from redsim.run.placement import file_rows, placement
+from redsim.run.replicas import has_replicas
 from redsim.run.server_memory import MemoryGauge
 from redsim.scenario.load import Scenario
 from redsim.scenario.redis_conf import RedisConf
@@ -44,7 +45,7 @@ DISMISS_BYTES = 4096
 
 def may_fork(scenario: Scenario, node: str, kinds: Sequence[Kind]) -> bool:
     """Whether anything can fork in this run: a command that somebody sends, or a save point that can be due before the end."""
-    if any(int(kind.row[dp.K_OP]) in PERSIST_OPS for kind in kinds):
+    if any(int(kind.row[dp.K_OP]) in PERSIST_OPS for kind in kinds) or has_replicas(scenario, node):
         return True
     conf = scenario.confs[node]
     if conf.get("save") and any(int(kind.row[dp.K_OP]) == dp.OP_FLUSHALL for kind in kinds):

@@ -28,7 +28,7 @@ from redsim.run.kinds import Curves, Kind, KindMaker
 from redsim.run.lookups import set_lookup_curves
 from redsim.run.memory import count_used_memory, first_tables, memory_costs, size_datasets
 from redsim.run.refusals import io_threads
-from redsim.run.replicas import repl_arrays
+from redsim.run.replicas import Family
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import HostProfile
 from redsim.scenario.schema import Dataset, Hiccups
@@ -60,19 +60,19 @@ class Built:
 
 def check(scenario: Scenario) -> None:
     """Raise ScenarioError for whatever a run would trip over: commands, key types, io-threads of an unknown kind."""
-    node = next(iter(scenario.file.nodes))
-    maker = _maker(scenario, node)
-    make_plans(scenario, maker)
-    io_threads(scenario, node)
-    has_defrag(scenario, node)
+    for node in scenario.file.nodes:
+        view = scenario.of_node(node)
+        make_plans(view, _maker(view, node))
+        io_threads(view, node)
+        has_defrag(view, node)
 
 
-def build(scenario: Scenario) -> Built:
-    """Allocate and fill the World of the scenario's one server."""
+def build(scenario: Scenario, family: Family | None = None) -> Built:
+    """Allocate and fill the World of the one server of a scenario, or of a node's part of one, which `family` belongs to."""
     node = next(iter(scenario.file.nodes))
     maker = _maker(scenario, node)
     plans = make_plans(scenario, maker)
-    return _Builder(scenario, node, maker, plans).build()
+    return _Builder(scenario, node, maker, plans, family or Family(scenario)).build()
 
 
 def _profile(scenario: Scenario, node: str) -> HostProfile:
@@ -87,7 +87,8 @@ def _maker(scenario: Scenario, node: str) -> KindMaker:
 class _Builder:
     """Holds what the parts of a build share; build() is the only entry."""
 
-    def __init__(self, scenario: Scenario, node: str, maker: KindMaker, plans: Plans) -> None:
+    def __init__(self, scenario: Scenario, node: str, maker: KindMaker, plans: Plans, family: Family) -> None:
+        self.family = family
         self.scenario, self.node, self.maker, self.plans = scenario, node, maker, plans
         self.file = scenario.file
         self.profile = _profile(scenario, node)
@@ -110,10 +111,12 @@ class _Builder:
         keys |= self._expires(dataset, keys["kx"])
         cost = self._costs(group)
         memory_costs(cost, rules, self.tables)
-        eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()))
+        eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()),
+                       is_replica=self.node in self.family.links)
         if has_defrag(self.scenario, self.node):
             self.maker.cause(str(LatencyEvent.ACTIVE_DEFRAG_CYCLE))
         self.aof = aof_row(self.scenario, self.node, self.maker)
+        self.repl = self.family.arrays(self.scenario, self.node, self.maker, self.aof)
         self.crashes = plan_crashes(self.file, self.node, self.maker, self.aof)
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
         size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], rules, self.tables)
@@ -313,9 +316,10 @@ class _Builder:
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
-        seeds += [stream(file.seed, "host.cpu", name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
+        cpu = ("host.cpu", self.node) if self.node in self.family.links else ("host.cpu",)  # each host has its own
+        seeds += [stream(file.seed, *cpu, name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
         seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync"),
-                  stream(file.seed, self.node, "child", "elements")]  # fmt: skip
+                  stream(file.seed, self.node, "child", "elements"), stream(file.seed, self.node, "network")]  # fmt: skip
         events = dp.event_rows(
             slot.shape[0], requests, len(rates.rows) + len(rates.planned) + len(self.crashes.events), group.shape[0]
         )
@@ -324,8 +328,8 @@ class _Builder:
             req=dp.rows(requests, dp.R_SIZE), snap=dp.rows(requests, causes),
             kind=kind, dataset=dataset,
             thread=thread, held=np.zeros(causes, dtype=np.int64), heldp=np.zeros(causes, dtype=np.int64),
-            log=dp.rows(dp.LOG_SIZE, 2), ring=np.zeros(dp.power_of_two(2 * conns + 2), dtype=np.int64),
-            batch=np.zeros(conns + 1, dtype=np.int64), pending=np.zeros(conns, dtype=np.int64),
+            log=dp.rows(dp.LOG_SIZE, 2), ring=np.zeros(dp.power_of_two(2 * (conns + len(self.family.links)) + 2), dtype=np.int64),
+            batch=np.zeros(conns + 1 + 2 * len(self.family.links), dtype=np.int64), pending=np.zeros(conns + len(self.family.links), dtype=np.int64),
             tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
             rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,
             **keys, lag=dp.rows(2, dp.COARSE_BUCKETS + 2), dicts=first_tables(dataset), **sampled_tables(cost, keys["kv"]),
@@ -339,7 +343,7 @@ class _Builder:
             stallsum=dp.rows(causes, 3), lanes=np.zeros(max(int(cost[dp.IO_LANES]), 1), dtype=np.int64),
             live=dp.rows(group.shape[0], 2), drawn=dp.rows(group.shape[0] * dp.AHEAD, 2), aof=self.aof,
             child=self.child[0], place=self.child[1], cow=self.child[2], undo=self.crashes.undo_log(keys["kv"].shape[0]),
-            **repl_arrays(),
+            **self.repl,
         )  # fmt: skip
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)

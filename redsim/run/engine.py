@@ -1,11 +1,12 @@
-"""run(scenario) -> Result: SimPy's clock, the server on it, a sampler, and what they leave.
+"""run(scenario) -> Result: SimPy's clock, the servers on it, samplers, and what they leave.
 
-Not modelled: more than one server.
+A server alone drives itself (redis/server.py:main); a master and its replicas run in lockstep (run/lockstep.py).
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ import simpy
 import redsim
 from redsim.dataplane import layout as dp
 from redsim.dataplane.cron import buffers
-from redsim.redis.childinfo import Child
 from redsim.redis.server import Server
 from redsim.redis.slowlog import slowlog_get
 from redsim.run import stats
@@ -29,6 +29,9 @@ from redsim.run.defrag import active_defrag
 from redsim.run.durability import exposure_frame, fsyncs_frame
 from redsim.run.expiry import lag_total_s, stale_keys
 from redsim.run.groups import say_plan
+from redsim.run.lockstep import Lockstep
+from redsim.run.replicas import Family, Peers, attach_peers, guessed_of_network
+from redsim.run.replication import Record
 from redsim.run.result import Result
 from redsim.run.server_memory import MemoryGauge
 from redsim.run.summary import summary
@@ -46,10 +49,32 @@ MEMORY_COLUMNS = [
 ]  # fmt: skip
 STANDING_LIMITS = [
     "memory: swap; what SLOWLOG and scripts take",
-    "replication: replicas, Sentinel, Cluster",
-    "the network beyond a delay and a bandwidth: loss, socket buffers that fill, TLS",
+    "replication: Sentinel, Cluster, failover; clients' sockets that fill, TLS",
     "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
 ]
+
+
+@dataclass
+class Node:
+    """One server of a run: its part of the scenario, its World and what stands around it."""
+
+    view: Scenario
+    built: Built
+    server: Server
+    gauge: MemoryGauge
+    life: Life | None
+    peers: Peers | None = None
+    memory: list[tuple[Any, ...]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, env: simpy.Environment, view: Scenario, family: Family) -> "Node":
+        """The server of a node's scenario, ready to run."""
+        built = build(view, family)
+        server = Server(env, built.world, view.confs[built.node], view.profiles[built.host])
+        attach_aof(env, server, view, built.node)
+        gauge = MemoryGauge.of(view, built.node)
+        server.defrag = gauge.defrag = active_defrag(view, built, lambda: gauge.fragments(server.world))
+        return cls(view, built, server, gauge, attach_life(env, server, view, built, gauge))
 
 
 def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | None = None) -> Result:
@@ -57,32 +82,34 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     if seed is not None:
         scenario = scenario.with_seed(seed)
     started = time.perf_counter()  # wall time of the run, for the report; nothing simulated depends on it
-    built = build(scenario)
-    env = simpy.Environment()
-    server = Server(env, built.world, scenario.confs[built.node], scenario.profiles[built.host])
-    attach_aof(env, server, scenario, built.node)
-    memory: list[tuple[Any, ...]] = []
-    env.process(server.main())
-    gauge = MemoryGauge.of(scenario, built.node)
-    server.defrag = gauge.defrag = active_defrag(scenario, built, lambda: gauge.fragments(server.world))
-    life = attach_life(env, server, scenario, built, gauge)
-    env.process(_sample(env, server, built.node, gauge, memory, life))
+    env, family = simpy.Environment(), Family(scenario)
+    views = {name: scenario.of_node(name) for name in family.names} if family.links else {family.names[0]: scenario}
+    nodes = {name: Node.of(env, view, family) for name, view in views.items()}
+    servers = {name: node.server for name, node in nodes.items()}
+    peers = attach_peers(env, scenario, family, servers, views, {name: node.built.causes for name, node in nodes.items()})
+    record = Record(env, family, peers)
+    first = next(iter(servers.values()))
+    env.process(Lockstep(env, list(servers.values()), family.wire).main() if family.links else first.main())
+    for name, node in nodes.items():
+        node.peers = peers.get(name)
+        env.process(_sample(env, node))
+    if family.links:
+        env.process(record.sample(int(first.world.st[dp.WINDOW]), scenario.file.duration))
     if progress is not None:
-        server.on_step.append(lambda now: progress(now, int(server.world.st[dp.COMMANDS])))
+        first.on_step.append(lambda now: progress(now, sum(int(s.world.st[dp.COMMANDS]) for s in servers.values())))
     partial = False
     try:
         env.run()
     except KeyboardInterrupt:
         partial = True
-    w = server.world
-    check_conservation(built, w)
-    return _result(scenario, built, server, gauge, memory, partial, time.perf_counter() - started, life)
+    for node in nodes.values():
+        check_conservation(node.built, node.server.world)
+    return _result(scenario, list(nodes.values()), record, partial, time.perf_counter() - started)
 
 
-def _sample(
-    env: simpy.Environment, server: Server, node: str, gauge: MemoryGauge, rows: list[tuple[Any, ...]], life: Life | None
-) -> Generator[simpy.Event, Any, None]:
+def _sample(env: simpy.Environment, one: Node) -> Generator[simpy.Event, Any, None]:
     """A row of memory.csv at each window's end; a process that is dead has no memory."""
+    server, node, gauge, rows, life = one.server, one.built.node, one.gauge, one.memory, one.life
     window, end = int(server.world.st[dp.WINDOW]), int(server.world.st[dp.END])
     while env.now + window <= end:
         yield env.timeout(window)
@@ -127,57 +154,67 @@ def digest(built: Built, w: dp.World) -> str:
     return state.hexdigest()[:32]
 
 
-def _result(
-    scenario: Scenario,
-    built: Built,
-    server: Server,
-    gauge: MemoryGauge,
-    memory: list[tuple[Any, ...]],
-    partial: bool,
-    wall_s: float,
-    life: Life | None,
-) -> Result:
-    w = server.world
-    stalls = stats.stalls_frame(built, w)
-    slowlog = stats.slowlog_rows(built, w)
+def _result(scenario: Scenario, nodes: list[Node], record: Record, partial: bool, wall_s: float) -> Result:
+    slowlogs = {one.built.node: stats.slowlog_rows(one.built, one.server.world) for one in nodes}
+    stalls = [stats.stalls_frame(one.built, one.server.world) for one in nodes]
+    views = [view for one in nodes if (view := stats.stall_view(one.built, one.server.world)) is not None]
+    summaries = [
+        summary(one.view, one.built, one.server, one.gauge, digest(one.built, one.server.world), slowlogs[one.built.node], wall_s,
+                one.life)
+        for one in nodes
+    ]  # fmt: skip
     directives = _directives(scenario)
     return Result(
         scenario=scenario,
-        summary=summary(scenario, built, server, gauge, digest(built, w), slowlog, wall_s, life),
-        latency=stats.latency_frame(built, w),
-        memory=pd.DataFrame(memory, columns=MEMORY_COLUMNS),
-        stalls=stalls,
-        events=_events(scenario, built, server, stalls, life),
-        replication=pd.DataFrame(columns=["time_s", "replica", "state", "master_offset", "lag_bytes", "lag_s"]),
-        blame=stats.blame_frame(built, w),
-        commands=stats.commands_frame(built, w),
+        summary=record.merged(summaries),
+        latency=_together(stats.latency_frame(one.built, one.server.world) for one in nodes),
+        memory=pd.DataFrame([row for one in nodes for row in one.memory], columns=MEMORY_COLUMNS).sort_values(
+            "time_s", kind="stable", ignore_index=True
+        ),
+        stalls=_together(stalls),
+        events=_events(scenario, nodes, _together(stalls), record),
+        replication=record.frame(),
+        syncs=record.syncs(),
+        blame=_together(stats.blame_frame(one.built, one.server.world) for one in nodes),
+        commands=_together(stats.commands_frame(one.built, one.server.world) for one in nodes),
         directives=directives,
-        guesses=_guesses(scenario, built, server.child, life),
-        series=stats.series_of(built, w),
-        window_ns=int(w.st[dp.WINDOW]),
-        stall_view=stats.stall_view(built, w),
-        slowlog={built.node: slowlog_get(slowlog)},
-        not_modelled=_not_modelled(scenario, built, directives, server),
-        offered={plan.name: w.offered[:, g].copy() for g, plan in enumerate(built.plans.plans)},
-        datasets=datasets_frame(built.datasets, gauge.rules, scenario.file.seed),
-        durability=exposure_frame(server.aof, built.node),
-        fsyncs=fsyncs_frame(server.aof, built.node),
+        guesses=_guesses(scenario, nodes),
+        series=[series for one in nodes for series in stats.series_of(one.built, one.server.world)],
+        window_ns=int(nodes[0].server.world.st[dp.WINDOW]),
+        stall_view=max(views, key=lambda view: view.end_ns - view.start_ns, default=None),
+        slowlog={name: slowlog_get(rows) for name, rows in slowlogs.items()},
+        not_modelled=_not_modelled(scenario, nodes, directives),
+        offered={plan.name: one.server.world.offered[:, g].copy() for one in nodes for g, plan in enumerate(one.built.plans.plans)},
+        datasets=_together(datasets_frame(one.built.datasets, one.gauge.rules, scenario.file.seed) for one in nodes),
+        durability=_together(exposure_frame(one.server.aof, one.built.node) for one in nodes),
+        fsyncs=_together(fsyncs_frame(one.server.aof, one.built.node) for one in nodes),
         partial=partial,
     )
 
 
-def _events(scenario: Scenario, built: Built, server: Server, stalls: pd.DataFrame, life: Life | None) -> pd.DataFrame:
-    w = server.world
-    rows: list[tuple[float, str, str]] = [(0.0, "redsim", f"seed {scenario.file.seed}, {len(built.plans.plans)} groups")]
-    rows += [(plan.group.start / S, plan.name, say_plan(plan)) for plan in built.plans.plans]
+def _together(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """One frame of all nodes' rows; the first one's columns where none has rows."""
+    every = list(frames)
+    full = [frame for frame in every if len(frame)]
+    return full[0] if len(full) == 1 else pd.concat(full, ignore_index=True) if full else every[0]
+
+
+def _events(scenario: Scenario, nodes: list[Node], stalls: pd.DataFrame, record: Record) -> pd.DataFrame:
+    groups = sum(len(one.built.plans.plans) for one in nodes)
+    rows: list[tuple[float, str, str]] = [(0.0, "redsim", f"seed {scenario.file.seed}, {groups} groups")]
+    rows += [(plan.group.start / S, plan.name, say_plan(plan)) for one in nodes for plan in one.built.plans.plans]
     rows += [(fault.at / S, fault.host, fault.say()) for _, fault in scenario.file.faults]
-    rows += children_lines(server.child, built.node)
+    rows += [(fault.at / S, fault.host, fault.say()) for _, fault in scenario.file.network_faults]
+    rows += [line for one in nodes for line in children_lines(one.server.child, one.built.node)]
     rows += [(float(row.start_s), str(row.node), stats.say_stall(row)) for row in stalls.itertuples()]  # type: ignore[arg-type]
-    rows += [(at / S, built.node, text) for at, text in (life.events if life is not None else [])]
-    lost = int(w.st[dp.STALLS]) - dp.STALLS_MAX
+    rows += [(at / S, one.built.node, text) for one in nodes if one.life is not None for at, text in one.life.events]
+    rows += record.lines()
+    lost = sum(max(int(one.server.world.st[dp.STALLS]) - dp.STALLS_MAX, 0) for one in nodes)
+    end_ns = max(int(one.server.world.st[dp.NOW]) for one in nodes)
+    commands = sum(int(one.server.world.st[dp.COMMANDS]) for one in nodes)
     if lost > 0:
-        rows.append((int(w.st[dp.NOW]) / S, "redsim", f"{lost} more stalls are counted in summary.json but not listed"))
-    rows.append((int(w.st[dp.NOW]) / S, "redsim", f"end after {say_ns(int(w.st[dp.NOW]))}, {int(w.st[dp.COMMANDS])} commands"))
+        rows.append((end_ns / S, "redsim", f"{lost} more stalls are counted in summary.json but not listed"))
+    rows.append((end_ns / S, "redsim", f"end after {say_ns(end_ns)}, {commands} commands"))
     rows.sort(key=lambda row: row[0])
     return pd.DataFrame(rows, columns=["time_s", "who", "text"])
 
@@ -191,24 +228,27 @@ def _directives(scenario: Scenario) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["node", "line", "directive", "value", "status", "says"])
 
 
-def _guesses(scenario: Scenario, built: Built, child: Child | None, life: Life | None) -> pd.DataFrame:
-    rows = scenario.profiles[built.host].guesses() + built.plans.guesses
-    used = [plan.group.station.kind != "ample" for plan in built.plans.plans]
-    if not any(used):
-        rows = [row for row in rows if row[0] not in ("loop_each_ns", "bytes_ps")]
-    if built.world.cost[dp.IO_THREADS] <= 1:
-        rows = [row for row in rows if row[0] != "forkjoin_ns"]
-    rows += guessed_of_disk(scenario, built.node) + guessed_of_fork(scenario, built.node, child, built.datasets)
-    rows += life.guesses() if life is not None else []
-    return pd.DataFrame(rows, columns=["name", "value", "says"])
+def _guesses(scenario: Scenario, nodes: list[Node]) -> pd.DataFrame:
+    rows: list[tuple[str, int, str]] = []
+    for one in nodes:
+        mine = scenario.profiles[one.built.host].guesses() + one.built.plans.guesses
+        if not any(plan.group.station.kind != "ample" for plan in one.built.plans.plans):
+            mine = [row for row in mine if row[0] not in ("loop_each_ns", "bytes_ps")]
+        if one.built.world.cost[dp.IO_THREADS] <= 1:
+            mine = [row for row in mine if row[0] != "forkjoin_ns"]
+        mine += guessed_of_disk(one.view, one.built.node)
+        mine += guessed_of_fork(one.view, one.built.node, one.server.child, one.built.datasets)
+        rows += mine + (one.life.guesses() if one.life is not None else [])
+    rows += guessed_of_network(scenario)
+    return pd.DataFrame(list(dict.fromkeys(rows)), columns=["name", "value", "says"])
 
 
-def _not_modelled(scenario: Scenario, built: Built, directives: pd.DataFrame, server: Server) -> list[str]:
-    out = list(built.plans.not_modelled)
+def _not_modelled(scenario: Scenario, nodes: list[Node], directives: pd.DataFrame) -> list[str]:
+    out = [said for one in nodes for said in one.built.plans.not_modelled]
     for row in directives.itertuples():
         if row.status == "not modelled yet":
             out.append(f"{row.directive} {row.value} (line {row.line}): {row.says}")
-    out += child_limits(scenario, built.node, server.child)
-    if scenario.file.faults and server.aof is None and server.child is None:
+    out += [said for one in nodes for said in child_limits(one.view, one.built.node, one.server.child)]
+    if scenario.file.faults and all(one.server.aof is None and one.server.child is None for one in nodes):
         out.append("disk faults on the timeline: nothing touches the disk while appendonly is no and nothing is saved")
     return out + STANDING_LIMITS

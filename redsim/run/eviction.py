@@ -20,8 +20,9 @@ from redsim.scenario.redis_conf import RedisConf
 HASH_BITS = 31  # of the seed that a table's keys are mixed with
 
 
-def eviction_costs(cost: dp.I64, conf: RedisConf, maker: KindMaker, seed: int, keys: int) -> None:
-    """Fill the columns of the World's cost row that maxmemory.py and evict.py read; `keys`: how many there may be at most."""
+def eviction_costs(cost: dp.I64, conf: RedisConf, maker: KindMaker, seed: int, keys: int, *, is_replica: bool) -> None:
+    """Fill the columns of the World's cost row that maxmemory.py and evict.py read; `keys`: how many there may be at most. A replica
+    leaves evictions to its master (replica-ignore-maxmemory)."""
     cost[dp.POLICY] = policy = POLICIES[conf.get("maxmemory-policy")]
     cost[dp.SAMPLES] = conf.get("maxmemory-samples")
     cost[dp.LFU_DECAY], cost[dp.LFU_LOG] = conf.get("lfu-decay-time"), conf.get("lfu-log-factor")
@@ -29,7 +30,7 @@ def eviction_costs(cost: dp.I64, conf: RedisConf, maker: KindMaker, seed: int, k
     cost[dp.EVICT_LIMIT_US] = time_limit_us(int(conf.get("maxmemory-eviction-tenacity")))
     cost[dp.EVICT_CURVE], cost[dp.SAMPLE_CURVE] = maker.curves.number("evict"), maker.curves.number("evict_sample")
     limit = int(conf.get("maxmemory"))
-    if limit == 0:
+    if limit == 0 or is_replica:
         cost[dp.MAXMEMORY] = NEVER
         return
     cost[dp.MAXMEMORY] = min(limit, int(NEVER))

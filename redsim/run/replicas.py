@@ -1,9 +1,250 @@
-"""Replicas."""
+"""The servers of a scenario that belong together: arrays that their Worlds share, each one's row, who is whose master.
+
+Mirrors config.c (repl-*, client-output-buffer-limit replica, min-replicas-*); the loop's part is dataplane/replication.py and
+dataplane/replica.py, the control's redis/replication.py and redis/replica.py, the network's host/network.py.
+Differs: a replica that is synced at the start has an empty backlog at offset 0, as its master. Executing a unit costs a replica what it
+cost its master times the ratio of what a call costs on their hosts.
+Not modelled: used_memory of the connections between servers, besides the replication buffer.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
+import simpy
+
 from redsim.dataplane import layout as dp
+from redsim.host.network import Network
+from redsim.redis.replica import Data, Replica
+from redsim.redis.replication import BACKLOG_MIN_BYTES, Master, ReplRules
+from redsim.redis.server import Server
+from redsim.rng import generator
+from redsim.run import restart
+from redsim.run.kinds import KindMaker
+from redsim.scenario.disk import chosen_disk
+from redsim.scenario.load import Scenario
+from redsim.scenario.network import RTT_NS, SOCKET_BUFFER_BYTES, link_between
+from redsim.scenario.profile import disk_profile
+from redsim.units import MIB, S
+
+__all__ = ["Family", "Peers", "guessed_of_network", "has_replicas", "repl_rules"]
+
+STREAM_CAUSE, REPLICAS_CAUSE = "replication stream", "writing to replicas"
+SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE = "full sync: fsync of the file", "full sync: flush of old data", "full sync: loading"
+STREAM_ROWS = 1 << 18  # at first; as many as nobody needs any more are room for new ones
+BLOCKS_MAX = 1 << 20
+REPLICA_LIMITS = 256 * MIB, 64 * MIB, 60  # config.c: clientBufferLimitsDefaults, where a conf names other classes only
+SYNC_BYTES = 8 * MIB  # replication.c: REPL_MAX_WRITTEN_BEFORE_FSYNC: what fsync of the file finds at most
+RDB_STEP_BYTES = 2 * MIB  # config.c: loading-process-events-interval-bytes
 
 
-def repl_arrays() -> dict[str, dp.I64]:
-    return {"repl": np.zeros(dp.M_SIZE, dtype=np.int64), "behind": np.zeros(dp.COARSE_BUCKETS + 2, dtype=np.int64),
-            "block": dp.rows(16, 2), "stream": dp.rows(16, dp.Y_SIZE), "wire": dp.rows(1, dp.W_SIZE, dp.NONE),
-            "mail": dp.rows(1, 2)}
+def has_replicas(scenario: Scenario, node: str) -> bool:
+    """Whether another server of the scenario replicates the node."""
+    return any(other.replica_of == node for other in (scenario.whole or scenario).file.nodes.values())
+
+
+def repl_rules(scenario: Scenario, node: str) -> ReplRules:
+    """What the node's conf says of replication."""
+    conf, version = scenario.confs[node], scenario.file.nodes[node].version
+    hard, soft, soft_s = conf.get("client-output-buffer-limit").get("replica", REPLICA_LIMITS)
+    backlog = max(int(conf.get("repl-backlog-size")), BACKLOG_MIN_BYTES)
+    since_70 = version != "6.2"
+    return ReplRules(
+        backlog_bytes=backlog, ttl_s=int(conf.get("repl-backlog-ttl")), timeout_s=int(conf.get("repl-timeout")),
+        ping_s=int(conf.get("repl-ping-replica-period")), is_diskless=bool(conf.get("repl-diskless-sync")),
+        delay_s=int(conf.get("repl-diskless-sync-delay")),
+        max_replicas=int(conf.get("repl-diskless-sync-max-replicas")) if since_70 else 0,
+        hard_bytes=max(int(hard), backlog) if hard and since_70 else int(hard), soft_bytes=int(soft), soft_s=int(soft_s),
+        min_replicas=int(conf.get("min-replicas-to-write")), max_lag_s=int(conf.get("min-replicas-max-lag")),
+        is_exact=not since_70,
+    )  # fmt: skip
+
+
+class Family:
+    """A master with its replicas, and theirs: what their Worlds share. Of one server alone: arrays of no use.
+
+    state    names      in the order of the file
+             wire, mail, stream      the Worlds' arrays of these names
+             links      replica -> row of wire
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario, self.names = scenario, list(scenario.file.nodes)
+        replicas = [name for name in self.names if scenario.file.nodes[name].replica_of is not None]
+        self.links = {name: i for i, name in enumerate(replicas)}
+        self.wire = dp.rows(max(len(replicas), 1), dp.W_SIZE)
+        self.wire[:, [dp.W_FROM, dp.W_TO]] = dp.NONE
+        for name, i in self.links.items():
+            master = str(scenario.file.nodes[name].replica_of)
+            self.wire[i, [dp.W_FROM, dp.W_TO]] = self.names.index(master), self.names.index(name)
+            self.wire[i, dp.W_STATE] = dp.WIRE_STREAM if scenario.file.nodes[name].synced else dp.WIRE_OFF
+        self.mail = dp.rows(dp.LANES * dp.MAIL_ROWS * len(replicas) or 1, 2)
+        self.stream = dp.rows(STREAM_ROWS if replicas else 16, dp.Y_SIZE)
+
+    def arrays(self, scenario: Scenario, node: str, maker: KindMaker, aof: dp.I64) -> dict[str, Any]:
+        """What the World of a node has of it; its aof row is told that there is a stream. `scenario`: the node's."""
+        row = np.zeros(dp.M_SIZE, dtype=np.int64)
+        blocks = 16
+        if self.links:
+            blocks = self._fill(row, scenario, node, maker)
+            aof[dp.A_FEED] |= int(row[dp.M_ON])
+        return {
+            "repl": row, "behind": np.zeros(dp.COARSE_BUCKETS + 2, dtype=np.int64), "block": dp.rows(blocks, 2),
+            "stream": self.stream, "wire": self.wire, "mail": self.mail,
+        }  # fmt: skip
+
+    def _fill(self, row: dp.I64, scenario: Scenario, node: str, maker: KindMaker) -> int:
+        """The row of a server that others belong to; how many blocks its buffer may have."""
+        rules, is_replica = repl_rules(scenario, node), node in self.links
+        row[dp.M_SELF], row[dp.M_LINKED], row[dp.M_IS_REPLICA] = self.names.index(node), 1, int(is_replica)
+        row[dp.M_WRAP] = int(scenario.file.nodes[node].version != "6.2")
+        mine = [self.scenario.file.nodes[name] for name in self.links if self.scenario.file.nodes[name].replica_of == node]
+        has_history = self.scenario.file.nodes[node].synced if is_replica else any(one.synced for one in mine)
+        if has_history:
+            row[dp.M_BACKLOG], row[dp.M_FIRST], row[dp.M_ON] = rules.backlog_bytes, 1, int(not is_replica)
+        row[dp.M_BLOCK_MAX] = max(rules.backlog_bytes // 16, BACKLOG_MIN_BYTES)
+        row[dp.M_HARD] = rules.hard_bytes
+        disk = chosen_disk(disk_profile(self._profile(node)), self.scenario.file.hosts[self._host(node)].disk)
+        for name, column in (("append_ns", dp.M_FEED_NS), ("append_ps_per_byte", dp.M_FEED_PS), ("write_ns", dp.M_FILE_NS),
+                             ("write_ps_per_byte", dp.M_FILE_PS)):  # fmt: skip
+            row[column] = disk.costs[name].value
+        row[dp.M_CAUSE] = maker.cause(STREAM_CAUSE if is_replica else REPLICAS_CAUSE)
+        if is_replica:
+            for name in (SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE):
+                maker.cause(name)
+            of = str(self.scenario.file.nodes[node].replica_of)
+            mine_ns, its_ns = (self._profile(name).costs["call_ns"].value for name in (node, of))
+            row[dp.M_SCALE_PPM] = 1_000_000 * mine_ns // max(its_ns, 1)
+        most = 2 * max(rules.hard_bytes, rules.backlog_bytes) // BACKLOG_MIN_BYTES if rules.hard_bytes else BLOCKS_MAX
+        return dp.power_of_two(int(min(max(most, 4096), BLOCKS_MAX)))
+
+    def _host(self, node: str) -> str:
+        return self.scenario.file.nodes[node].host
+
+    def _profile(self, node: str) -> Any:
+        return self.scenario.profiles[self._host(node)]
+
+
+def guessed_of_network(scenario: Scenario) -> list[tuple[str, int, str]]:
+    """(name, value, says) of what is a guess in the network between the servers."""
+    out, seen = [], set()
+    for name, node in scenario.file.nodes.items():
+        if node.replica_of is None:
+            continue
+        a, b = scenario.file.nodes[node.replica_of].host, node.host
+        if a == b or frozenset((a, b)) in seen:
+            continue
+        seen.add(frozenset((a, b)))
+        link = link_between(scenario.file, a, b)
+        if link not in scenario.file.links:
+            out.append((f"rtt {a} - {b}", RTT_NS, "no link between these hosts in the scenario; two hosts of one data centre"))
+        if "socket_buffer" not in link.model_fields_set:
+            said = f"bytes that the sockets of {name}'s connection hold before its master's writes wait"
+            out.append(("socket_buffer", SOCKET_BUFFER_BYTES, said))
+    return out
+
+
+@dataclass
+class Peers:
+    """One server's part: as a master, as a replica."""
+
+    server: Server
+    master: Master
+    replica: Replica | None = None
+    shares: list[Server] = field(default_factory=list)  # all servers that share the stream
+
+    def cron(self, *, is_a_second: bool) -> None:
+        """serverCron."""
+        self.master.soft_limits()
+        if is_a_second:
+            self.master.cron()
+            if self.replica is not None:
+                self.replica.cron()
+        if self.server.world.repl[dp.M_ON]:
+            self._make_room()
+
+    def answer(self) -> None:
+        """What the data plane asks."""
+        self.master.answer()
+        if self.replica is not None:
+            self.replica.answer()
+
+    def _make_room(self) -> None:
+        """The stream keeps the rows that a replica may still need; if they fill half of it, it becomes twice as large."""
+        world = self.server.world
+        rows, first = int(world.repl[dp.M_ROWS]), int(world.repl[dp.M_FIRST])
+        needed = [
+            int(other.world.repl[dp.M_APPLY]) for other in self.shares
+            if other is not self.server and int(other.world.repl[dp.M_OFFSET]) + 1 >= first
+        ]  # fmt: skip
+        needed += [session.row for session in self.master.sessions if session.state in ("wait_bgsave", "send_bulk") and session.save]
+        tail, size = min(needed, default=rows), len(world.stream)
+        assert rows - tail <= size, "the replication stream has run over"
+        if 2 * (rows - tail) > size:
+            stream = dp.rows(2 * size, dp.Y_SIZE)
+            numbers = np.arange(tail, rows)
+            stream[numbers % (2 * size)] = world.stream[numbers % size]
+            for server in self.shares:
+                server.world = dp.placed(server.world._replace(stream=stream))
+
+
+def attach_peers(
+    env: simpy.Environment, scenario: Scenario, family: Family, servers: dict[str, Server], views: dict[str, Scenario],
+    causes: dict[str, list[str]],
+) -> dict[str, Peers]:  # fmt: skip
+    """Give each server its part in replication; none for a server alone. Before the run."""
+    if not family.links:
+        return {}
+    file = scenario.file
+    loopback_ns = scenario.profiles[file.nodes[family.names[0]].host].loopback_rtt_ns
+    network = Network(env, file, family.names, family.wire, loopback_ns)
+    peers = {
+        name: Peers(server, Master(env, server, repl_rules(views[name], name), name, restart.snapshot_of), None, list(servers.values()))
+        for name, server in servers.items()
+    }
+    for name, link in family.links.items():
+        view, server = views[name], servers[name]
+        numbers = [causes[name].index(cause) for cause in (SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE)]
+        master = peers[str(file.nodes[name].replica_of)].master
+        replica = Replica(env, server, name, link, master, network, _data(view, name), (numbers[0], numbers[1], numbers[2]),
+                          int(view.confs[name].get("repl-timeout")))  # fmt: skip
+        peers[name].replica = replica
+        if file.nodes[name].synced:
+            replica.adopt()
+        else:
+            restart.empty(server.world)
+        env.process(replica.life())
+
+    def cut(link: int) -> None:
+        for one in peers.values():
+            for session in [s for s in one.master.sessions if s.link == link]:
+                one.master.close(session, "the connection was cut")
+
+    network.on_cut = cut
+    for name, one in peers.items():
+        servers[name].peer = one
+        servers[name].has_volatile_keys &= name not in family.links
+    return peers
+
+
+def _data(view: Scenario, name: str) -> Data:
+    """Files and keys of a replica."""
+    profile = view.profiles[view.file.nodes[name].host]
+    disk = chosen_disk(disk_profile(profile), view.file.hosts[view.file.nodes[name].host].disk)
+    luck = generator(view.file.seed, name, "replica", "fsync")
+    is_lazy = bool(view.confs[name].get("replica-lazy-flush"))
+    step = view.confs[name].get("loading-process-events-interval-bytes") if view.file.nodes[name].version != "6.2" else None
+    pace = int(step or RDB_STEP_BYTES), profile.rdb_load_bytes_per_s()
+
+    def load_ns(file_bytes: int, keys: int) -> tuple[int, int]:
+        ns, looks = restart.rdb_load(file_bytes, keys, *pace)
+        return ns, ns // (looks + 1)
+
+    def flush_ns(world: Any) -> int:
+        keys = int(world.dataset[:, dp.D_LIVE].sum())
+        return 0 if is_lazy or keys == 0 else round(profile.curves["flushall"].at(keys) * keys)
+
+    def fsync_ns() -> int:
+        return disk.fsync_at(float(luck.random())) + SYNC_BYTES * S // disk.stream_bytes_per_s
+
+    return Data(restart.take_snapshot, load_ns, flush_ns, fsync_ns)

@@ -18,6 +18,11 @@ DATASET_COLUMNS = [
 DURABILITY_COLUMNS = [
     "time_s", "node", "acked_bytes", "acked_cmds", "written_bytes", "written_cmds", "durable_bytes", "durable_cmds",
 ]  # fmt: skip
+REPLICATION_COLUMNS = [
+    "time_s", "replica", "state", "master_offset", "replica_offset", "ack_offset", "lag_bytes", "lag_s", "output_buffer_bytes",
+    "backlog_first_byte_offset", "backlog_histlen", "backlog_size", "ack_age_s",
+]  # fmt: skip
+SYNC_COLUMNS = ["replica", "phase", "start_s", "end_s", "note"]
 FSYNC_COLUMNS = ["start_s", "node", "what", "duration_us"]
 
 
@@ -73,7 +78,9 @@ class Result:
                  keyspace_hits, keyspace_misses since the start
     stalls       start_s, node, event, duration_us, because
     events       time_s, who, text
-    replication  empty until replication is modelled (columns time_s, replica, state, master_offset, lag_bytes, lag_s)
+    replication  time_s, replica, state, master_offset, replica_offset, ack_offset, lag_bytes, lag_s, output_buffer_bytes,
+                 backlog_first_byte_offset, backlog_histlen, backlog_size, ack_age_s (INFO's lag): per window and replica
+    syncs        replica, phase, start_s, end_s, note: what its replication went through; verdicts (partial, full) are points
     blame        group, percentile ("p50" | "p99" | "p999" | "mean"), cause, us
     commands     group, command, completed, failed, hits, misses, p50_us, p99_us, p999_us, max_us, usec_per_call
     directives   node, line, directive, value, status ("modelled" | "accepted" | "not modelled yet"), says
@@ -104,6 +111,7 @@ class Result:
     not_modelled: list[str] = field(default_factory=list)  # sentences: what this run left out
     offered: dict[str, Ints] = field(default_factory=dict)  # group -> requests by window of their intended time, shape (windows,)
     datasets: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DATASET_COLUMNS))
+    syncs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SYNC_COLUMNS))
     durability: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DURABILITY_COLUMNS))
     fsyncs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FSYNC_COLUMNS))
     partial: bool = False  # stopped by Ctrl-C before its end

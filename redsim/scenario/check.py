@@ -3,7 +3,7 @@
 A list of small functions; each yields (path of the key, sentence) for what is wrong, in the words of the
 file. The first in the file is raised, the others counted. Command names and key types are checked where
 commands are modelled.
-Not modelled: more than one server; refused here by name.
+Not modelled: more than one master.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +12,7 @@ from itertools import chain
 from redsim.scenario.disk import disks_are_known
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.faults import faults_fit
+from redsim.scenario.network import network_fits, replicas_fit, root_of
 from redsim.scenario.schema import Group, ScenarioFile, Size
 from redsim.scenario.source import Keys, dotted, show
 from redsim.units import DAY, MIB, S, say_bytes, say_ns
@@ -65,12 +66,6 @@ def _unknown(path: Keys, name: str, what: str, known: Iterable[str]) -> Fault:
 # ---- servers ---------------------------------------------------------------------------------------------
 
 
-def one_server(file: ScenarioFile) -> Iterator[Fault]:
-    for name in list(file.nodes)[1:]:
-        first = next(iter(file.nodes))
-        yield ("nodes", name), f"redsim 0.1 simulates one server; keep nodes.{first} and remove nodes.{name}"
-
-
 def node_host_exists(file: ScenarioFile) -> Iterator[Fault]:
     for name, node in file.nodes.items():
         if node.host not in file.hosts:
@@ -106,7 +101,7 @@ def group_dataset_exists(file: ScenarioFile) -> Iterator[Fault]:
         dataset = file.datasets.get(group.keys.dataset)
         if dataset is None:
             yield _unknown(path, group.keys.dataset, "data set", file.datasets)
-        elif dataset.node != group.node and dataset.node in file.nodes and group.node in file.nodes:
+        elif dataset.node in file.nodes and group.node in file.nodes and root_of(file, group.node) != root_of(file, dataset.node):
             yield path, f"{dotted(path)}: {group.keys.dataset} is on node {dataset.node}, not on {group.node}"
 
 
@@ -371,8 +366,9 @@ def _rates(group: Group) -> Iterator[tuple[Keys, float]]:
 
 
 CHECKS: tuple[Callable[[ScenarioFile], Iterator[Fault]], ...] = (
-    one_server,
     faults_fit,
+    network_fits,
+    replicas_fit,
     disks_are_known,
     node_host_exists,
     one_conf,

@@ -6,7 +6,7 @@
     - {at: 30s, fault: restart, node: main}                        # of a server that is down
     - {at: 10s, fault: pause, node: main, for: 5s}                 # SIGSTOP, SIGCONT
 
-Not modelled, refused by name: disconnect, partition, slow_link.
+Faults of the network are in network.py.
 """
 
 from collections.abc import Iterator

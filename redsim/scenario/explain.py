@@ -13,15 +13,14 @@ from pydantic import BaseModel, ValidationError
 from redsim.scenario.crashes import NODE_FAULTS
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.faults import DISK_FAULTS
+from redsim.scenario.network import NETWORK_FAULTS
 from redsim.scenario.schema import CommandUse, Popularity, ScenarioFile, Size
 from redsim.scenario.source import Keys, dotted, show
 
 Where = Callable[..., str]
 
 NOT_YET: dict[Keys, str] = {
-    ("links",): "links between hosts",
     ("sentinels",): "Sentinels",
-    ("nodes", "*", "replica_of"): "replicas",
     ("clients", "*", "service"): "clients that follow a Sentinel service",
 }
 _BOUNDS = {
@@ -55,8 +54,8 @@ def refuse_not_yet(data: dict[str, Any], where: Where) -> None:
             raise ScenarioError(f"{where(*path)}: redsim 0.1 does not model {what} yet; remove {dotted(path)}")
     for path in _matches(data, ("timeline", "*", "fault")):
         fault = _value_at(data, path)
-        known = ", ".join((*DISK_FAULTS, *NODE_FAULTS))
-        if fault not in (*DISK_FAULTS, *NODE_FAULTS):
+        known = ", ".join((*DISK_FAULTS, *NODE_FAULTS, *NETWORK_FAULTS))
+        if fault not in (*DISK_FAULTS, *NODE_FAULTS, *NETWORK_FAULTS):
             raise ScenarioError(
                 f"{where(*path)}: redsim 0.1 does not model the fault {show(fault)} yet; it knows {known}; remove {dotted(path)}"
             )

@@ -5,7 +5,7 @@
     - {at: 10s, fault: full_disk, host: box, for: 5s}                    # writes fail with no space left
     - {at: 10s, fault: disk_hog, host: box, for: 20s, bytes_per_s: 100mb}
 
-Faults of servers and hosts are in crashes.py. Not modelled, refused by name: disconnect, partition, slow_link.
+Faults of servers and hosts are in crashes.py, of the network in network.py.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from redsim.scenario.crashes import NODE_FAULTS, NodeFault, crashes_fit
+from redsim.scenario.network import NETWORK_FAULTS, NetworkFault
 from redsim.scenario.shape import Duration, Memory, Model
 from redsim.units import say_ns
 
@@ -52,7 +53,9 @@ class DiskFault(Model):
 
 
 def kind_of_entry(value: Any) -> str:
-    """Which of the timeline's shapes an entry has: a fault of a disk, one of a server or host, or a command."""
+    """Which of the timeline's shapes an entry has: a fault of a disk, one of a server or host, one of the network, or a command."""
+    if isinstance(value, NetworkFault) or (isinstance(value, dict) and value.get("fault") in NETWORK_FAULTS):
+        return "a network fault"
     if isinstance(value, NodeFault) or (isinstance(value, dict) and value.get("fault") in NODE_FAULTS):
         return "a crash"
     return "a fault" if isinstance(value, DiskFault) or (isinstance(value, dict) and "fault" in value) else "a command"

@@ -19,6 +19,7 @@ from redsim.scenario.explain import explain, refuse_not_yet
 from redsim.scenario.faults import DiskFault
 from redsim.scenario.info import InfoCapture, parse_info_file
 from redsim.scenario.monitor import MonitorCapture, parse_monitor_file
+from redsim.scenario.network import NetworkFault, root_of
 from redsim.scenario.overrides import Override, apply_overrides, parse_override
 from redsim.scenario.profile import HostProfile, load_profile
 from redsim.scenario.redis_conf import RedisConf, parse_conf, parse_conf_file
@@ -27,7 +28,7 @@ from redsim.scenario.source import INTEGER_MAX, Source, parse_source, read_text
 from redsim.units import S
 
 M = TypeVar("M", bound=BaseModel)
-Entry = TimelineEntry | DiskFault | NodeFault
+Entry = TimelineEntry | DiskFault | NodeFault | NetworkFault
 
 SMOKE_NS = 2 * S
 SMOKE_KEYS_MAX = 100_000
@@ -47,12 +48,16 @@ class Scenario:
     traces: dict[str, MonitorCapture] = field(repr=False)
     overrides: tuple[str, ...]
     source: Source = field(repr=False, compare=False)
+    places: tuple[int, ...] | None = None  # of one node's scenario: where its timeline's entries stand in the file's
+    whole: "Scenario | None" = field(default=None, repr=False, compare=False)  # of one node's scenario: all of it
 
     def where(self, *keys: str | int) -> str:
         """`path/to/file.yaml:17` of that key or its nearest parent; `--set …` behind it if set from there.
 
         `scenario.where("clients", "api", "commands", "GTE")`; a timeline entry is `("timeline", 0)`.
         """
+        if self.places is not None and keys[:1] == ("timeline",) and isinstance(keys[1], int):
+            keys = ("timeline", self.places[keys[1]], *keys[2:])
         return _where(self.source, [parse_override(text) for text in self.overrides])(*keys)
 
     @classmethod
@@ -73,6 +78,22 @@ class Scenario:
         if self.file.duration <= SMOKE_NS and all(d.keys <= SMOKE_KEYS_MAX for d in self.file.datasets.values()):
             return self
         return replace(self, file=_smoke_file(self.file))
+
+    def of_node(self, name: str) -> "Scenario":
+        """What concerns one node: it alone, its master's data sets, its clients, its part of the timeline and of what happens to its
+        host."""
+        file, root = self.file, root_of(self.file, name)
+        host = file.nodes[name].host
+        mine = [i for i, entry in enumerate(file.timeline)
+                if not isinstance(entry, NetworkFault) and (getattr(entry, "node", None) or name) == name
+                and (getattr(entry, "host", None) or host) == host]  # fmt: skip
+        changes: dict[str, Any] = {
+            "nodes": {name: file.nodes[name]},
+            "datasets": {key: data.model_copy(update={"node": name}) for key, data in file.datasets.items() if data.node == root},
+            "clients": {key: group for key, group in file.clients.items() if group.node == name},
+            "timeline": [file.timeline[i] for i in mine],
+        }
+        return replace(self, file=file.model_copy(update=changes), confs={name: self.confs[name]}, places=tuple(mine), whole=self)
 
     def with_seed(self, seed: int) -> "Scenario":
         """The same scenario with another seed, 0 or more."""
@@ -240,6 +261,8 @@ def _smoke_group(group: Group, scaled: Callable[[int], int]) -> Group:
 def _smoke_entry(entry: Entry, scaled: Callable[[int], int]) -> Entry:
     if isinstance(entry, DiskFault):
         return _copy(entry, scaled, at=entry.at, for_ns=entry.for_ns)
+    if isinstance(entry, NetworkFault):
+        return _copy(entry, scaled, at=entry.at, for_ns=entry.for_ns, up=entry.up, down=entry.down)
     if isinstance(entry, NodeFault):
         return _copy(entry, scaled, at=entry.at, for_ns=entry.for_ns, restart_after=entry.restart_after)
     return _copy(entry, scaled, at=entry.at, every=entry.every)

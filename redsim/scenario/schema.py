@@ -4,7 +4,7 @@ YAML 1.2 checked by pydantic, strict and with `extra=forbid`. Every duration bec
 bytes; after this module there are no strings with units. Cross references (a node that a group names) are
 checked in `check.py`; file, line and cure are added in `explain.py`.
 
-Not modelled yet, refused by name: `links`, `sentinels`, `replica_of`, `service`, faults of the network.
+Not modelled yet, refused by name: `sentinels`, `service`.
 """
 
 from typing import Annotated, Any, Literal
@@ -23,6 +23,7 @@ from redsim.scenario.crashes import NodeFault
 from redsim.scenario.disk import DiskUse
 from redsim.scenario.faults import DiskFault, kind_of_entry
 from redsim.scenario.linux import Linux
+from redsim.scenario.network import Link, NetworkFault
 from redsim.scenario.shape import Bandwidth, Duration, Memory, Model, Ttl
 
 Version = Annotated[
@@ -118,6 +119,8 @@ class Node(Model):
     allocator: Literal["jemalloc", "jemalloc-debian", "libc"] = "jemalloc"  # what the build was linked with
     conf: str = ""  # verbatim redis.conf text
     conf_file: str | None = None  # or a path, relative to the scenario
+    replica_of: str | None = None  # the node that it replicates
+    synced: bool = True  # has its master's data at the start and is online; false: it asks for them then
 
 
 class Dataset(Model):
@@ -362,6 +365,7 @@ class ScenarioFile(Model):
     window: Duration | None = Field(default=None, gt=0)  # None: 200 windows, 10 ms at least
     seed: NonNegativeInt = 1
     hosts: dict[str, Host] = Field(min_length=1)
+    links: list[Link] = Field(default_factory=list)
     nodes: dict[str, Node] = Field(min_length=1)
     datasets: dict[str, Dataset] = Field(default_factory=dict)
     clients: dict[str, Group] = Field(default_factory=dict)
@@ -369,7 +373,8 @@ class ScenarioFile(Model):
         Annotated[
             Annotated[TimelineEntry, Tag("a command")]
             | Annotated[DiskFault, Tag("a fault")]
-            | Annotated[NodeFault, Tag("a crash")],
+            | Annotated[NodeFault, Tag("a crash")]
+            | Annotated[NetworkFault, Tag("a network fault")],
             Discriminator(kind_of_entry),
         ]
     ] = Field(default_factory=list)
@@ -388,3 +393,8 @@ class ScenarioFile(Model):
     def node_faults(self) -> list[tuple[int, NodeFault]]:
         """Faults of processes and hosts, each with its place."""
         return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, NodeFault)]
+
+    @property
+    def network_faults(self) -> list[tuple[int, NetworkFault]]:
+        """Faults of the network, each with its place."""
+        return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, NetworkFault)]

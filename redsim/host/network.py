@@ -1,0 +1,129 @@
+"""The network under connections between servers: delay and bandwidth of a path, what its faults do to them.
+
+Mirrors Linux TCP: a lost segment is sent again after a round trip (fast retransmit), one at the tail of what was sent after the tail
+loss probe (two round trips, 10 ms at least); while nothing comes through, after 200 ms and a round trip, doubled each time up to
+120 s (tcp_timer.c), so that a connection goes on up to as long again after a fault as the fault took. Random loss bounds the rate at
+MSS / RTT * 1.22 / sqrt(loss) [mathis-1997]. A payload of 1,448 bytes takes 1,538 of an Ethernet line.
+
+    Network(env, file, names, wires, loopback_rtt_ns)   sets delay, picoseconds per byte and holds of `wires` for the scenario's
+                                                        links and faults; `is_refused` and `on_cut` tell of closed connections
+
+Differs: a fault's first lost segment is sent when the fault begins. Not modelled: congestion windows as they grow, routers' queues.
+"""
+
+from collections.abc import Callable, Generator
+from math import sqrt
+from typing import Any
+
+import simpy
+
+from redsim.dataplane import layout as dp
+from redsim.scenario.network import Link, NetworkFault, link_between
+from redsim.units import MS, S
+
+__all__ = ["Network"]
+
+MSS_BYTES, FRAME_BYTES = 1448, 1538  # 1500 less 52 of IP and TCP with timestamps; with Ethernet's preamble, header, checksum and gap
+RTO_MIN_NS, RTO_MAX_NS = 200 * MS, 120 * S  # net/tcp.h
+MATHIS = 1.22
+SYN_NS = S  # net/tcp.h: TCP_TIMEOUT_INIT
+
+
+def ps_per_byte(link: Link) -> int:
+    """Picoseconds that a byte of payload takes on the link, by its bandwidth and by its loss."""
+    ps = 8 * 10**12 * FRAME_BYTES // (MSS_BYTES * link.bandwidth) if link.bandwidth else 0
+    if link.loss:
+        ps = max(ps, round(1e3 * link.rtt * sqrt(link.loss) / (MSS_BYTES * MATHIS)))
+    return ps
+
+
+def resent_ns(lost_ns: int, healed_ns: int, rtt_ns: int) -> int:
+    """When a segment first sent at `lost_ns` is sent again for the first time that it comes through."""
+    at, wait = lost_ns, RTO_MIN_NS + rtt_ns
+    while at < healed_ns:
+        at += wait
+        wait = min(2 * wait, RTO_MAX_NS)
+    return at
+
+
+class Network:
+    """The paths of all connections between servers.
+
+    state    refused_until   by the number of a connection: no new one comes about before
+             on_cut          called with the number of a connection that both ends lose now
+    """
+
+    def __init__(
+        self, env: simpy.Environment, file: Any, names: list[str], wires: dp.I64, loopback_rtt_ns: int,
+    ) -> None:  # fmt: skip
+        self.env, self.file, self.names, self.wires = env, file, names, wires
+        self.loopback_rtt_ns = loopback_rtt_ns
+        self.refused_until = [0] * len(wires)
+        self.down: list[list[tuple[int, int]]] = [[] for _ in wires]  # per connection: spans in which packets are lost one way or both
+        self.on_cut: Callable[[int], None] = lambda _link: None
+        for i in range(len(wires)):
+            self._set(i, self._link(i))
+        for _, fault in file.network_faults:
+            for begin, end in fault.spans():
+                env.process(self._strike(fault, begin, end))
+
+    def hosts(self, i: int) -> tuple[str, str]:
+        """Hosts of the master and of the replica of connection `i`."""
+        ends = (self.names[int(self.wires[i, column])] for column in (dp.W_FROM, dp.W_TO))
+        master, replica = (self.file.nodes[name].host for name in ends)
+        return master, replica
+
+    def one_way_ns(self, i: int) -> int:
+        """Delay of connection `i` now."""
+        return int(self.wires[i, dp.W_DELAY])
+
+    def travel_ns(self, i: int, at_ns: int, *, is_first: bool = False) -> int:
+        """How long something sent over connection `i` at `at_ns` is on its way; a connection's first packet is a SYN."""
+        rtt_ns, at, wait = 2 * self.one_way_ns(i), at_ns, (SYN_NS if is_first else RTO_MIN_NS + 2 * self.one_way_ns(i))
+        while any(begin <= at < end for begin, end in self.down[i]):
+            at += wait
+            wait = min(2 * wait, RTO_MAX_NS)
+        return at - at_ns + rtt_ns // 2
+
+    def _link(self, i: int) -> Link:
+        a, b = self.hosts(i)
+        if a == b:
+            return Link(between=(a, b)).model_copy(update={"rtt": self.loopback_rtt_ns})
+        return link_between(self.file, a, b)
+
+    def _set(self, i: int, link: Link) -> None:
+        row = self.wires[i]
+        row[dp.W_DELAY] = max(link.rtt // 2, 1)
+        row[dp.W_PS], row[dp.W_BUFFER] = ps_per_byte(link), link.socket_buffer
+        row[dp.W_JITTER], row[dp.W_LOSS_PPB] = link.jitter, round(link.loss * 1e9)
+
+    def _strike(self, fault: NetworkFault, begin_ns: int, end_ns: int) -> Generator[simpy.Event, None, None]:
+        yield self.env.timeout(begin_ns - int(self.env.now))
+        if fault.fault == "slow_link":
+            yield from self._slow(fault, end_ns)
+            return
+        for i in range(len(self.wires)):
+            if fault.fault == "disconnect":
+                if self.names[int(self.wires[i, dp.W_TO])] == fault.node:
+                    self.refused_until[i] = end_ns
+                    self.on_cut(i)
+                continue
+            master, replica = self.hosts(i)
+            is_down = False
+            for way, column in (((master, replica), dp.W_HOLD), ((replica, master), dp.W_HOLD_BACK)):
+                if fault.strikes(*way):
+                    again_ns = resent_ns(begin_ns, end_ns, 2 * self.one_way_ns(i)) + self.one_way_ns(i)
+                    self.wires[i, column] = max(int(self.wires[i, column]), again_ns)
+                    is_down = True
+            if is_down:
+                self.down[i].append((begin_ns, end_ns))
+
+    def _slow(self, fault: NetworkFault, end_ns: int) -> Generator[simpy.Event, None, None]:
+        """The link between two hosts is another one for a while."""
+        given = {name: getattr(fault, name) for name in ("rtt", "bandwidth", "loss") if getattr(fault, name) is not None}
+        struck = [i for i in range(len(self.wires)) if fault.between is not None and set(self.hosts(i)) == set(fault.between)]
+        for i in struck:
+            self._set(i, self._link(i).model_copy(update=given))
+        yield self.env.timeout(end_ns - int(self.env.now))
+        for i in struck:
+            self._set(i, self._link(i))

@@ -1,0 +1,431 @@
+"""Replication as its two ends see it: who asks for what, what a master answers, what that sets going.
+
+Mirrors replication.c of 7.0: masterTryPartialResynchronization, syncCommand, startBgsaveForReplication, updateSlavesWaitingBgsave,
+rdbPipeReadHandler's end, replicaPutOnline, replicationCron; networking.c: checkClientOutputBufferLimits.
+
+    psync      partial: the history is known and what is missing is in the backlog; the replica is online at once
+    full       a BGSAVE for it (disk: at once; diskless: by replicationCron, after repl-diskless-sync-delay), the RDB file, then the
+               stream from the fork on, which has been kept for it meanwhile and counts against its output buffer limit
+    cron       once a second: PING, timed out replicas, the next BGSAVE, the backlog's ttl, min-replicas
+    soft limit at each serverCron, in whole seconds: over it for more than soft-seconds
+
+The bytes and what a loop spends on them are the data plane's (dataplane/replication.py, dataplane/replica.py); a replica's own side
+is redis/replica_link.py.
+Differs: commands of a handshake take a round trip and no CPU. 6.2: the window of the backlog is exact, but memory is counted as 7.0
+shares it. Not modelled: AUTH, failover, two-channel syncs, a replica that times out while it is sent an RDB file.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import simpy
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.replica import look_again
+from redsim.dataplane.replication import BLOCK_HEADER_BYTES, LIST_NODE_BYTES, drop_backlog, ping
+from redsim.redis.rdb import Save
+from redsim.redis.server import Server
+from redsim.units import S
+
+__all__ = ["FULL_SYNC_STATES", "Master", "ReplRules", "Session", "Sync", "output_buffer_bytes"]
+
+BACKLOG_MIN_BYTES = 16384  # server.h: CONFIG_REPL_BACKLOG_SIZE_MIN
+FULL_SYNC_STATES = ("wait_bgsave", "send_bulk")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplRules:
+    """What a conf says of replication: bytes, seconds.
+
+    state    backlog_bytes, ttl_s        repl-backlog-size (16 KiB at least), repl-backlog-ttl
+             timeout_s, ping_s           repl-timeout, repl-ping-replica-period
+             is_diskless, delay_s, max_replicas    repl-diskless-sync, -delay, -max-replicas
+             hard_bytes, soft_bytes, soft_s        client-output-buffer-limit replica; hard: at least the backlog (7.0), 0: none
+             min_replicas, max_lag_s     min-replicas-to-write (0: off), min-replicas-max-lag
+             is_exact                    6.2: a ring of exactly so many bytes
+    """
+
+    backlog_bytes: int
+    ttl_s: int
+    timeout_s: int
+    ping_s: int
+    is_diskless: bool
+    delay_s: int
+    max_replicas: int
+    hard_bytes: int
+    soft_bytes: int
+    soft_s: int
+    min_replicas: int
+    max_lag_s: int
+    is_exact: bool
+
+
+@dataclass(slots=True)
+class Sync:
+    """A phase of what a replica went through, or a verdict (begun and over at once): times in ns, over None: still in it."""
+
+    replica: str
+    phase: str
+    begun_ns: int
+    over_ns: int | None = None
+    note: str = ""
+
+
+@dataclass(eq=False)
+class Session:
+    """A connection of a replica with its master.
+
+    state    link       its row of the World's wire
+             state      as INFO has it: wait_bgsave, send_bulk, online; before: handshake
+             offset, row      of the stream at the fork, or what a partial resync goes on from
+             snapshot   the master's keys at the fork
+             asked_s    when it asked for a full sync
+             soft_since_s    since when it has been over the soft limit, None: it is not
+             broken     event whose value says why it is over
+             forked, sending, bulk_read   events: +FULLRESYNC, the first byte of the file leaves, its last one is read
+             missed     bytes that a partial resync made up for
+    """
+
+    link: int
+    replica: str
+    broken: simpy.Event
+    forked: simpy.Event
+    sending: simpy.Event
+    bulk_read: simpy.Event
+    state: str = "handshake"
+    offset: int = 0
+    row: int = 0
+    snapshot: Any = None
+    file_bytes: int = 0
+    save: Save | None = None
+    asked_s: int = 0
+    soft_since_s: int | None = None
+    is_over: bool = False
+    missed: int = 0
+
+
+def output_buffer_bytes(world: Any, link: int) -> int:
+    """networking.c:getClientOutputBufferMemoryUsage: from the block the replica is at to the end of the last one."""
+    m, mask, at = world.repl, len(world.block) - 1, int(world.wire[link, dp.W_BLOCK])
+    blocks = int(m[dp.M_BLOCKS])
+    if at >= blocks or world.wire[link, dp.W_STATE] == dp.WIRE_OFF:
+        return 0
+    end, payload = world.block[at & mask].tolist()
+    return int(world.block[(blocks - 1) & mask, 0]) - (end - payload) + (blocks - at) * (LIST_NODE_BYTES + BLOCK_HEADER_BYTES)
+
+
+class Master:
+    """A server as others' master.
+
+    state    replid, replid2, second_offset    its history, the one before and how far that goes
+             sessions     connections of replicas, in the order in which they came
+             lines        (ns, text) of its log
+             full, partial_ok, partial_err     sync_full, sync_partial_ok, sync_partial_err of INFO
+             overflows    replicas closed for their output buffer
+             omem         bytes that those had: (ns, replica, bytes, which limit)
+    """
+
+    def __init__(self, env: simpy.Environment, server: Server, rules: ReplRules, name: str, snapshot: Callable[[Any], Any]) -> None:
+        self.env, self.server, self.rules, self.name, self._snapshot = env, server, rules, name, snapshot
+        self.replid, self.replid2, self.second_offset = 1, 0, -1
+        self.sessions: list[Session] = []
+        self.lines: list[tuple[int, str]] = []
+        self.full = self.partial_ok = self.partial_err = 0
+        self.omem: list[tuple[int, str, int, str]] = []
+        self._loops = 0
+        self._ids = 1
+        self._lonely_since_s: int | None = 0
+
+    @property
+    def world(self) -> Any:
+        """The World as it is now."""
+        return self.server.world
+
+    def now_ns(self) -> int:
+        """The loop's clock, which may be ahead of the others'."""
+        return max(int(self.world.st[dp.NOW]), int(self.env.now))
+
+    def now_s(self) -> int:
+        """server.unixtime, from the start of the run."""
+        return self.now_ns() // S
+
+    def first_byte(self) -> int:
+        """repl_backlog_first_byte_offset."""
+        m = self.world.repl
+        first = int(m[dp.M_FIRST])
+        return max(first, int(m[dp.M_OFFSET]) - self.rules.backlog_bytes + 1) if self.rules.is_exact else first
+
+    @property
+    def has_backlog(self) -> bool:
+        """repl_backlog_active."""
+        return bool(self.world.repl[dp.M_BACKLOG])
+
+    # ---- what replicas ask
+
+    def open(self, link: int, replica: str) -> Session:
+        """A replica has connected."""
+        event = self.env.event
+        return Session(link, replica, event(), event(), event(), event())
+
+    def psync(self, session: Session, replid: int, offset: int) -> str:
+        """masterTryPartialResynchronization of a replica that has `offset` bytes of the history `replid` (0: of none). Why not, "":
+        it goes on from there."""
+        self._lonely_since_s = None
+        self.sessions.append(session)
+        refusal = self._refusal(replid, offset)
+        if not refusal:
+            self.partial_ok += 1
+            session.missed = int(self.world.repl[dp.M_OFFSET]) - offset
+            self._log(f"Partial resynchronization request from {session.replica} accepted. Sending "
+                      f"{session.missed} bytes of backlog starting from offset {offset + 1}.")  # fmt: skip
+            self._go_on(session, offset)
+            return ""
+        self.full += 1
+        if replid:
+            self.partial_err += 1
+            self._log(f"Unable to partial resync with replica {session.replica}: {refusal}")
+        self._wait_for_bgsave(session)
+        return refusal
+
+    def _refusal(self, replid: int, offset: int) -> str:
+        m = self.world.repl
+        if replid == 0:
+            return "it has no data yet"
+        if replid != self.replid and not (replid == self.replid2 and offset + 1 <= self.second_offset):
+            return "its history is another one (replication ID mismatch)"
+        if not self.has_backlog:
+            return "there is no backlog"
+        first, last = self.first_byte(), int(m[dp.M_OFFSET]) + 1
+        if offset + 1 < first:
+            return f"offset {offset + 1} is before the backlog's first byte {first}"
+        return f"offset {offset + 1} is beyond the backlog's end {last}" if offset + 1 > last else ""
+
+    def _go_on(self, session: Session, offset: int) -> None:
+        """The stream goes to the replica from there on."""
+        session.offset = offset
+        self._place(session, offset)
+        self._put_online(session)
+
+    def _place(self, session: Session, offset: int) -> None:
+        """Nothing is on its way; the replica is at the block that has the next byte."""
+        world, m = self.world, self.world.repl
+        row, mask = world.wire[session.link], len(world.block) - 1
+        row[[dp.W_SENT, dp.W_SEEN, dp.W_ARRIVED, dp.W_READ]] = offset
+        row[[dp.W_BULK, dp.W_BULK_SENT, dp.W_BULK_SEEN, dp.W_BULK_ARRIVED, dp.W_BULK_READ, dp.W_OVER, dp.W_WANT, dp.W_ACKS]] = 0
+        row[dp.W_BUSY] = 0
+        at = int(m[dp.M_BLOCK])
+        while at < m[dp.M_BLOCKS] and world.block[at & mask, 0] <= offset:
+            at += 1
+        if at == m[dp.M_BLOCKS] and at > m[dp.M_BLOCK] and m[dp.M_ROOM] > 0:
+            at -= 1
+        row[dp.W_BLOCK], row[dp.W_STATE] = at, dp.WIRE_WAITS
+        row[dp.W_ACK_AT] = row[dp.W_LAST_IO] = self.now_ns()
+        row[dp.W_ACK] = offset
+
+    def _put_online(self, session: Session) -> None:
+        """replicaPutOnline, replicaStartCommandStream."""
+        session.state = "online"
+        row = self.world.wire[session.link]
+        row[dp.W_STATE], row[dp.W_ACK_AT], row[dp.W_WANT] = dp.WIRE_STREAM, self.now_ns(), 1
+        look_again(self.world, session.link, 1)
+        self._count_good()
+        self._log(f"Synchronization with replica {session.replica} succeeded")
+
+    # ---- a full sync
+
+    def _wait_for_bgsave(self, session: Session) -> None:
+        """syncCommand."""
+        child = self.server.child
+        assert child is not None, "a server with replicas can fork"
+        session.state, session.asked_s = "wait_bgsave", self.now_s()
+        self._create_backlog()
+        save = child.alive
+        if save is not None:
+            other = next((one for one in self.sessions if one.save is save and one is not session), None)
+            if other is not None and save.drained is None and save.done_ns is None:
+                self._attach(session, other)
+            else:
+                self._log("Can't attach the replica to the current BGSAVE. Waiting for next BGSAVE for SYNC")
+            return
+        if self.rules.is_diskless and self.rules.delay_s:
+            self._log("Delay next BGSAVE for diskless SYNC")
+        else:
+            self._start_bgsave()
+
+    def _create_backlog(self) -> None:
+        """createReplicationBacklog, with a new history (syncCommand)."""
+        m = self.world.repl
+        if not self.has_backlog:
+            self._new_history()
+            m[dp.M_BACKLOG], m[dp.M_HISTLEN], m[dp.M_FIRST] = self.rules.backlog_bytes, 0, m[dp.M_OFFSET] + 1
+            if not m[dp.M_IS_REPLICA]:
+                m[dp.M_ON], m[dp.M_BEGUN], m[dp.M_SELECTED] = 1, m[dp.M_ROWS], 0
+            self._log(f"Replication backlog created, my new replication IDs are {self.name}:{self.replid} and 0")
+
+    def _new_history(self) -> None:
+        self._ids += 1
+        self.replid, self.replid2, self.second_offset = self._ids, 0, -1
+
+    def _attach(self, session: Session, other: Session) -> None:
+        """A disk BGSAVE for another replica is under way: its file and its place in the stream are this one's too."""
+        wire = self.world.wire
+        self._place(session, other.offset)
+        wire[session.link, dp.W_BLOCK] = wire[other.link, dp.W_BLOCK]
+        session.offset, session.row, session.snapshot, session.save = other.offset, other.row, other.snapshot, other.save
+        session.file_bytes = other.file_bytes
+        session.forked.succeed()
+        self._log("Waiting for end of BGSAVE for SYNC")
+
+    def _start_bgsave(self) -> None:
+        """startBgsaveForReplication, for all that wait."""
+        child, world, m = self.server.child, self.world, self.world.repl
+        assert child is not None, "a server with replicas can fork"
+        to_socket = self.rules.is_diskless
+        self._log(f"Starting BGSAVE for SYNC with target: {'replicas sockets' if to_socket else 'disk'}")
+        save = child.save_for_replicas(to_socket=to_socket, on_over=self._save_is_over)
+        waiting = [one for one in self.sessions if one.state == "wait_bgsave" and one.save is None]
+        if save is None:
+            for session in waiting:
+                self.close(session, "its BGSAVE failed")
+            return
+        assert save.file is not None, "what is saved has a size"
+        snapshot = self._snapshot(world)
+        for session in waiting:
+            session.offset, session.row = int(m[dp.M_OFFSET]), int(m[dp.M_APPLY if m[dp.M_IS_REPLICA] else dp.M_ROWS])
+            session.snapshot, session.save, session.file_bytes = snapshot, save, save.file.file_bytes
+            self._place(session, session.offset)
+            if to_socket:
+                world.wire[session.link, dp.W_STATE], world.wire[session.link, dp.W_BULK] = dp.WIRE_PIPE, save.file.file_bytes
+            session.forked.succeed()
+        m[dp.M_SELECTED] = 0
+        if to_socket:
+            m[dp.M_PIPE_SIZE], m[dp.M_PIPE_MADE], m[dp.M_PIPE_READ], m[dp.M_PIPE_AT] = save.file.file_bytes, 0, 0, self.now_ns()
+            m[dp.M_PIPE_PS] = save.file.cpu_ns(child.rules.costs) * 1000 // max(save.file.file_bytes, 1)
+            for session in waiting:
+                self._send_bulk(session)
+            if waiting:
+                look_again(world, waiting[0].link, 1)
+
+    def _save_is_over(self, save: Save) -> None:
+        """updateSlavesWaitingBgsave: the child has been waited for."""
+        world = self.world
+        for session in [one for one in self.sessions if one.save is save]:
+            if save.status != "ok":
+                self.close(session, f"its BGSAVE failed: {save.status}")
+            elif save.drained is None:
+                self._send_bulk(session)
+                row = world.wire[session.link]
+                row[dp.W_STATE], row[dp.W_BULK] = dp.WIRE_BULK, session.file_bytes
+                look_again(world, session.link, 1)
+
+    def _send_bulk(self, session: Session) -> None:
+        session.state = "send_bulk"
+        session.sending.succeed()
+
+    def answer(self) -> None:
+        """The loop says that something is over: a file sent, a pipe emptied, an ACK come, a buffer too large."""
+        m, wire = self.world.repl, self.world.wire
+        want = int(m[dp.M_WANT])
+        m[dp.M_WANT] = want & dp.BULK_READ  # the replica's own affair
+        if want & dp.LINK_OVERFLOWS:
+            for session in [one for one in self.sessions if wire[one.link, dp.W_OVER]]:
+                self._overflow(session, "hard")
+        if want & dp.BULK_SENT:
+            for session in self.sessions:
+                row = wire[session.link]
+                if session.state == "send_bulk" and row[dp.W_STATE] == dp.WIRE_BULK and row[dp.W_BULK_SENT] == row[dp.W_BULK]:
+                    self._put_online(session)
+        if want & dp.PIPE_EMPTY:
+            for session in self.sessions:
+                if wire[session.link, dp.W_STATE] == dp.WIRE_PIPE:
+                    wire[session.link, dp.W_STATE] = dp.WIRE_WAITS
+            child = self.server.child
+            if child is not None and child.alive is not None and child.alive.drained is not None:
+                child.alive.drained.succeed()
+        if want & dp.LINK_ACKED:
+            for session in self.sessions:
+                row = wire[session.link]
+                if session.state == "send_bulk" and row[dp.W_STATE] == dp.WIRE_WAITS:
+                    self._put_online(session)
+
+    # ---- when it ends
+
+    def close(self, session: Session, why: str) -> None:
+        """freeClient of a replica."""
+        if session.is_over:
+            return
+        session.is_over = True
+        if session in self.sessions:
+            self.sessions.remove(session)
+        row = self.world.wire[session.link]
+        row[dp.W_STATE] = dp.WIRE_OFF  # what is on its way is lost
+        row[dp.W_QUEUED : dp.W_QUEUED + dp.LANES] = 0
+        row[dp.W_ARRIVED], row[dp.W_BULK_ARRIVED] = row[dp.W_READ], row[dp.W_BULK_READ]
+        session.broken.succeed(why)
+        self._count_good()
+        child = self.server.child
+        save = session.save
+        if save is not None and save.drained is not None and not any(one.save is save for one in self.sessions) and child is not None:
+            child.kill(save, "killed: no replica is left to send it to")
+        if not self.sessions:
+            self._lonely_since_s = self.now_s()
+
+    def _overflow(self, session: Session, limit: str) -> None:
+        omem = output_buffer_bytes(self.world, session.link)
+        self.omem.append((self.now_ns(), session.replica, omem, limit))
+        self._log(f"Client {session.replica} flags=S omem={omem} scheduled to be closed ASAP for overcoming of output buffer limits.")
+        self.close(session, f"output buffer of {omem} bytes over the {limit} limit")
+
+    # ---- cron
+
+    def soft_limits(self) -> None:
+        """clientsCron, closeClientOnOutputBufferLimitReached: who has been over the soft limit for too long?"""
+        if not self.rules.soft_bytes:
+            return
+        for session in list(self.sessions):
+            if output_buffer_bytes(self.world, session.link) < self.rules.soft_bytes:
+                session.soft_since_s = None
+            elif session.soft_since_s is None:
+                session.soft_since_s = self.now_s()
+            elif self.now_s() - session.soft_since_s > self.rules.soft_s:
+                self._overflow(session, "soft")
+
+    def cron(self) -> None:
+        """replicationCron, once a second."""
+        world, m, now_s = self.world, self.world.repl, self.now_s()
+        if self._loops % self.rules.ping_s == 0 and self.sessions and m[dp.M_ON]:
+            ping(world)
+        self._loops += 1
+        for session in [one for one in self.sessions if one.state == "online"]:
+            if now_s - int(world.wire[session.link, dp.W_ACK_AT]) // S > self.rules.timeout_s:
+                self._log(f"Disconnecting timedout replica (streaming sync): {session.replica}")
+                self.close(session, "no ACK for repl-timeout")
+        for session in self.sessions:
+            if session.state == "wait_bgsave":
+                world.wire[session.link, dp.W_LAST_IO] = self.now_ns()  # the newline that keeps it waiting
+        waiting = [one for one in self.sessions if one.state == "wait_bgsave" and one.save is None]
+        child = self.server.child
+        if waiting and child is not None and child.alive is None:
+            is_enough = 0 < self.rules.max_replicas <= len(waiting)
+            if not self.rules.is_diskless or is_enough or now_s - min(one.asked_s for one in waiting) >= self.rules.delay_s:
+                self._start_bgsave()
+        is_lonely = self.has_backlog and self._lonely_since_s is not None and not m[dp.M_IS_REPLICA]
+        if is_lonely and self.rules.ttl_s and now_s - (self._lonely_since_s or 0) > self.rules.ttl_s:
+            self._new_history()
+            drop_backlog(world)
+            self._log(f"Replication backlog freed after {self.rules.ttl_s} seconds without connected replicas.")
+        self._count_good()
+
+    def _count_good(self) -> None:
+        """refreshGoodSlavesCount."""
+        if self.rules.min_replicas:
+            wire, now_s = self.world.wire, self.now_s()
+            good = sum(
+                one.state == "online" and now_s - int(wire[one.link, dp.W_ACK_AT]) // S <= self.rules.max_lag_s
+                for one in self.sessions
+            )
+            self.world.repl[dp.M_FEW] = int(good < self.rules.min_replicas)
+
+    def _log(self, text: str) -> None:
+        self.lines.append((self.now_ns(), text))
