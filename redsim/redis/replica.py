@@ -71,7 +71,7 @@ class Replica:
         self.downs = 0
         self.resyncs: list[float] = []  # seconds from a loss to being online again
         self.session: Session | None = None
-        self.on_new_history: Callable[[], None] = lambda: None
+        self.own: Master | None = None  # what it is to replicas of its own
         self._tick = env.event()
         self._ready = env.event()
         self._loading_from: int | None = None
@@ -176,8 +176,8 @@ class Replica:
             if self._is_refused() or took_ns > STEP_TIMEOUT_S * S:
                 return None
         yield from self._travel(self.master.server)
-        if self._is_refused():
-            return None
+        if self._is_refused() or not self.master.is_ready():
+            return None  # NOMASTERLINK, of a master that has lost its own
         session = self.master.open(self.link, self.name)
         asked = self.replid, self.offset
         refusal = self.master.psync(session, *asked)
@@ -215,6 +215,8 @@ class Replica:
 
     def _come_online(self) -> None:
         self.replid = self.master.replid
+        if self.own is not None:
+            self.own.replid = self.replid
         if self._lost_ns is not None:
             self.resyncs.append((self.now_ns() - self._lost_ns) / S)
             self._lost_ns = None
@@ -255,7 +257,9 @@ class Replica:
         yield from self._hold(flushing, self.data.flush_ns(self.world))
         self._to("loading", "load", "")
         self._log("MASTER <-> REPLICA sync: Loading DB in memory")
-        self.on_new_history()
+        if self.own is not None:
+            for other in list(self.own.sessions):
+                self.own.close(other, "its master gets other data itself")
         self.data.take(self.world, session.snapshot)
         restart_stream(self.world, session.offset, session.row, self.master.rules.backlog_bytes)
         self.replid = self.master.replid

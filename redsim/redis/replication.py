@@ -136,6 +136,7 @@ class Master:
         self._loops = 0
         self._ids = 1
         self._lonely_since_s: int | None = 0
+        self.is_ready: Callable[[], bool] = lambda: True  # of a replica with replicas: is it online itself?
 
     @property
     def world(self) -> Any:

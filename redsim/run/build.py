@@ -89,6 +89,12 @@ class _Builder:
 
     def __init__(self, scenario: Scenario, node: str, maker: KindMaker, plans: Plans, family: Family) -> None:
         self.family = family
+        self.writers = plans  # whose commands say what becomes of keys: on a replica its master's
+        if node in family.links:
+            assert family.plans is not None, "a master is built before its replicas"
+            self.writers, plans.datasets = family.plans, family.plans.datasets
+        else:
+            family.plans = plans
         self.scenario, self.node, self.maker, self.plans = scenario, node, maker, plans
         self.file = scenario.file
         self.profile = _profile(scenario, node)
@@ -104,7 +110,7 @@ class _Builder:
             self.hiccups = Hiccups.model_construct(every=self.profile.hiccup_every_ns, table=list(self.profile.hiccup_table_ns))
 
     def build(self) -> Built:
-        dataset, keys = fill_datasets(self.plans, self.file.seed)
+        dataset, keys = fill_datasets(self.writers, self.file.seed)
         group, slot, thread = self._groups(dataset)
         rules = Rules(self.scenario.confs[self.node], ALLOCATORS[self.file.nodes[self.node].allocator])
         kind = self._kind_rows(group, rules)
@@ -119,7 +125,8 @@ class _Builder:
         self.repl = self.family.arrays(self.scenario, self.node, self.maker, self.aof)
         self.crashes = plan_crashes(self.file, self.node, self.maker, self.aof)
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
-        size_datasets(dataset, self.plans.datasets, [k.row for k in self.kinds], rules, self.tables)
+        written = [kind.row for plan in self.writers.plans for kind in plan.all_kinds]
+        size_datasets(dataset, self.plans.datasets, written, rules, self.tables)
         for row, data in zip(dataset, self.plans.datasets.values(), strict=False):
             row[dp.D_DEL_CURVE] = self.maker.curves.number("" if data.type == "string" else f"del_{data.type}")
         self.child = child_row(self.scenario, self.node, self.kinds, self.maker, dataset, self.plans.datasets, rules,

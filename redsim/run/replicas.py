@@ -20,6 +20,7 @@ from redsim.redis.replication import BACKLOG_MIN_BYTES, Master, ReplRules
 from redsim.redis.server import Server
 from redsim.rng import generator
 from redsim.run import restart
+from redsim.run.groups import Plans
 from redsim.run.kinds import KindMaker
 from redsim.scenario.disk import chosen_disk
 from redsim.scenario.load import Scenario
@@ -63,13 +64,16 @@ def repl_rules(scenario: Scenario, node: str) -> ReplRules:
 class Family:
     """A master with its replicas, and theirs: what their Worlds share. Of one server alone: arrays of no use.
 
-    state    names      in the order of the file
+    state    names      the master first, the others in the order of the file
+             plans      what the master's clients do, once it is built: the keys of all are as that makes them
              wire, mail, stream      the Worlds' arrays of these names
              links      replica -> row of wire
     """
 
     def __init__(self, scenario: Scenario) -> None:
-        self.scenario, self.names = scenario, list(scenario.file.nodes)
+        self.scenario = scenario
+        self.names = sorted(scenario.file.nodes, key=lambda name: scenario.file.nodes[name].replica_of is not None)
+        self.plans: Plans | None = None
         replicas = [name for name in self.names if scenario.file.nodes[name].replica_of is not None]
         self.links = {name: i for i, name in enumerate(replicas)}
         self.wire = dp.rows(max(len(replicas), 1), dp.W_SIZE)
@@ -208,7 +212,8 @@ def attach_peers(
         master = peers[str(file.nodes[name].replica_of)].master
         replica = Replica(env, server, name, link, master, network, _data(view, name), (numbers[0], numbers[1], numbers[2]),
                           int(view.confs[name].get("repl-timeout")))  # fmt: skip
-        peers[name].replica = replica
+        peers[name].replica, replica.own = replica, peers[name].master
+        peers[name].master.is_ready = lambda replica=replica: replica.state == "online"  # type: ignore[misc]
         if file.nodes[name].synced:
             replica.adopt()
         else:
