@@ -26,6 +26,7 @@ from redsim.dataplane.ledger import bytes_ns, charge, hiccups, idle_hiccups, idl
 from redsim.dataplane.maxmemory import OOM_REPLY_BYTES, eviction_timer, make_room
 from redsim.dataplane.memory import client_comes, first_call, owe_more, resize_query_buffer
 from redsim.dataplane.replica import peer_event
+from redsim.dataplane.replication import NOREPLICAS_REPLY_BYTES
 from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
 
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
@@ -331,6 +332,10 @@ def call(w: World, c, r):
         st[OOM] += 1
     elif (w.aof[A_FAILING] or (st[CAN_FORK] and w.child[CH_MISCONF])) and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
         ns, reply = 0, refuse(w, r, k)
+    elif w.repl[M_FEW] and kind[k, K_AOF]:
+        ns, reply = 0, NOREPLICAS_REPLY_BYTES
+        req[r, R_FLAGS] |= Z_NOREPLICAS
+        kind[k, K_ERRORS] += 1
     else:
         ns, reply = run_command(w, r)
         if w.aof[A_FEED]:

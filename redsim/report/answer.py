@@ -77,6 +77,7 @@ def _failures(result: Result) -> str:
         "oom": "were refused -OOM",
         "misconf": "were refused -MISCONF",
         "loading": "were answered -LOADING",
+        "noreplicas": "were refused -NOREPLICAS",
     }
     told = []
     for key, said in errors.items():

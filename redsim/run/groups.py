@@ -16,6 +16,7 @@ from redsim.dataplane import layout as dp
 from redsim.redis.commands import COMMANDS, Command
 from redsim.run.kinds import SAME_AS, Kind, KindMaker, check_type, find_command
 from redsim.run.rdb_datasets import datasets_of
+from redsim.run.refusals import refuse_writes
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.load import Scenario
 from redsim.scenario.monitor import MonitorCapture
@@ -68,6 +69,7 @@ def make_plans(scenario: Scenario, maker: KindMaker) -> Plans:
         else:
             plans.plans.append(_plan(scenario, plans, name, group, maker))
     plans.plans.extend(_timeline_plans(scenario, plans, maker))
+    refuse_writes(scenario, plans.plans)
     return plans
 
 

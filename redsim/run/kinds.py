@@ -20,6 +20,7 @@ from redsim.workload.tables import Tables, mean
 CURVE_POINTS = 42
 PROPAGATED_OPS = {dp.OP_SET, dp.OP_INCR, dp.OP_APPEND, dp.OP_MSET, dp.OP_FLUSHALL, dp.OP_PUSH}
 DIRTYING_OPS = {dp.OP_DEL, dp.OP_UNLINK, dp.OP_EXPIRE, dp.OP_POP}  # and SADD, of a member that is not there
+WRITING_OPS = PROPAGATED_OPS | DIRTYING_OPS | {dp.OP_PUT}
 
 # Commands of a capture or an INFO that behave as another one here: same data structure, same cost class.
 SAME_AS = {
@@ -123,7 +124,7 @@ def argument_bytes(command: Command, use: CommandUse, key_bytes: int, element_by
 def propagation(command: Command, use: CommandUse) -> tuple[int, int]:
     """(is it propagated: dp.PROPAGATED and its like; bytes that its propagated form has more than the request): a TTL goes as a
     point of time in ms, `EX 60` as `PXAT` and 13 digits, EXPIRE as PEXPIREAT. SADD of a member that is there changes nothing."""
-    if command.op not in PROPAGATED_OPS | DIRTYING_OPS and command.op != dp.OP_PUT:
+    if command.op not in WRITING_OPS:
         return dp.NEVER_PROPAGATED, 0
     more = bulk_bytes(13) - bulk_bytes(5)
     if command.op == dp.OP_EXPIRE:

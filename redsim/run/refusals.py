@@ -3,10 +3,14 @@
 Mirrors nothing in Redis, which takes them. Not modelled: I/O threads of 8.0 and Valkey 8.0.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
+from redsim.run.kinds import WRITING_OPS
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
 
-__all__ = ["io_threads"]
+__all__ = ["io_threads", "refuse_writes"]
 
 
 def io_threads(scenario: Scenario, node: str) -> int:
@@ -18,3 +22,17 @@ def io_threads(scenario: Scenario, node: str) -> int:
             f" {scenario.file.nodes[node].version!r}: redsim models the I/O threads of 6.0 to 7.4 so far; use one of those"
         )
     return threads
+
+
+def refuse_writes(scenario: Scenario, plans: Iterable[Any]) -> None:
+    """ScenarioError for a command that writes to a replica (processCommand: READONLY). `plans`: run/groups.py's, of the node."""
+    node, what = next(iter(scenario.file.nodes.items()))
+    if what.replica_of is None:
+        return
+    for plan in plans:
+        for kind in plan.all_kinds:
+            if kind.command.op in WRITING_OPS:
+                where = scenario.where(*(("timeline",) if plan.is_cli else ("clients", plan.name)))
+                raise ScenarioError(
+                    f"{where}: {kind.name} on {node} would answer READONLY: it is a replica; send it to {what.replica_of}"
+                )

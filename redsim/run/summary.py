@@ -82,6 +82,7 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
             "oom": int(row[dp.G_ERR_OOM]),
             "misconf": int(row[dp.G_ERR_MISCONF]),
             "loading": int(row[dp.G_ERR_LOADING]),
+            "noreplicas": int(row[dp.G_ERR_NOREPLICAS]),
         },
         "retries": int(row[dp.G_RETRIED]),
         **_cache(built, w, g),
