@@ -10,8 +10,8 @@ Differs: a unit takes the CPU that it took at the master, times how much slower 
 are charged together.
 """
 
-import numpy as np
 
+from redsim.dataplane.aof import feed as feed_aof
 from redsim.dataplane.compile import compiled, entry
 from redsim.dataplane.database import forget_keys
 from redsim.dataplane.expires import remove_expire, set_expire
@@ -20,7 +20,6 @@ from redsim.dataplane.keyspace import append, create, forget, set_elements
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, note_hold
 from redsim.dataplane.memory import value_memory
-from redsim.dataplane.aof import feed as feed_aof
 from redsim.dataplane.replication import CHUNK_BYTES, account, ask_to_write, feed, serve_replica
 from redsim.dataplane.wire import reply, wake_master_end, wake_replica_end
 
@@ -76,6 +75,9 @@ def read_stream(w: World, link):
             break
         apply_image(w, unit)
         m[M_APPLY] += 1
+        if unit[Y_KEY] == GETACK:
+            ns += cost[WRITE_NS]
+            reply(w, link, LANE_ACK, m[M_OFFSET])  # its own bytes are not in it yet
         if unit[Y_NS] > 0:
             ns += cost[CALL_NS] + ARGUMENTS * cost[PARSE_NS] + unit[Y_NS] * m[M_SCALE_PPM] // 1_000_000
             m[M_APPLIED] += 1

@@ -19,9 +19,8 @@ from redsim.dataplane.connections import ring_push
 from redsim.dataplane.draws import below_ns
 from redsim.dataplane.events import NEVER
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import bytes_ns
+from redsim.dataplane.ledger import MSS_BYTES, bytes_ns, frame_bytes
 
-MSS_BYTES = 1448  # of an Ethernet frame
 PROBE_MIN_NS = 10_000_000  # net/ipv4/tcp_output.c: tcp_schedule_loss_probe
 PPB = 1_000_000_000
 
@@ -69,6 +68,9 @@ def depart(w: World, link, lane, size, upto):
     """`size` bytes have been written to the connection now: they leave behind what is on the link already."""
     row = w.wire[link]
     row[W_BUSY] = max(w.st[NOW], row[W_BUSY]) + bytes_ns(size, row[W_PS])
+    if w.cost[NIC_PS] > 0:
+        w.st[NIC_OUT] = max(w.st[NOW], w.st[NIC_OUT]) + bytes_ns(frame_bytes(size), w.cost[NIC_PS])
+        row[W_BUSY] = max(row[W_BUSY], w.st[NIC_OUT])
     post(w, link, lane, max(row[W_BUSY] + row[W_DELAY] + trouble_ns(w, row, size), row[W_HOLD]), upto)
 
 

@@ -103,6 +103,7 @@ class _Builder:
         self.series: list[tuple[str, str]] = []
         host = self.file.hosts[self.file.nodes[node].host]
         self.cores = host.cores or self.profile.cores
+        self.nic = host.nic
         self.hiccups: Hiccups | None = None
         if isinstance(host.hiccups, Hiccups):
             self.hiccups = host.hiccups
@@ -213,7 +214,7 @@ class _Builder:
         row[dp.G_MEASURE] = int(load.station.kind == "redis-benchmark")
         if load.station.kind == "ample":
             row[dp.G_SEND], row[dp.G_RECV] = client["ample_send_ns"].value, client["ample_recv_ns"].value
-            if not load.bandwidth:
+            if not load.bandwidth and not self.nic:
                 row[dp.G_SHIFT] = row[dp.G_SEND] + row[dp.G_NET]
 
     def _group_keys(self, row: dp.I64, plan: Plan, dataset: dp.I64) -> None:
@@ -290,6 +291,7 @@ class _Builder:
             cost[dp.HICCUP_DIST] = self.tables.weighted(
                 [length for length, _ in self.hiccups.table], [weight for _, weight in self.hiccups.table]
             )
+        cost[dp.NIC_PS] = 8 * 10**12 // self.nic if self.nic else 0
         if self.profile.wake_spread:
             cost[dp.WAKE_DIST] = self.tables.weighted(*map(list, zip(*self.profile.wake_spread, strict=True)))
         return cost
@@ -336,6 +338,7 @@ class _Builder:
             kind=kind, dataset=dataset,
             thread=thread, held=np.zeros(causes, dtype=np.int64), heldp=np.zeros(causes, dtype=np.int64),
             log=dp.rows(dp.LOG_SIZE, 2), ring=np.zeros(dp.power_of_two(2 * (conns + len(self.family.links)) + 2), dtype=np.int64),
+            blocked=np.zeros((conns, 4), dtype=np.int64),
             batch=np.zeros(conns + 1 + 2 * len(self.family.links), dtype=np.int64), pending=np.zeros(conns + len(self.family.links), dtype=np.int64),
             tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
             rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,

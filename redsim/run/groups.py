@@ -21,7 +21,7 @@ from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.load import Scenario
 from redsim.scenario.monitor import MonitorCapture
 from redsim.scenario.schema import Arrivals, CommandUse, Dataset, Group, Open, Size, TimelineEntry
-from redsim.units import S, duration_ns, say_ns
+from redsim.units import MS, S, duration_ns, say_ns
 
 Ints = npt.NDArray[np.int64]
 CLI = "redis-cli"
@@ -350,6 +350,8 @@ def _entry_use(command: Command, args: list[str], entry: TimelineEntry, where: s
             return use.model_copy(update={"ttl": int(args[1]) * S})
         if command.op == dp.OP_SLEEP:
             return use.model_copy(update={"duration": duration_ns(f"{args[0]}s")})
+        if command.op == dp.OP_WAIT:
+            return use.model_copy(update={"replicas": int(args[0]), "timeout": int(args[1]) * MS})
     except (IndexError, ValueError) as error:
         raise ScenarioError(f"{where}: run {entry.run!r} is not a complete {command.name}; {_example(command)}") from error
     if command.op == dp.OP_SCRIPT and entry.duration is None:
@@ -361,7 +363,7 @@ def _entry_use(command: Command, args: list[str], entry: TimelineEntry, where: s
 
 def _example(command: Command) -> str:
     examples = {dp.OP_SCAN: "SCAN 0 COUNT 1000", dp.OP_RANGE: f"{command.name} users:7 0 -1",
-                dp.OP_EXPIRE: "EXPIRE users:7 60", dp.OP_SLEEP: "DEBUG SLEEP 0.5"}  # fmt: skip
+                dp.OP_EXPIRE: "EXPIRE users:7 60", dp.OP_SLEEP: "DEBUG SLEEP 0.5", dp.OP_WAIT: "WAIT 1 100"}  # fmt: skip
     return f"write it like {examples[command.op]}"
 
 

@@ -109,6 +109,7 @@ def argument_bytes(command: Command, use: CommandUse, key_bytes: int, element_by
         dp.OP_EXPIRE: [5],
         dp.OP_SCRIPT: [40, 1],
         dp.OP_SLEEP: [5],
+        dp.OP_WAIT: [len(str(use.replicas)), len(str(use.timeout // 1_000_000))],
         dp.OP_RANGE: [len(str(use.start)), len(str(use.stop))],
         dp.OP_FIELD: [6],
     }
@@ -186,6 +187,8 @@ class KindMaker:
         row[dp.K_LO], row[dp.K_HI] = use.start, use.stop
         row[dp.K_COUNT] = use.count
         row[dp.K_DUR] = use.duration or 0
+        if command.op == dp.OP_WAIT:
+            row[dp.K_NELEM], row[dp.K_DUR] = use.replicas, use.timeout
         row[dp.K_TTL], row[dp.K_TTL_JITTER] = use.ttl or 0, use.ttl_jitter
         row[dp.K_DENYOOM] = int(command.denyoom)
         row[dp.K_AOF], row[dp.K_AOF_MORE] = propagation(command, use)
