@@ -43,6 +43,9 @@ def crash(w: World, is_host, t):
     st[EVICT_ARMED] = st[IO_ACTIVE] = st[LISTEN_READY] = st[ACCEPT_N] = 0
     st[ACCEPT_HEAD] = st[ACCEPT_TAIL] = NONE
     st[RING_N] = st[PENDING_N] = st[TREAD_N] = st[CLIENTS] = 0
+    for i in range(st[BLOCKED_N]):
+        drop_server_interest(w, w.blocked[i, 1])
+    st[BLOCKED_N] = 0
 
 
 @compiled

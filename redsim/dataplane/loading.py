@@ -8,6 +8,7 @@ from redsim.dataplane.clients import admit
 from redsim.dataplane.compile import compiled
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import charge, idle_until, segment
+from redsim.dataplane.wire import look_at_peers
 
 BUSY_ROUNDS_MAX = 4  # networking.c: processEventsWhileBlocked
 
@@ -24,6 +25,8 @@ def load_step(w: World):
     if st[LOAD_LEFT] == 0:
         st[LOADING] = st[BUSY] = 0
         st[READY_AT] = st[NOW]
+        if w.repl[M_LINKED]:
+            look_at_peers(w)
         st[PHASE] = PH_POLL
         return True
     step, start = min(st[LOAD_EVERY], st[LOAD_LEFT]), st[NOW]

@@ -21,6 +21,7 @@ from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, note_hold
 from redsim.dataplane.memory import value_memory
 from redsim.dataplane.replication import CHUNK_BYTES, account, ask_to_write, feed, serve_replica
+from redsim.dataplane.undo import mark
 from redsim.dataplane.wire import reply, wake_master_end, wake_replica_end
 
 MASTER_READ_BYTES = 32768  # networking.c: sdsMakeRoomFor of PROTO_IOBUF_LEN, greedy
@@ -89,6 +90,8 @@ def read_stream(w: World, link):
             if w.aof[A_POLICY] and unit[Y_NS] > 0:
                 ns += feed_aof(w, unit[Y_END] - m[M_OFFSET])
                 w.aof[A_CMDS] += 1
+                if w.aof[A_UNDO]:
+                    mark(w)
             feed(w, unit[Y_END] - m[M_OFFSET])
     charge(w, m[M_CAUSE], ns)
     if ns >= cost[STALL_NS]:

@@ -48,6 +48,16 @@ def wake_replica_end(w: World, link):
 
 
 @compiled
+def look_at_peers(w: World):
+    """The loop has not looked at its connections with other servers for a while: all of them are ready."""
+    for link in range(w.wire.shape[0]):
+        if w.wire[link, W_FROM] == w.repl[M_SELF]:
+            wake_master_end(w, link)
+        elif w.wire[link, W_TO] == w.repl[M_SELF]:
+            wake_replica_end(w, link)
+
+
+@compiled
 def post(w: World, link, lane, at, upto):
     """The position `upto` is on its way in `lane` and arrives at `at`, not before what went before it."""
     row, mail = w.wire[link], w.mail

@@ -51,7 +51,7 @@ class Data:
 class Replica:
     """A server that follows `master` over connection `link`.
 
-    state    state    connect, handshake, wait_bgsave, send_bulk, transfer, loading, online, as a report names it
+    state    state    down, connect, handshake, wait_bgsave, send_bulk, transfer, loading, online, as a report names it
              replid, offset      the history it has and how much of it (offset: the World's while it is connected)
              syncs    phases and verdicts
              lines    (ns, text) of its log
@@ -72,6 +72,8 @@ class Replica:
         self.resyncs: list[float] = []  # seconds from a loss to being online again
         self.session: Session | None = None
         self.own: Master | None = None  # what it is to replicas of its own
+        self.process: simpy.Process | None = None
+        self._alive = env.event()
         self._tick = env.event()
         self._ready = env.event()
         self._loading_from: int | None = None
@@ -102,13 +104,42 @@ class Replica:
         self.state = "online"
 
     def life(self) -> Step:
-        """The whole of it, as a SimPy process."""
+        """The whole of it, from death to death of the process."""
+        while True:
+            try:
+                yield from self._follow()
+            except simpy.Interrupt:
+                self._to("down", "down", "")
+                yield self._alive
+
+    def _follow(self) -> Step:
         while True:
             session = self.session
             if session is not None:
                 why = yield session.broken
                 yield from self._lose(session, str(why))
             self.session = yield from self._connect()
+
+    def died(self, *, with_host: bool) -> None:
+        """The process is gone; its master hears of it, unless the host is gone too."""
+        session, self.session = self.session, None
+        self.downs += 1
+        self._lost_ns, self._loading_from = self.now_ns(), None
+        self._alive = self.env.event()
+        if self.process is not None:
+            self.process.interrupt()
+        if session is not None and not with_host:
+            self.master.close(session, "the replica died")
+
+    def started(self, replid: int) -> None:
+        """A new process has loaded its data, which are of the history `replid` (0: of none that it knows)."""
+        for session in [one for one in self.master.sessions if one.link == self.link]:
+            self.master.close(session, "the replica is back with a new connection")
+        self.replid = replid
+
+    def revive(self) -> None:
+        """It serves, and begins to look for its master."""
+        self._alive.succeed()
 
     # ---- called by the server
 
@@ -189,7 +220,7 @@ class Replica:
         return (yield from self._full_sync(session))
 
     def _is_refused(self) -> bool:
-        return int(self.env.now) < self.network.refused_until[self.link]
+        return int(self.env.now) < self.network.refused_until[self.link] or self.master.is_down
 
     def _round_trip(self, *, is_first: bool = False) -> Step:
         begun_ns = int(self.env.now)

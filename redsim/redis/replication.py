@@ -136,6 +136,7 @@ class Master:
         self._loops = 0
         self._ids = 1
         self._lonely_since_s: int | None = 0
+        self.is_down = False  # there is no process, or one that loads
         self.is_ready: Callable[[], bool] = lambda: True  # of a replica with replicas: is it online itself?
 
     @property
@@ -254,11 +255,12 @@ class Master:
         else:
             self._start_bgsave()
 
-    def _create_backlog(self) -> None:
+    def _create_backlog(self, *, is_new: bool = True) -> None:
         """createReplicationBacklog, with a new history (syncCommand)."""
         m = self.world.repl
         if not self.has_backlog:
-            self._new_history()
+            if is_new:
+                self._new_history()
             m[dp.M_BACKLOG], m[dp.M_HISTLEN], m[dp.M_FIRST] = self.rules.backlog_bytes, 0, m[dp.M_OFFSET] + 1
             if not m[dp.M_IS_REPLICA]:
                 m[dp.M_ON], m[dp.M_BEGUN], m[dp.M_SELECTED] = 1, m[dp.M_ROWS], 0
@@ -377,6 +379,15 @@ class Master:
         self.omem.append((self.now_ns(), session.replica, omem, limit))
         self._log(f"Client {session.replica} flags=S omem={omem} scheduled to be closed ASAP for overcoming of output buffer limits.")
         self.close(session, f"output buffer of {omem} bytes over the {limit} limit")
+
+    def restarted(self, replid: int, offset: int) -> None:
+        """loadDataFromDisk of a master: a new history; that of the RDB file, if it says one, is the one before (7.0)."""
+        m = self.world.repl
+        self._new_history()
+        m[dp.M_OFFSET] = offset
+        if replid and not self.rules.is_exact:
+            self._create_backlog(is_new=False)
+            self.replid2, self.second_offset = replid, offset + 1
 
     # ---- cron
 

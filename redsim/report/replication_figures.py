@@ -45,6 +45,7 @@ HOW_TO_READ = {
 }
 PANELS_MAX = 3
 PHASES = {
+    "down": ("no process", GREY, "//"),
     "disconnected": ("no connection", PALE, ""),
     "handshake": ("handshake", BLACK, ""),
     "wait_bgsave": ("waits for a BGSAVE", YELLOW, ".."),

@@ -92,6 +92,10 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     env.process(Lockstep(env, list(servers.values()), family.wire).main() if family.links else first.main())
     for name, node in nodes.items():
         node.peers = peers.get(name)
+        if node.life is not None and node.peers is not None:
+            node.life.peers = node.peers
+            for other in peers.values():
+                other.lives.append(node.life)
         env.process(_sample(env, node))
     if family.links:
         env.process(record.sample(int(first.world.st[dp.WINDOW]), scenario.file.duration))

@@ -7,7 +7,7 @@ cost its master times the ratio of what a call costs on their hosts.
 Not modelled: used_memory of the connections between servers, besides the replication buffer.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from redsim.redis.replica import Data, Replica
 from redsim.redis.replication import BACKLOG_MIN_BYTES, Master, ReplRules
 from redsim.redis.server import Server
 from redsim.rng import generator
+from redsim.dataplane.replication import drop_backlog
+from redsim.dataplane.undo import Snapshot
 from redsim.run import restart
 from redsim.run.groups import Plans
 from redsim.run.kinds import KindMaker
@@ -156,6 +158,7 @@ class Peers:
     master: Master
     replica: Replica | None = None
     shares: list[Server] = field(default_factory=list)  # all servers that share the stream
+    lives: list[Any] = field(default_factory=list)  # run/crash.py: what their restarts would load
 
     def cron(self, *, is_a_second: bool) -> None:
         """serverCron."""
@@ -173,6 +176,48 @@ class Peers:
         if self.replica is not None:
             self.replica.answer()
 
+    def noted(self, snapshot: Snapshot) -> Snapshot:
+        """rdb.c:rdbSaveInfoAuxFields: a file that is begun now knows the history it belongs to."""
+        m = self.server.world.repl
+        replid = self.replica.replid if self.replica is not None else self.master.replid if self.master.has_backlog else 0
+        row = int(m[dp.M_APPLY] if self.replica is not None else m[dp.M_ROWS])
+        return replace(snapshot, replid=replid, offset=int(m[dp.M_OFFSET]), row=row)
+
+    def died(self, *, with_host: bool) -> None:
+        """The process is gone. Its host resets its connections; one that is gone too says nothing, and the others wait for time-outs."""
+        world = self.server.world
+        for row in world.wire:
+            if row[dp.W_TO] == world.repl[dp.M_SELF]:
+                row[dp.W_READY_REPLICA] = 0
+            elif row[dp.W_FROM] == world.repl[dp.M_SELF]:
+                row[[dp.W_READY_MASTER, dp.W_PENDING]] = 0
+        if not with_host:
+            for session in list(self.master.sessions):
+                self.master.close(session, "the master died")
+        self.master.is_down = True
+        if self.replica is not None:
+            self.replica.died(with_host=with_host)
+        drop_backlog(world)
+        world.repl[[dp.M_WANT, dp.M_UNIT_BYTES, dp.M_GETACK]] = 0
+
+    def started(self, snapshot: Snapshot | None) -> None:
+        """A new process has its data: does it know how far it was in which history? (loadDataFromDisk; an AOF does not say.)"""
+        world = self.server.world
+        replid, offset, row = (snapshot.replid, snapshot.offset, snapshot.row) if snapshot is not None else (0, 0, 0)
+        for session in list(self.master.sessions):
+            self.master.close(session, "the master has restarted")
+        if self.replica is not None:
+            world.repl[dp.M_OFFSET], world.repl[dp.M_APPLY] = offset, row if replid else world.repl[dp.M_APPLY]
+            self.replica.started(replid)
+        else:
+            self.master.restarted(replid, offset)
+
+    def ready(self) -> None:
+        """The new process serves: it connects to its master, and others to it."""
+        self.master.is_down = False
+        if self.replica is not None:
+            self.replica.revive()
+
     def _make_room(self) -> None:
         """The stream keeps the rows that a replica may still need; if they fill half of it, it becomes twice as large."""
         world = self.server.world
@@ -181,6 +226,7 @@ class Peers:
             int(other.world.repl[dp.M_APPLY]) for other in self.shares
             if other is not self.server and int(other.world.repl[dp.M_OFFSET]) + 1 >= first
         ]  # fmt: skip
+        needed += [one.snapshot.row for one in self.lives if one.snapshot is not None and one.snapshot.offset + 1 >= first]
         needed += [session.row for session in self.master.sessions if session.state in ("wait_bgsave", "send_bulk") and session.save]
         tail, size = min(needed, default=rows), len(world.stream)
         assert rows - tail <= size, "the replication stream has run over"
@@ -218,7 +264,7 @@ def attach_peers(
             replica.adopt()
         else:
             restart.empty(server.world)
-        env.process(replica.life())
+        replica.process = env.process(replica.life())
 
     def cut(link: int) -> None:
         for one in peers.values():

@@ -137,7 +137,7 @@ def network_fits(file: Any) -> Iterator[tuple[Place, str]]:
 
 def replicas_fit(file: Any) -> Iterator[tuple[Place, str]]:
     """(path, sentence) of what is wrong with replica_of: unknown masters, circles, servers that have nothing to do with each other, data
-    and writes on a replica, crashes where there are replicas. `file`: a ScenarioFile."""
+    on a replica. `file`: a ScenarioFile."""
     nodes = file.nodes
     for name, node in nodes.items():
         path = ("nodes", name, "replica_of")
@@ -158,10 +158,6 @@ def replicas_fit(file: Any) -> Iterator[tuple[Place, str]]:
         if data.node in nodes and nodes[data.node].replica_of is not None:
             said = f"datasets.{name}.node: {data.node} is a replica and has its master's data; write node: {root_of(file, data.node)}"
             yield ("datasets", name, "node"), said
-    for i, fault in file.node_faults:
-        if len(nodes) > 1 and fault.fault != "pause":
-            said = f"timeline.{i}: {fault.fault} of a server that has replicas, or is one, is not modelled yet; use pause or disconnect"
-            yield ("timeline", i, "fault"), said
 
 
 def root_of(file: Any, name: str) -> str | None:
