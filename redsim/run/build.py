@@ -328,7 +328,8 @@ class _Builder:
         cpu = ("host.cpu", self.node) if self.node in self.family.links else ("host.cpu",)  # each host has its own
         seeds += [stream(file.seed, *cpu, name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
         seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync"),
-                  stream(file.seed, self.node, "child", "elements"), stream(file.seed, self.node, "network")]  # fmt: skip
+                  stream(file.seed, self.node, "child", "elements")]  # fmt: skip
+        seeds += [stream(file.seed, self.node, "network")] if self.family.links else []
         events = dp.event_rows(
             slot.shape[0], requests, len(rates.rows) + len(rates.planned) + len(self.crashes.events), group.shape[0]
         )

@@ -18,6 +18,7 @@ from redsim.scenario.schema import CommandUse, Dataset, Size
 from redsim.workload.tables import Tables, mean
 
 CURVE_POINTS = 42
+WAIT_NS = 500  # of WAIT's own function: a guess, as of a command that looks at a list of clients
 PROPAGATED_OPS = {dp.OP_SET, dp.OP_INCR, dp.OP_APPEND, dp.OP_MSET, dp.OP_FLUSHALL, dp.OP_PUSH}
 DIRTYING_OPS = {dp.OP_DEL, dp.OP_UNLINK, dp.OP_EXPIRE, dp.OP_POP}  # and SADD, of a member that is not there
 WRITING_OPS = PROPAGATED_OPS | DIRTYING_OPS | {dp.OP_PUT}
@@ -188,7 +189,7 @@ class KindMaker:
         row[dp.K_COUNT] = use.count
         row[dp.K_DUR] = use.duration or 0
         if command.op == dp.OP_WAIT:
-            row[dp.K_NELEM], row[dp.K_DUR] = use.replicas, use.timeout
+            row[dp.K_CONST], row[dp.K_NELEM], row[dp.K_DUR] = WAIT_NS, use.replicas, use.timeout
         row[dp.K_TTL], row[dp.K_TTL_JITTER] = use.ttl or 0, use.ttl_jitter
         row[dp.K_DENYOOM] = int(command.denyoom)
         row[dp.K_AOF], row[dp.K_AOF_MORE] = propagation(command, use)
