@@ -43,6 +43,8 @@ def lost_writes(result: Result) -> Findings:
     """A crash that took acknowledged writes, or the whole data set."""
     for node, row in facts.crashes(result):
         lost, policy = number(row["lost_acked_writes"]), str(row["appendfsync"])
+        if node in (result.summary.get("replicas") or {}):
+            continue  # what it had is its master's
         if not lost and policy != "none":
             kept = f"The {SAID[row['fault']]} of {node} at {number(row['at_s']):.4g} s took no acknowledged write."
             yield Finding("info", kept, "")

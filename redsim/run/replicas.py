@@ -93,7 +93,7 @@ class Family:
         blocks = 16
         if self.links:
             blocks = self._fill(row, scenario, node, maker)
-            aof[dp.A_FEED] |= int(row[dp.M_ON])
+            aof[dp.A_FEED] |= int(node not in self.links)  # commands are counted from the start, fed once there is a backlog
         return {
             "repl": row, "behind": np.zeros(dp.COARSE_BUCKETS + 2, dtype=np.int64), "block": dp.rows(blocks, 2),
             "stream": self.stream, "wire": self.wire, "mail": self.mail,
