@@ -320,8 +320,9 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         "stop-writes-on-bgsave-error", "rdbcompression", "rdb-save-incremental-fsync", "disable-thp", "oom-score-adj",
         "auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size", "aof-use-rdb-preamble",
         "aof-rewrite-incremental-fsync", "no-appendfsync-on-rewrite",
-        "repl-backlog-size", "repl-backlog-ttl", "repl-diskless-sync", "repl-diskless-sync-delay", "repl-diskless-sync-max-replicas",
-        "repl-ping-replica-period", "repl-timeout", "replica-lazy-flush", "min-replicas-to-write", "min-replicas-max-lag",
+        "repl-backlog-size", "repl-backlog-ttl", "repl-diskless-sync", "repl-diskless-sync-delay",
+        "repl-diskless-sync-max-replicas", "repl-ping-replica-period", "repl-timeout",
+        "replica-lazy-flush", "min-replicas-to-write", "min-replicas-max-lag",
     }  # fmt: skip
 
 

@@ -1,14 +1,13 @@
 """A replica inside its loop: it reads its master's stream and does what that says, reads an RDB file, hands the stream on.
 
 Mirrors networking.c:readQueryFromClient of the master's connection (a query buffer of 32 KiB and more), commandProcessed,
-replication.c:replicationFeedStreamFromMasterStream (the same bytes at the same offsets for replicas of its own), readSyncBulkPayload
-(16 KiB at a time into a file); db.c:expireIfNeeded (a replica deletes nothing by itself).
+replication.c:replicationFeedStreamFromMasterStream (the same bytes at the same offsets for replicas of its own),
+readSyncBulkPayload (16 KiB at a time into a file); db.c:expireIfNeeded (a replica deletes nothing by itself).
 
     read     up to 32 KiB of the stream -> every unit that is whole -> its keys are what the row says
 
-Differs: a unit takes the CPU that it took at the master, times how much slower this host is, beside its own parsing; a read's units
-are charged together.
-"""
+Differs: a unit takes the CPU that it took at the master, times how much slower this host is, beside its own parsing; a read's
+units are charged together. """
 
 
 from redsim.dataplane.aof import feed as feed_aof

@@ -5,14 +5,13 @@ writeToClient for a replica, checkClientOutputBufferLimits (hard limit, at each 
 
     unit     a command with the deletions it caused, a deletion of the server's own: its propagated form goes to the stream, MULTI
              and EXEC around more than one, SELECT before the first; each key it changed is a row of the stream: what it is now
-    blocks   payloads of at least 16 KiB in one list: the backlog keeps them from its first one on, a replica from the one it is at
+    blocks   payloads of at least 16 KiB in one list: the backlog keeps them from its first one on, a replica from the one it is
+    at
     trim     the backlog gives up its first block while it stays longer than its size, if no replica is at it; 64 at a time
     write    in the order of the pending clients: all that there is for the replica, as far as its socket takes it
 
-Differs: of a command longer than 16 KiB Redis sizes blocks argument by argument, here by what is left of it. A row is the key as the
-unit left it, where a replica executes the command.
-Not modelled: the stream of databases other than 0.
-"""
+Differs: of a command longer than 16 KiB Redis sizes blocks argument by argument, here by what is left of it. A row is the key as
+the unit left it, where a replica executes the command. Not modelled: the stream of databases other than 0. """
 
 import numpy as np
 
@@ -46,10 +45,10 @@ def feed(w: World, size):
     m[M_HISTLEN] += size
     left = size - m[M_ROOM]
     m[M_ROOM] -= size
-    is_new = left > 0
+    is_grown = left > 0
     while left > 0:
         left -= add_block(w, left)
-    if is_new:
+    if is_grown:
         m[M_ROOM] = -left
         mind_limits(w)
     if m[M_HISTLEN] > m[M_BACKLOG]:
@@ -113,10 +112,10 @@ def mind_limits(w: World):
     m = w.repl
     for link in range(w.wire.shape[0]):
         row = w.wire[link]
-        if row[W_FROM] == m[M_SELF] and row[W_STATE] != WIRE_OFF and not row[W_OVER] and m[M_HARD] > 0:
-            if output_buffer_bytes(w, link) >= m[M_HARD]:
-                row[W_OVER] = 1
-                m[M_WANT] |= LINK_OVERFLOWS
+        is_bound = row[W_FROM] == m[M_SELF] and row[W_STATE] != WIRE_OFF and not row[W_OVER] and m[M_HARD] > 0
+        if is_bound and output_buffer_bytes(w, link) >= m[M_HARD]:
+            row[W_OVER] = 1
+            m[M_WANT] |= LINK_OVERFLOWS
 
 
 @compiled
@@ -257,7 +256,8 @@ def send_chunk(w: World, link):
 
 @compiled
 def made(w: World):
-    """Bytes that the child has written to the pipe by now, 16 KiB at a time (rio.c:rioFdWrite); it waits while the pipe is full."""
+    """Bytes that the child has written to the pipe by now, 16 KiB at a time (rio.c:rioFdWrite); it waits while the pipe is
+    full."""
     m = w.repl
     more = (w.st[NOW] - m[M_PIPE_AT]) * 1000 // max(m[M_PIPE_PS], 1)
     m[M_PIPE_MADE] = min(m[M_PIPE_SIZE], m[M_PIPE_READ] + PIPE_BYTES, m[M_PIPE_MADE] + more)
@@ -267,7 +267,8 @@ def made(w: World):
 
 @compiled
 def relay(w: World):
-    """replication.c:rdbPipeReadHandler: chunks from the pipe to all replicas, until it is empty or one of their sockets is full."""
+    """replication.c:rdbPipeReadHandler: chunks from the pipe to all replicas, until it is empty or one of their sockets is
+    full."""
     m, cost = w.repl, w.cost
     while m[M_PIPE_READ] < m[M_PIPE_SIZE]:
         size = min(CHUNK_BYTES, made(w) - m[M_PIPE_READ])

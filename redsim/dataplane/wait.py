@@ -1,13 +1,13 @@
 """WAIT: a client is blocked until enough replicas have acknowledged what its connection wrote last.
 
-Mirrors replication.c:waitCommand, replicationRequestAckFromSlaves, processClientsWaitingReplicas; blocked.c, timeout.c (7.0). A time-out is
-noticed in the next turn of the loop, which an idle one has at the next serverCron.
+Mirrors replication.c:waitCommand, replicationRequestAckFromSlaves, processClientsWaitingReplicas; blocked.c, timeout.c (7.0). A
+time-out is noticed in the next turn of the loop, which an idle one has at the next serverCron.
 
     WAIT n t     enough have it already: answered at once;  else blocked, REPLCONF GETACK goes out at the end of the next turn
     each turn    acknowledged by enough of those online, or out of time: answered with how many
 
-Differs: what was written and by whom is told by connection. Not modelled: WAITAOF, WAIT on a replica (an error), other blocking commands.
-"""
+Differs: what was written and by whom is told by connection. Not modelled: WAITAOF, WAIT on a replica (an error), other blocking
+commands. """
 
 from redsim.dataplane.compile import compiled
 from redsim.dataplane.layout import *
@@ -58,7 +58,8 @@ def ask_for_acks(w: World):
 
 @compiled
 def next_answered(w: World):
-    """Row of a blocked client that need not wait any longer; NONE: all go on waiting. Those whose connection is gone are forgotten."""
+    """Row of a blocked client that need not wait any longer; NONE: all go on waiting. Those whose connection is gone are
+    forgotten."""
     st = w.st
     i = st[BLOCKED_N] - 1
     while i >= 0:
@@ -94,8 +95,8 @@ def note_idle(w: World, r):
 
 @compiled
 def end_wait(w: World, i):
-    """The client of row `i` is not blocked any more: what the loop slept meanwhile was its own waiting, and that of what it sent behind
-    it. (connection, request)."""
+    """The client of row `i` is not blocked any more: what the loop slept meanwhile was its own waiting, and that of what it sent
+    behind it. (connection, request)."""
     c, r = w.blocked[i, 0], w.blocked[i, 1]
     w.req[r, R_OWN] += w.st[IDLE] - w.blocked[i, 3]
     behind = w.conn[c, C_HEAD]

@@ -1,16 +1,15 @@
 """Connections between servers: what is on its way, when it arrives, whom it wakes.
 
 Mirrors a TCP connection as both ends see it: bytes leave in order at the link's bandwidth, arrive a one-way delay later, and the
-sender's write takes no more than both socket buffers have room for until it hears, a delay later, what was read. Positions travel,
-not bytes: `upto` is an offset of the stream, or a byte of the RDB file.
+sender's write takes no more than both socket buffers have room for until it hears, a delay later, what was read. Positions
+travel, not bytes: `upto` is an offset of the stream, or a byte of the RDB file.
 
     post(w, l, lane, at, upto)    something of connection `l` is on its way and arrives at `at`, not before what went before it
     take_mail(w, now)             what has arrived by now; whoever it concerns is ready for the next poll
     marker(l, is_master_end)      a connection with a peer among the ready and the pending clients: a number below NONE
 
-Differs: mail of one lane beyond MAIL_ROWS arrives with the last of them. What has arrived is taken before the clients' events of the
-same poll. Not modelled: packets, their loss but as a bandwidth and a hold (host/network.py), delayed ACKs, Nagle.
-"""
+Differs: mail of one lane beyond MAIL_ROWS arrives with the last of them. What has arrived is taken before the clients' events of
+the same poll. Not modelled: packets, their loss but as a bandwidth and a hold (host/network.py), delayed ACKs, Nagle. """
 
 import numpy as np
 
@@ -93,8 +92,8 @@ def reply(w: World, link, lane, upto):
 
 @compiled
 def trouble_ns(w: World, row, size):
-    """How much later `size` bytes arrive for jitter, and for a packet of them that was lost: a round trip, behind the last packets
-    the tail loss probe."""
+    """How much later `size` bytes arrive for jitter, and for a packet of them that was lost: a round trip, behind the last
+    packets the tail loss probe."""
     ns, luck = np.int64(0), w.rng.shape[0] - 1
     if row[W_JITTER] > 0:
         ns += below_ns(w.rng, luck, row[W_JITTER] + 1)

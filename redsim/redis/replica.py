@@ -1,17 +1,16 @@
 """A server as a replica of another: it connects, asks, takes the file, loads it, follows the stream.
 
-Mirrors replication.c of 7.0, the replica's half: connectWithMaster, syncWithMaster (about one round trip for TCP and three for PING,
-REPLCONF, PSYNC), readSyncBulkPayload (the file to disk, fsync and rename on the main thread, flush, load), replicationCron
+Mirrors replication.c of 7.0, the replica's half: connectWithMaster, syncWithMaster (about one round trip for TCP and three for
+PING, REPLCONF, PSYNC), readSyncBulkPayload (the file to disk, fsync and rename on the main thread, flush, load), replicationCron
 (reconnects, ACKs, master timeout), replicationCacheMasterUsingMyself.
 
     link lost -> connect at once, then at each second's cron -> handshake -> PSYNC its history, its offset + 1
         +CONTINUE     goes on
         +FULLRESYNC   waits for the BGSAVE -> file -> fsync -> its data are gone -> load -> stream from the fork on
 
-Differs: keys are there from the beginning of the load, though nobody can read them. An AOF is rewritten after a full sync as Redis does,
-and what it had before counts until then.
-Not modelled: repl-diskless-load, replica-serve-stale-data no, a connection attempt that hangs for longer than its own time-outs.
-"""
+Differs: keys are there from the beginning of the load, though nobody can read them. An AOF is rewritten after a full sync as
+Redis does, and what it had before counts until then. Not modelled: repl-diskless-load, replica-serve-stale-data no, a connection
+attempt that hangs for longer than its own time-outs. """
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ import simpy
 from redsim.dataplane import layout as dp
 from redsim.dataplane.replica import acknowledge, begin_loading, look_again, restart_stream
 from redsim.host.network import Network
-from redsim.redis.replication import Master, Session, Sync
+from redsim.redis.repl_session import Session, Sync
+from redsim.redis.replication import Master
 from redsim.redis.server import Server
 from redsim.units import S
 

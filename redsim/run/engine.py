@@ -188,7 +188,9 @@ def _result(scenario: Scenario, nodes: list[Node], record: Record, partial: bool
         stall_view=max(views, key=lambda view: view.end_ns - view.start_ns, default=None),
         slowlog={name: slowlog_get(rows) for name, rows in slowlogs.items()},
         not_modelled=_not_modelled(scenario, nodes, directives),
-        offered={plan.name: one.server.world.offered[:, g].copy() for one in nodes for g, plan in enumerate(one.built.plans.plans)},
+        offered={
+            plan.name: one.server.world.offered[:, g].copy() for one in nodes for g, plan in enumerate(one.built.plans.plans)
+        },
         datasets=_together(datasets_frame(one.built.datasets, one.gauge.rules, scenario.file.seed) for one in nodes),
         durability=_together(exposure_frame(one.server.aof, one.built.node) for one in nodes),
         fsyncs=_together(fsyncs_frame(one.server.aof, one.built.node) for one in nodes),

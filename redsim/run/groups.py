@@ -6,15 +6,13 @@ own commands, keys and times; what it cannot show (how many elements a key has) 
 
 import shlex
 from dataclasses import dataclass, field
-from fnmatch import translate
-from re import compile as compile_re
 
 import numpy as np
 import numpy.typing as npt
 
 from redsim.dataplane import layout as dp
 from redsim.redis.commands import COMMANDS, Command
-from redsim.run.kinds import SAME_AS, Kind, KindMaker, check_type, find_command
+from redsim.run.kinds import SAME_AS, Kind, KindMaker, check_type, find_command, match_ppm
 from redsim.run.rdb_datasets import datasets_of
 from redsim.run.refusals import refuse_writes
 from redsim.scenario.errors import ScenarioError, did_you_mean
@@ -321,7 +319,7 @@ def _parse_entry(scenario: Scenario, plans: Plans, i: int, entry: TimelineEntry)
     first = dataset if dataset is not None else next(iter(plans.datasets), None)
 
     def make(maker: KindMaker, group: str) -> Kind:
-        ppm = _match_ppm(pattern, plans) if command.op == dp.OP_KEYS else 1_000_000
+        ppm = match_ppm(pattern, plans.datasets) if command.op == dp.OP_KEYS else 1_000_000
         target = _dataset(plans, first) if command.types or command.op in (dp.OP_KEYS, dp.OP_SCAN) else None
         return maker.make(group, command, use, target, name=label, match_ppm=ppm, key=key, variant=variant,
                           pattern_bytes=len(pattern), words=tuple(words))  # fmt: skip
@@ -382,19 +380,6 @@ def _entry_key(command: Command, args: list[str], plans: Plans, where: str) -> t
     if not number.isdigit() or int(number) >= plans.datasets[dataset].keys:
         raise ScenarioError(f"{where}: key {args[0]!r}: the number goes from 0 to {plans.datasets[dataset].keys - 1}")
     return dataset, int(number)
-
-
-def _match_ppm(pattern: str, plans: Plans) -> int:
-    """Share of the keys, in millionths, that a KEYS pattern matches, by 2,000 names of each data set."""
-    matches = compile_re(translate(pattern.replace("[^", "[!"))).match
-    total, hit = 0.0, 0.0
-    for name, data in plans.datasets.items():
-        if data.keys:
-            step = max(1, data.keys // 2000)
-            names = [f"{name}:{i}" for i in range(0, data.keys, step)]
-            total += data.keys
-            hit += data.keys * sum(matches(n) is not None for n in names) / len(names)
-    return round(1_000_000 * hit / total) if total else 0
 
 
 def say_plan(plan: Plan) -> str:

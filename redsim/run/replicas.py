@@ -1,11 +1,10 @@
 """The servers of a scenario that belong together: arrays that their Worlds share, each one's row, who is whose master.
 
 Mirrors config.c (repl-*, client-output-buffer-limit replica, min-replicas-*); the loop's part is dataplane/replication.py and
-dataplane/replica.py, the control's redis/replication.py and redis/replica.py, the network's host/network.py.
-Differs: a replica that is synced at the start has an empty backlog at offset 0, as its master. Executing a unit costs a replica what it
-cost its master times the ratio of what a call costs on their hosts.
-Not modelled: used_memory of the connections between servers, besides the replication buffer.
-"""
+dataplane/replica.py, the control's redis/replication.py and redis/replica.py, the network's host/network.py. Differs: a replica
+that is synced at the start has an empty backlog at offset 0, as its master. Executing a unit costs a replica what it cost its
+master times the ratio of what a call costs on their hosts. Not modelled: used_memory of the connections between servers, besides
+the replication buffer. """
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,13 +13,14 @@ import numpy as np
 import simpy
 
 from redsim.dataplane import layout as dp
-from redsim.host.network import Network
-from redsim.redis.replica import Data, Replica
-from redsim.redis.replication import BACKLOG_MIN_BYTES, Master, ReplRules
-from redsim.redis.server import Server
-from redsim.rng import generator
 from redsim.dataplane.replication import drop_backlog
 from redsim.dataplane.undo import Snapshot
+from redsim.host.network import Network
+from redsim.redis.repl_session import BACKLOG_MIN_BYTES, ReplRules
+from redsim.redis.replica import Data, Replica
+from redsim.redis.replication import Master
+from redsim.redis.server import Server
+from redsim.rng import generator
 from redsim.run import restart
 from redsim.run.groups import Plans
 from redsim.run.kinds import KindMaker
@@ -184,7 +184,8 @@ class Peers:
         return replace(snapshot, replid=replid, offset=int(m[dp.M_OFFSET]), row=row)
 
     def died(self, *, with_host: bool) -> None:
-        """The process is gone. Its host resets its connections; one that is gone too says nothing, and the others wait for time-outs."""
+        """The process is gone. Its host resets its connections; one that is gone too says nothing, and the others wait for
+        time-outs."""
         world = self.server.world
         for row in world.wire:
             if row[dp.W_TO] == world.repl[dp.M_SELF]:
@@ -227,7 +228,7 @@ class Peers:
             if other is not self.server and int(other.world.repl[dp.M_OFFSET]) + 1 >= first
         ]  # fmt: skip
         needed += [one.snapshot.row for one in self.lives if one.snapshot is not None and one.snapshot.offset + 1 >= first]
-        needed += [session.row for session in self.master.sessions if session.state in ("wait_bgsave", "send_bulk") and session.save]
+        needed += [one.row for one in self.master.sessions if one.state in ("wait_bgsave", "send_bulk") and one.save]
         tail, size = min(needed, default=rows), len(world.stream)
         assert rows - tail <= size, "the replication stream has run over"
         if 2 * (rows - tail) > size:
@@ -249,9 +250,10 @@ def attach_peers(
     loopback_ns = scenario.profiles[file.nodes[family.names[0]].host].loopback_rtt_ns
     network = Network(env, file, family.names, family.wire, loopback_ns)
     peers = {
-        name: Peers(server, Master(env, server, repl_rules(views[name], name), name, restart.snapshot_of), None, list(servers.values()))
+        name: Peers(server, Master(env, server, repl_rules(views[name], name), name, restart.snapshot_of), None,
+                    list(servers.values()))
         for name, server in servers.items()
-    }
+    }  # fmt: skip
     for name, link in family.links.items():
         view, server = views[name], servers[name]
         numbers = [causes[name].index(cause) for cause in (SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE)]
