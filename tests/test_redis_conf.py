@@ -322,6 +322,7 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         "aof-rewrite-incremental-fsync", "no-appendfsync-on-rewrite",
         "repl-backlog-size", "repl-backlog-ttl", "repl-diskless-sync", "repl-diskless-sync-delay",
         "repl-diskless-sync-max-replicas", "repl-ping-replica-period", "repl-timeout",
+        "repl-diskless-load", "dual-channel-replication-enabled", "repl-rdb-channel",
         "replica-lazy-flush", "min-replicas-to-write", "min-replicas-max-lag",
     }  # fmt: skip
 

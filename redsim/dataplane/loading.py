@@ -1,7 +1,8 @@
 """A loop without a process, or with one that loads its data: what it does instead of serving.
 
 Mirrors rdb.c:rdbLoadProgressCallback, aof.c:loadSingleAppendOnlyFile: the clients are seen to now and then, and refused. Not
-modelled: which commands are let through while loading. """
+modelled: which commands are let through while loading.
+"""
 
 from redsim.dataplane.clients import admit
 from redsim.dataplane.compile import compiled

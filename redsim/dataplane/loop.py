@@ -17,7 +17,7 @@ from redsim.dataplane.clients import admit, make_ready
 from redsim.dataplane.compile import Plain, compiled, entry, inlined
 from redsim.dataplane.connections import close_by_server, free_conn, ring_push
 from redsim.dataplane.cow import RDB_MISCONF_REPLY_BYTES, pay, share_cpu
-from redsim.dataplane.crash import refusal_bytes
+from redsim.dataplane.crash import LOADING_REPLY_BYTES, refusal_bytes
 from redsim.dataplane.draws import draw_size
 from redsim.dataplane.expire import fast_expire_cycle
 from redsim.dataplane.keyspace import run_command
@@ -335,10 +335,8 @@ def call(w: World, c, r):
         st[OOM] += 1
     elif (w.aof[A_FAILING] or (st[CAN_FORK] and w.child[CH_MISCONF])) and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
         ns, reply = 0, refuse(w, r, k)
-    elif w.repl[M_FEW] and kind[k, K_AOF]:
-        ns, reply = 0, NOREPLICAS_REPLY_BYTES
-        req[r, R_FLAGS] |= Z_NOREPLICAS
-        kind[k, K_ERRORS] += 1
+    elif w.repl[M_FEW] and (kind[k, K_AOF] or w.repl[M_FEW] == LOADS):
+        ns, reply = 0, refuse_peer(w, r, k)
     else:
         ns, reply = run_command(w, r)
         if w.aof[A_FEED]:
@@ -370,6 +368,15 @@ def call(w: World, c, r):
     if kind[k, K_OP] == OP_WAIT and not st[BUSY] and must_wait(w, c, r, k):
         return
     add_reply(w, c, r)
+
+
+@compiled
+def refuse_peer(w: World, r, k):
+    """server.c:processCommand: too few replicas are in step, or a replica loads from its socket. Length of the answer."""
+    w.kind[k, K_ERRORS] += 1
+    is_loading = w.repl[M_FEW] == LOADS
+    w.req[r, R_FLAGS] |= Z_LOADING if is_loading else Z_NOREPLICAS
+    return LOADING_REPLY_BYTES if is_loading else NOREPLICAS_REPLY_BYTES
 
 
 @compiled

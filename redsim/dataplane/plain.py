@@ -1,6 +1,7 @@
 """A plain World: what most scenarios leave out, and compiled code need not look for.
 
-Mirrors nothing in Redis. Not modelled: a World that stops being plain; every run asserts at its end that it did not.
+Mirrors nothing in Redis.
+Not modelled: a World that stops being plain; every run asserts at its end that it did not.
 """
 
 from redsim.dataplane.layout import *

@@ -1,7 +1,8 @@
 """All replies before the next poll, and what becomes of an answer.
 
 Mirrors networking.c: handleClientsWithPendingWrites (last client first, at most 64 KiB a client and iteration) and its fork-join
-version of 6.0-7.4. Not modelled: a client socket whose buffer is full, output buffer limits.
+version of 6.0-7.4.
+Not modelled: a client socket whose buffer is full, output buffer limits.
 """
 
 from redsim.dataplane.clients import issue, make_ready

@@ -6,8 +6,9 @@ time-out is noticed in the next turn of the loop, which an idle one has at the n
     WAIT n t     enough have it already: answered at once;  else blocked, REPLCONF GETACK goes out at the end of the next turn
     each turn    acknowledged by enough of those online, or out of time: answered with how many
 
-Differs: what was written and by whom is told by connection. Not modelled: WAITAOF, WAIT on a replica (an error), other blocking
-commands. """
+Differs: what was written and by whom is told by connection.
+Not modelled: WAITAOF, WAIT on a replica (an error), other blocking commands.
+"""
 
 from redsim.dataplane.compile import compiled
 from redsim.dataplane.layout import *

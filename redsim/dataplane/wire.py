@@ -9,7 +9,9 @@ travel, not bytes: `upto` is an offset of the stream, or a byte of the RDB file.
     marker(l, is_master_end)      a connection with a peer among the ready and the pending clients: a number below NONE
 
 Differs: mail of one lane beyond MAIL_ROWS arrives with the last of them. What has arrived is taken before the clients' events of
-the same poll. Not modelled: packets, their loss but as a bandwidth and a hold (host/network.py), delayed ACKs, Nagle. """
+the same poll.
+Not modelled: packets, their loss but as a bandwidth and a hold (host/network.py), delayed ACKs, Nagle.
+"""
 
 import numpy as np
 

@@ -8,8 +8,9 @@ the rate at MSS / RTT * 1.22 / sqrt(loss) [mathis-1997]. A payload of 1,448 byte
     Network(env, file, names, wires, loopback_rtt_ns)   sets delay, picoseconds per byte and holds of `wires` for the scenario's
                                                         links and faults; `is_refused` and `on_cut` tell of closed connections
 
-Differs: a fault's first lost segment is sent when the fault begins. Not modelled: congestion windows as they grow, routers'
-queues. """
+Differs: a fault's first lost segment is sent when the fault begins.
+Not modelled: congestion windows as they grow, routers' queues.
+"""
 
 from collections.abc import Callable, Generator
 from math import sqrt

@@ -2,7 +2,8 @@
 
 Mirrors nothing in Redis. The keys are those of `CaseFile`; `scenario` comes last, as an indented block that is a scenario file of
 its own, so that a mistake in it is told with its line. A rate may be the word LOAD: it becomes `load` times the capacity that is
-measured in the very run. NOT modelled: a scenario with more than a master and one replica.
+measured in the very run.
+NOT modelled: a scenario with more than a master and one replica.
 """
 
 from collections.abc import Iterator, Sequence

@@ -3,10 +3,11 @@
 A row shows the repeat whose error is the median of the repeats: a real measurement and the prediction made for it, so that
 measured, predicted and error_pct agree to the digit. Repeats are compared by the ratio of the two, which a common drift of the
 machine leaves alone. The noise of a row is how far one real run is off as a prediction of another of the same case: no model of
-the case can be expected to come nearer than that. NOT modelled: a confidence interval; three repeats give none.
+the case can be expected to come nearer than that.
+NOT modelled: a confidence interval; three repeats give none.
 
-pass          the error is within the bar, and real runs agree within the bar
-miss          the error is beyond the bar, and real runs agree within the bar, or each is beyond it on the same side; for a tail
+pass          the error is within the bar, and real runs agree within the bar miss          the error is beyond the bar, and real
+runs agree within the bar, or each is beyond it on the same side; for a tail
               that must be the upper side, since what disturbs a machine only lengthens tails
 inconclusive  everything else: too few calm repeats, or real runs that differ by more than the bar. Never `pass` on noise.
 """

@@ -2,7 +2,8 @@
 
 Holds, for every case and repeat, the measured figures, the drift of the machine, and the evidence of noise; and the profile as
 YAML, with the capacity that the rates were made from. The predictions are not in it: they are made again from the scenario, the
-profile and the drift, and come out the same on any machine. NOT modelled: latencies one by one; percentiles are what is kept.
+profile and the drift, and come out the same on any machine.
+NOT modelled: latencies one by one; percentiles are what is kept.
 """
 
 import json

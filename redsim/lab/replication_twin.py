@@ -5,8 +5,9 @@
 
 Mirrors INFO replication and stats (sync_full, sync_partial_ok, sync_partial_err, master_repl_offset), redis-server's log lines
 with their milliseconds. Both servers are on one machine: the master has the first CPU, the replica shares the second with the
-clients. Not modelled: links of another delay or bandwidth than loopback's, more than one replica, faults but disconnect; refused
-by name. """
+clients.
+Not modelled: links of another delay or bandwidth than loopback's, more than one replica, faults but disconnect; refused by name.
+"""
 
 import contextlib
 import re

@@ -4,7 +4,8 @@
 
 Rounds go over all cases in turn, so that a drift of the machine falls on all alike; the yardstick before a case is the one after
 the case before it. What was measured is a Record; grading it needs no server. Differs from a benchmark: the model is told the
-machine's speed of that moment and nothing else. NOT modelled: cases that need several servers.
+machine's speed of that moment and nothing else.
+NOT modelled: cases that need several servers.
 """
 
 import math

@@ -1,7 +1,9 @@
 """The life of a forked child, from its fork to its exit: what it computes, hands to the disk, waits for.
 
 Mirrors rdb.c:rdbSave, rdbSaveToSlavesSockets, rio.c (a hand-over each 4 MiB with *-incremental-fsync, and a wait for the one
-before). Not modelled: what a child reads. """
+before).
+Not modelled: what a child reads.
+"""
 
 from collections.abc import Callable, Generator
 from typing import Any, Protocol

@@ -1,7 +1,8 @@
 """What a master and a replica have between them besides bytes: the rules of a conf, a connection as the master sees it, phases.
 
 Mirrors the fields of struct client and struct redisServer that replication.c goes by (7.0), networking.c:
-getClientOutputBufferMemoryUsage. Not modelled: authentication, ports, capabilities.
+getClientOutputBufferMemoryUsage.
+Not modelled: authentication, ports, capabilities.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class ReplRules:
              hard_bytes, soft_bytes, soft_s        client-output-buffer-limit replica; hard: at least the backlog (7.0), 0: none
              min_replicas, max_lag_s     min-replicas-to-write (0: off), min-replicas-max-lag
              is_exact                    6.2: a ring of exactly so many bytes
+             is_dual                     two channels: dual-channel-replication-enabled (Valkey 8.0), repl-rdb-channel (8.0)
+             diskless_load               repl-diskless-load of a replica
     """
 
     backlog_bytes: int
@@ -43,6 +46,8 @@ class ReplRules:
     min_replicas: int
     max_lag_s: int
     is_exact: bool
+    is_dual: bool
+    diskless_load: str
 
 
 @dataclass(slots=True)

@@ -9,8 +9,10 @@ PING, REPLCONF, PSYNC), readSyncBulkPayload (the file to disk, fsync and rename 
         +FULLRESYNC   waits for the BGSAVE -> file -> fsync -> its data are gone -> load -> stream from the fork on
 
 Differs: keys are there from the beginning of the load, though nobody can read them. An AOF is rewritten after a full sync as
-Redis does, and what it had before counts until then. Not modelled: repl-diskless-load, replica-serve-stale-data no, a connection
-attempt that hangs for longer than its own time-outs. """
+Redis does, and what it had before counts until then.
+Not modelled: memory for two data sets with swapdb, replica-serve-stale-data no, a connection attempt that hangs for longer than
+its own time-outs.
+"""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ import simpy
 from redsim.dataplane import layout as dp
 from redsim.dataplane.replica import acknowledge, begin_loading, look_again, restart_stream
 from redsim.host.network import Network
-from redsim.redis.repl_session import Session, Sync
+from redsim.redis.repl_session import ReplRules, Session, Sync
 from redsim.redis.replication import Master
 from redsim.redis.server import Server
 from redsim.units import S
@@ -61,10 +63,11 @@ class Replica:
 
     def __init__(
         self, env: simpy.Environment, server: Server, name: str, link: int, master: Master, network: Network, data: Data,
-        causes: tuple[int, int, int], timeout_s: int,
+        causes: tuple[int, int, int], rules: ReplRules,
     ) -> None:  # fmt: skip
         self.env, self.server, self.name, self.link, self.master = env, server, name, link, master
-        self.network, self.data, self.causes, self.timeout_s = network, data, causes, timeout_s
+        self.network, self.data, self.causes, self.rules = network, data, causes, rules
+        self.timeout_s = rules.timeout_s
         self.state, self.replid = "connect", 0
         self.syncs: list[Sync] = []
         self.lines: list[tuple[int, str]] = []
@@ -79,6 +82,8 @@ class Replica:
         self._loading_from: int | None = None
         self._lost_ns: int | None = None
         self._open: Sync | None = None
+        self._file_costs = int(self.world.repl[dp.M_FILE_NS]), int(self.world.repl[dp.M_FILE_PS])
+        self._from_socket = False
         server.on_step.append(self._step)
 
     @property
@@ -268,11 +273,26 @@ class Replica:
         if session.is_over:
             return session
         self._to("transfer", "transfer", f"{session.file_bytes} bytes")
+        self._prepare(session)
         yield session.bulk_read | session.broken
         if session.is_over:
             return session
         yield from self._load(session)
         return session
+
+    def _prepare(self, session: Session) -> None:
+        """What it does with the file as it comes: to its disk, or, by repl-diskless-load, into memory; and with the stream beside
+        it."""
+        m = self.world.repl
+        m[dp.M_FILE_NS], m[dp.M_FILE_PS] = self._file_costs
+        is_empty = not self.world.dataset[:, dp.D_LIVE].any()
+        self._from_socket = self.rules.diskless_load == "swapdb" or (self.rules.diskless_load == "on-empty-db" and is_empty)
+        if self._from_socket:
+            ns, _ = self.data.load_ns(session.file_bytes, session.snapshot.keys)
+            m[dp.M_FILE_NS], m[dp.M_FILE_PS] = 0, 1000 * ns // max(session.file_bytes, 1)
+            m[dp.M_FEW] = dp.LOADS if is_empty else 0
+        if self.master.rules.is_dual:
+            m[dp.M_OFFSET], m[dp.M_APPLY], m[dp.M_BUFFERING] = session.offset, session.row, 1
 
     def _until_sent(self, session: Session) -> Step:
         """Until the master has begun to send the file, or the connection is over."""
@@ -281,11 +301,14 @@ class Replica:
     def _load(self, session: Session) -> Step:
         """readSyncBulkPayload, from the last byte of the file on."""
         saving, flushing, loading = self.causes
-        self._to("loading", "save", "")
-        yield from self._hold(saving, self.data.fsync_ns())
+        self.world.repl[dp.M_FEW] = 0
+        if not self._from_socket:
+            self._to("loading", "save", "")
+            yield from self._hold(saving, self.data.fsync_ns())
         self._to("loading", "flush", "")
         self._log("MASTER <-> REPLICA sync: Flushing old data")
-        yield from self._hold(flushing, self.data.flush_ns(self.world))
+        if not self._from_socket:  # swapdb frees them in the background
+            yield from self._hold(flushing, self.data.flush_ns(self.world))
         self._to("loading", "load", "")
         self._log("MASTER <-> REPLICA sync: Loading DB in memory")
         if self.own is not None:
@@ -294,10 +317,11 @@ class Replica:
         self.data.take(self.world, session.snapshot)
         restart_stream(self.world, session.offset, session.row, self.master.rules.backlog_bytes)
         self.replid = self.master.replid
-        ns, every_ns = self.data.load_ns(session.file_bytes, session.snapshot.keys)
+        ns, every_ns = self.data.load_ns(session.file_bytes, session.snapshot.keys) if not self._from_socket else (1, 1)
         self._loading_from, self._ready = self.now_ns(), self.env.event()
         begin_loading(self.world, loading, max(ns, 1), max(every_ns, 1))
         yield self._ready
+        self.world.repl[dp.M_BUFFERING] = 0
         self._log("MASTER <-> REPLICA sync: Finished with success")
         child = self.server.child
         if self.server.aof is not None and child is not None and child.rewriter is not None:
@@ -305,7 +329,7 @@ class Replica:
         self._come_online()
         if session.is_over:
             return
-        if self.master.rules.is_diskless:
+        if self.master.rules.is_diskless and not self.master.rules.is_dual:
             acknowledge(self.world, self.link)
         self.world.wire[self.link, dp.W_LAST_IO] = self.now_ns()
         look_again(self.world, self.link, 0)

@@ -5,16 +5,18 @@ updateSlavesWaitingBgsave, rdbPipeReadHandler's end, replicaPutOnline, replicati
 checkClientOutputBufferLimits.
 
     psync      partial: the history is known and what is missing is in the backlog; the replica is online at once
-    full       a BGSAVE for it (disk: at once; diskless: by replicationCron, after repl-diskless-sync-delay), the RDB file, then
-    the
+    full       a BGSAVE for it (disk: at once; diskless: by replicationCron, after repl-diskless-sync-delay), the RDB file, then the
                stream from the fork on, which has been kept for it meanwhile and counts against its output buffer limit
     cron       once a second: PING, timed out replicas, the next BGSAVE, the backlog's ttl, min-replicas
     soft limit at each serverCron, in whole seconds: over it for more than soft-seconds
 
 The bytes and what a loop spends on them are the data plane's (dataplane/replication.py, dataplane/replica.py); a replica's own
-side is redis/replica_link.py. Differs: commands of a handshake take a round trip and no CPU. 6.2: the window of the backlog is
-exact, but memory is counted as 7.0 shares it. Not modelled: AUTH, failover, two-channel syncs, a replica that times out while it
-is sent an RDB file. """
+side is redis/replica.py.
+Differs: commands of a handshake take a round trip and no CPU. 6.2: the window of the backlog is exact, but memory is counted as
+7.0 shares it.
+With two channels the stream goes to the replica from the fork on, beside the file.
+Not modelled: AUTH, failover, a replica that times out while it is sent an RDB file.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -218,7 +220,8 @@ class Master:
             session.snapshot, session.save, session.file_bytes = snapshot, save, save.file.file_bytes
             self._place(session, session.offset)
             if to_socket:
-                world.wire[session.link, dp.W_STATE], world.wire[session.link, dp.W_BULK] = dp.WIRE_PIPE, save.file.file_bytes
+                state = dp.WIRE_DUAL if self.rules.is_dual else dp.WIRE_PIPE
+                world.wire[session.link, dp.W_STATE], world.wire[session.link, dp.W_BULK] = state, save.file.file_bytes
             session.forked.succeed()
         m[dp.M_SELECTED] = 0
         if to_socket:
@@ -262,6 +265,8 @@ class Master:
             for session in self.sessions:
                 if wire[session.link, dp.W_STATE] == dp.WIRE_PIPE:
                     wire[session.link, dp.W_STATE] = dp.WIRE_WAITS
+                elif wire[session.link, dp.W_STATE] == dp.WIRE_DUAL:
+                    self._put_online(session)
             child = self.server.child
             if child is not None and child.alive is not None and child.alive.drained is not None:
                 child.alive.drained.succeed()

@@ -1,7 +1,8 @@
 """Findings about crashes that happened: what they took, how long nobody was served, whom it hit, what would have been better.
 
-Mirrors the server's own log lines in what is told, not how. Differs: what was lost is known to the write. NOT modelled: what the
-application does about a write that is gone.
+Mirrors the server's own log lines in what is told, not how.
+Differs: what was lost is known to the write.
+NOT modelled: what the application does about a write that is gone.
 """
 
 from redsim.report import facts

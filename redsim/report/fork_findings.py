@@ -1,7 +1,9 @@
 """Findings about children: who waited for a fork, how much was copied, what could not be saved, whom the host killed.
 
 Mirrors LATENCY DOCTOR's grades of a fork (10, 25 and 100 GB/s) and what redis-server says at start about overcommit_memory and
-huge pages. Differs: copied bytes are told beside the memory the host has. NOT modelled: what a restart would cost after a kill.
+huge pages.
+Differs: copied bytes are told beside the memory the host has.
+NOT modelled: what a restart would cost after a kill.
 """
 
 from typing import Any

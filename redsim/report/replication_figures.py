@@ -1,9 +1,11 @@
 """The figures of replication: how far each replica is behind and whether the backlog still has what it lacks; full syncs as a
 Gantt.
 
-Mirrors INFO replication. Differs: lag in seconds is the age of the oldest write that a replica has not executed, which INFO does
-not tell; INFO's own lag, the age of the last ACK, is drawn beside it. NOT modelled: nothing is computed but differences of
-offsets. """
+Mirrors INFO replication.
+Differs: lag in seconds is the age of the oldest write that a replica has not executed, which INFO does not tell; INFO's own lag,
+the age of the last ACK, is drawn beside it.
+NOT modelled: nothing is computed but differences of offsets.
+"""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,9 @@
 """Findings about replicas: full syncs that a larger backlog would have spared, buffers that overflow, how stale reads are.
 
 Mirrors the inequality that operators go by: a full sync converges if what is written meanwhile stays below the output buffer's
-limit; a partial one is possible if what was missed is in the backlog. NOT modelled: which of several cures is the cheapest. """
+limit; a partial one is possible if what was missed is in the backlog.
+NOT modelled: which of several cures is the cheapest.
+"""
 
 import re
 from typing import Any

@@ -1,6 +1,7 @@
 """What a conf asks of a build that it cannot do: refused before a run.
 
-Mirrors nothing in Redis, which takes them. Not modelled: I/O threads of 8.0 and Valkey 8.0.
+Mirrors nothing in Redis, which takes them.
+Not modelled: I/O threads of 8.0 and Valkey 8.0.
 """
 
 from collections.abc import Iterable

@@ -1,10 +1,11 @@
 """The servers of a scenario that belong together: arrays that their Worlds share, each one's row, who is whose master.
 
 Mirrors config.c (repl-*, client-output-buffer-limit replica, min-replicas-*); the loop's part is dataplane/replication.py and
-dataplane/replica.py, the control's redis/replication.py and redis/replica.py, the network's host/network.py. Differs: a replica
-that is synced at the start has an empty backlog at offset 0, as its master. Executing a unit costs a replica what it cost its
-master times the ratio of what a call costs on their hosts. Not modelled: used_memory of the connections between servers, besides
-the replication buffer. """
+dataplane/replica.py, the control's redis/replication.py and redis/replica.py, the network's host/network.py.
+Differs: a replica that is synced at the start has an empty backlog at offset 0, as its master. Executing a unit costs a replica
+what it cost its master times the ratio of what a call costs on their hosts.
+Not modelled: used_memory of the connections between servers, besides the replication buffer.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,6 +37,7 @@ STREAM_CAUSE, REPLICAS_CAUSE = "replication stream", "writing to replicas"
 SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE = "full sync: fsync of the file", "full sync: flush of old data", "full sync: loading"
 STREAM_ROWS = 1 << 18  # at first; as many as nobody needs any more are room for new ones
 BLOCKS_MAX = 1 << 20
+TWO_CHANNELS = {"valkey-8.0": "dual-channel-replication-enabled", "8.0": "repl-rdb-channel"}
 REPLICA_LIMITS = 256 * MIB, 64 * MIB, 60  # config.c: clientBufferLimitsDefaults, where a conf names other classes only
 SYNC_BYTES = 8 * MIB  # replication.c: REPL_MAX_WRITTEN_BEFORE_FSYNC: what fsync of the file finds at most
 RDB_STEP_BYTES = 2 * MIB  # config.c: loading-process-events-interval-bytes
@@ -59,7 +61,8 @@ def repl_rules(scenario: Scenario, node: str) -> ReplRules:
         max_replicas=int(conf.get("repl-diskless-sync-max-replicas")) if since_70 else 0,
         hard_bytes=max(int(hard), backlog) if hard and since_70 else int(hard), soft_bytes=int(soft), soft_s=int(soft_s),
         min_replicas=int(conf.get("min-replicas-to-write")), max_lag_s=int(conf.get("min-replicas-max-lag")),
-        is_exact=not since_70,
+        is_exact=not since_70, diskless_load=str(conf.get("repl-diskless-load")),
+        is_dual=version in TWO_CHANNELS and bool(conf.get(TWO_CHANNELS[version])),
     )  # fmt: skip
 
 
@@ -259,7 +262,7 @@ def attach_peers(
         numbers = [causes[name].index(cause) for cause in (SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE)]
         master = peers[str(file.nodes[name].replica_of)].master
         replica = Replica(env, server, name, link, master, network, _data(view, name), (numbers[0], numbers[1], numbers[2]),
-                          int(view.confs[name].get("repl-timeout")))  # fmt: skip
+                          repl_rules(view, name))  # fmt: skip
         peers[name].replica, replica.own = replica, peers[name].master
         peers[name].master.is_ready = lambda replica=replica: replica.state == "online"  # type: ignore[misc]
         if file.nodes[name].synced:

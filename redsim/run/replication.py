@@ -1,7 +1,8 @@
 """What a run says of replication: a row per window and replica, phases and verdicts, the log, the summary's part.
 
 Mirrors INFO replication (replication.c, server.c:genRedisInfoString): lag_s is how long ago the master executed what the replica
-has not executed yet, which INFO does not show; INFO's own `lag` is the age of the last ACK, here ack_age_s. """
+has not executed yet, which INFO does not show; INFO's own `lag` is the age of the last ACK, here ack_age_s.
+"""
 
 import hashlib
 from collections.abc import Generator, Iterable

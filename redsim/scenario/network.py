@@ -8,7 +8,9 @@
     - {at: 10s, fault: flapping, between: [a, b], up: 2s, down: 500ms, for: 30s}
 
 Clients are not on these links: each group has its own rtt and bandwidth. Two hosts without a link between them have LINK's
-figures. Not modelled: routes over other hosts, links that share a cable. """
+figures.
+Not modelled: routes over other hosts, links that share a cable.
+"""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal

@@ -1,6 +1,7 @@
 """Sizes and counts of a scenario: a constant, or one distribution.
 
-Mirrors nothing in Redis. Not modelled: sizes that depend on each other, or on the time.
+Mirrors nothing in Redis.
+Not modelled: sizes that depend on each other, or on the time.
 """
 
 from typing import Annotated, Any
