@@ -9,6 +9,7 @@ from redsim.report.client_findings import FEW
 from redsim.report.crash_findings import crashed
 from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.report.findings import SATURATED, STALL_US, command_stalls
+from redsim.report.replication_findings import resynced
 from redsim.run.result import Result
 
 _PART = 0.2  # a smaller part of a p99.9 is not its cause
@@ -21,7 +22,7 @@ def answer(result: Result) -> str:
     stopped.
     """
     told = _refused(result) or _stalled(result) or _saturated(result) or _calm(result)
-    return _stopped(result) + crashed(result) + _unanswered(result) + told + _forgotten(result)
+    return _stopped(result) + crashed(result) + resynced(result) + _unanswered(result) + told + _forgotten(result)
 
 
 def _stopped(result: Result) -> str:

@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from redsim.report import durability_figures, facts, memory_figures
+from redsim.report import durability_figures, facts, memory_figures, replication_figures
 from redsim.report.stall_figure import stall
 from redsim.report.style import (
     BLACK,
@@ -69,6 +69,7 @@ HOW_TO_READ = {
     "blame": "What a request of that percentile spent its latency on: each bar is the whole latency, named at its right end.",
     **memory_figures.HOW_TO_READ,
     **durability_figures.HOW_TO_READ,
+    **replication_figures.HOW_TO_READ,
 }
 
 
@@ -77,8 +78,8 @@ HOW_TO_READ_AWAY = " Hatched: the server is down; yellow: it loads its data."
 
 
 def figure(result: Result, name: str, *, narrow: bool = False) -> Figure:
-    """A Figure by name: stall, latency, heatmap, percentiles, throughput, blame, memory, cache, expiry, durability; `narrow`
-    for a phone. KeyError-free: ValueError names them.
+    """A Figure by name: stall, latency, heatmap, percentiles, throughput, blame, memory, cache, expiry, durability,
+    replication, syncs; `narrow` for a phone. KeyError-free: ValueError names them.
     """
     if name not in _DRAW:
         raise ValueError(f"no figure is called {name!r}; there are {', '.join(_DRAW)}")
@@ -313,6 +314,8 @@ _DRAW: dict[str, Callable[[Result, float], Figure]] = {
     "cache": memory_figures.cache,
     "expiry": memory_figures.expiry,
     "durability": durability_figures.durability,
+    "replication": replication_figures.replication,
+    "syncs": replication_figures.syncs,
 }
 _ONLY_IF: dict[str, Callable[[Result], bool]] = {
     "stall": lambda result: result.stall_view is not None,
@@ -320,6 +323,8 @@ _ONLY_IF: dict[str, Callable[[Result], bool]] = {
     "cache": memory_figures.is_cache_shown,
     "expiry": memory_figures.is_expiry_shown,
     "durability": durability_figures.is_durability_shown,
+    "replication": replication_figures.is_replication_shown,
+    "syncs": replication_figures.is_syncs_shown,
 }
 
 

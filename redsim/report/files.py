@@ -22,7 +22,7 @@ from redsim.report.html import ICONS, PERCENTILES, render_html
 from redsim.report.perfetto import trace_events
 from redsim.run.result import Result
 
-FRAMES = ("latency", "memory", "replication", "stalls", "durability")
+FRAMES = ("latency", "memory", "replication", "syncs", "stalls", "durability")
 
 
 def write_report(result: Result, out_dir: Path, *, trace: bool) -> list[Path]:

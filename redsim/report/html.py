@@ -22,6 +22,7 @@ from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.report.figures import AWAY, GROUPS_MAX, HOW_TO_READ, HOW_TO_READ_AWAY, PER_GROUP, figure, shown_figures
 from redsim.report.findings import findings
 from redsim.report.memory_texts import memory_texts
+from redsim.report.replication_findings import replica_rows
 from redsim.report.style import svg_uri
 from redsim.report.trust import trust
 from redsim.run.result import Finding, Result
@@ -51,6 +52,8 @@ _TITLES = {
     "cache": "What the cache keeps",
     "expiry": "Keys past their time",
     "durability": "What the disk did, and what a crash would have taken",
+    "replication": "How far replicas are behind",
+    "syncs": "Resyncs",
 }
 
 
@@ -188,6 +191,7 @@ def _tables(result: Result) -> tuple[Table, ...]:
         _command_table(result),
         _durability_table(result),
         _crash_table(result),
+        Table(*replica_rows(result), words=3),
         _dataset_table(result),
         _stall_table(result),
     )
