@@ -5,12 +5,12 @@
     link lost ..... link back .... next replicationCron .... TCP, PING, REPLCONF, PSYNC arrives
               outage          0 to 1 s                3.5 RTT
 
-Mirrors replication.c: connectWithMaster at once when the link is lost, then by replicationCron each second; syncWithMaster (a round trip
-of TCP and three of commands, of which the last half comes after the verdict). Half an RTT before the link broke is lost besides: what was
-on its way. Together: outage + the wait for the cron + 4 RTT [facts 11.4].
-Silent: packets are lost and nobody is told. Up to repl-timeout TCP goes on by itself and nobody asks for anything; after it the replica
-connects, and TCP repeats a lost SYN after 1, 2, 4, 8, 16 s [tcp-rto], until repl-timeout once more.
-Not modelled: AUTH's time, a replica whose loop is busy when the link is back; how long TCP takes to go on after a silent outage.
+Mirrors replication.c: connectWithMaster at once when the link is lost, then by replicationCron each second; syncWithMaster (a
+round trip of TCP and three of commands, the last half of which comes after the verdict). What was on its way when the link broke
+is lost besides, half an RTT of it. Together: outage + the wait for the cron + 4 RTT.
+Silent: packets are lost and nobody is told. Up to repl-timeout TCP goes on by itself and nobody asks for anything; after it the
+replica connects, and TCP repeats a lost SYN after 1, 2, 4, 8, 16 s [tcp-rto], until repl-timeout once more.
+Not modelled: a replica whose loop is busy when the link is back; how long TCP takes to go on after a silent outage.
 """
 
 import math
@@ -21,16 +21,18 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from redsim.run.offsets import file_text
 from redsim.scenario.errors import ScenarioError, did_you_mean
-from redsim.scenario.source import read_text
 from redsim.units import S, duration_ns
 
-__all__ = ["Outages", "Away", "away", "parse_outages"]
+__all__ = ["Away", "Outages", "away", "parse_outages"]
 
 CRON_NS = S  # replication.c:replicationCron, once a second
 HANDSHAKE_RTTS = 4  # from the last byte that arrived to PSYNC at the master: half an RTT, and three and a half
 SYN_AT_NS = tuple(after * S for after in (0, 1, 3, 7, 15, 31))  # RFC 6298: one second, doubled each time
-FORMS = {"exponential": "exponential:MEAN", "lognormal": "lognormal:MEDIAN:SIGMA", "uniform": "uniform:FROM:TO", "file": "file:PATH"}
+FORMS = {
+    "exponential": "exponential:MEAN", "lognormal": "lognormal:MEDIAN:SIGMA", "uniform": "uniform:FROM:TO", "file": "file:PATH",
+}  # fmt: skip
 EXAMPLE = "write 5s, exponential:5s, lognormal:5s:1.2, uniform:1s:60s or file:outages.txt"
 SIGMA_MAX = 5.0  # e^5: the 84th of 100 outages is 148 times the median
 Ints = npt.NDArray[np.int64]
@@ -38,8 +40,8 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Outages:
-    """A distribution of durations. `kind`: always, exponential, lognormal, uniform, file; `a_ns`, `b`: its figures (b_ns of uniform, sigma
-    of lognormal); `seen_ns`: a file's, in order of size."""
+    """A distribution of durations. `kind`: always, exponential, lognormal, uniform, file; `a_ns`, `b`: its figures (uniform's end
+    in ns, sigma of lognormal); `seen_ns`: a file's, in order of size."""
 
     said: str
     kind: str
@@ -88,9 +90,10 @@ class Outages:
 
     def notes(self) -> list[str]:
         """What a reader must know of it."""
+        if not self.seen_ns:
+            return []
         n = len(self.seen_ns)
-        return [f"{self.said} holds {n} outages; that the next one is longer than all of them has a probability of 1 in {n + 1}, and no "
-                "longer one is drawn"] if n else []  # fmt: skip
+        return [f"{self.said} holds {n} outages: the next one is longer than all of them once in {n + 1} times; none is drawn so"]
 
 
 def parse_outages(text: str, option: str = "--outage") -> Outages:
@@ -129,13 +132,13 @@ def _sigma(text: str, place: str) -> float:
     except ValueError:
         sigma = math.nan
     if not 0 < sigma <= SIGMA_MAX:
-        raise ScenarioError(f"{place}: sigma {text!r} is not a number above 0, {SIGMA_MAX:g} at most; it is that of the logarithm")
+        raise ScenarioError(f"{place}: sigma {text!r} is not a number above 0 and up to {SIGMA_MAX:g}; it is the logarithm's")
     return sigma
 
 
 def _read(path: Path, option: str) -> tuple[int, ...]:
     found = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(file_text(path, option).splitlines(), 1):
         word = line.split("#")[0].strip()
         if word:
             found.append(_duration(word, f"{path}:{number}"))

@@ -1,15 +1,15 @@
 """What the backlog still holds, to the byte: which offset a master would answer +CONTINUE.
 
-Mirrors replication.c of 7.0: feedReplicationBuffer (blocks), incrementalTrimReplicationBacklog, masterTryPartialResynchronization;
+Mirrors replication.c of 7.0: feedReplicationBuffer, incrementalTrimReplicationBacklog, masterTryPartialResynchronization;
 networking.c: getClientOutputBufferMemoryUsage of a replica. 6.2: feedReplicationBacklog, a ring of exactly repl-backlog-size.
 
     block    payload of clamp(bytes, 16 KiB, max(backlog / 16, 16 KiB)) and what the allocator adds: 20,440 bytes with jemalloc
     trim     the first block goes while more than repl-backlog-size is left without it
     so       offsets kept: more than the size, by one byte to a whole block; where within that is a matter of chance
 
-A plain-Python class that follows the rule, and its closed form for blocks of one size, which a plan of thousands of outages needs.
-Differs: all blocks of a `feed` are trimmed at once; Redis gives up 64 at a call, which is behind only after megabytes in one command.
-Not modelled: the blocks that a slow replica pins (the window is wider then); the radix tree over the blocks (96 bytes per 64 of them).
+A plain-Python class that follows the rule, and its closed form for blocks of one size, for a plan of thousands of outages.
+Differs: a `feed` trims all that may go; Redis gives up 64 blocks at a call, too few only where one command has megabytes.
+Not modelled: the blocks that a slow replica pins (the window is wider then); the radix tree over the blocks.
 """
 
 from collections import deque
@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from redsim.host.malloc import ALLOCATORS
 
-__all__ = ["BACKLOG_MIN_BYTES", "BlockBacklog", "RingBacklog", "block_payload_bytes", "buffer_block_bytes", "output_buffer_bytes", "window_bytes"]
+__all__ = ["BACKLOG_MIN_BYTES", "BlockBacklog", "RingBacklog", "block_payload_bytes", "buffer_block_bytes",
+           "output_buffer_bytes", "window_bytes"]  # fmt: skip
 
 BACKLOG_MIN_BYTES = 16384  # server.h: CONFIG_REPL_BACKLOG_SIZE_MIN
 BLOCK_MIN_BYTES = 16384  # server.h: PROTO_REPLY_CHUNK_BYTES
@@ -115,7 +116,7 @@ def window_bytes(size_bytes: int, written: Ints, payload_bytes: int) -> Ints:
     return np.where(over > 0, size_bytes + (over - 1) % payload_bytes + 1, written)
 
 
-def buffer_block_bytes(backlog_bytes: int, piece_bytes: int = 0, allocator: str = "jemalloc", *, is_shared: bool = True) -> tuple[int, int]:
+def buffer_block_bytes(backlog_bytes: int, allocator: str = "jemalloc", *, is_shared: bool = True) -> tuple[int, int]:
     """(stream bytes, bytes that count against the limit) of a block of a replica's output buffer. Shared: 7.0; else 6.2's own
     reply blocks, networking.c:_addReplyProtoToList.
 
@@ -123,9 +124,9 @@ def buffer_block_bytes(backlog_bytes: int, piece_bytes: int = 0, allocator: str 
     ((20440, 20504), (20464, 20504))
     """
     if is_shared:
-        payload = block_payload_bytes(backlog_bytes, piece_bytes, allocator)
+        payload = block_payload_bytes(backlog_bytes, 0, allocator)
         return payload, payload + BLOCK_HEADER_BYTES + LIST_NODE_BYTES
-    payload = ALLOCATORS[allocator].usable(max(piece_bytes, BLOCK_MIN_BYTES) + REPLY_HEADER_BYTES) - REPLY_HEADER_BYTES
+    payload = ALLOCATORS[allocator].usable(BLOCK_MIN_BYTES + REPLY_HEADER_BYTES) - REPLY_HEADER_BYTES
     return payload, payload + REPLY_HEADER_BYTES + LIST_NODE_BYTES
 
 
