@@ -72,8 +72,9 @@ class Gathered:
 
 @dataclass(frozen=True)
 class SyncPlan:
-    """`said`: where the length comes from; `now`, `chosen`: limits, the latter None where the target cannot be shown; `rows`: hard
-    limit by P(overflow); `p_hard`, `p_soft`: shares of the syncs that the limits of now break; `mean_bytes` by the mean rate."""
+    """`said`: where the length comes from; `now`, `chosen`: limits, the latter None where the target cannot be shown; `rows`:
+    hard limit by P(overflow); `p_hard`, `p_soft`: shares of the syncs that the limits of now break; `mean_bytes`: by the mean
+    rate."""
 
     said: str
     mean_ns: int
@@ -96,28 +97,27 @@ class SyncPlan:
         return self.hits / self.draws
 
 
-def full_sync_spans(syncs: pd.DataFrame) -> list[int]:
-    """ns from the fork to the end of the load of each whole full sync of `Result.syncs`."""
+def full_sync_spans(syncs: pd.DataFrame, end_s: float) -> list[int]:
+    """ns from the fork to the end of the load of each full sync of `Result.syncs` that was over when the run ended."""
     spans, forked = [], {}
     for row in syncs.sort_values("start_s", kind="stable").to_dict(orient="records"):
         if row["phase"] == FORK:
             forked[row["replica"]] = row["start_s"]
         elif row["phase"] == "disconnected":
             forked.pop(row["replica"], None)
-        elif row["phase"] == LOADED and row["replica"] in forked:
+        elif row["phase"] == LOADED and row["replica"] in forked and row["end_s"] < end_s:
             spans.append(round((row["end_s"] - forked.pop(row["replica"])) * S))
     return spans
 
 
-def lengths(full_sync: str | None, syncs: pd.DataFrame) -> tuple[Outages, str] | None:
-    """How long a full sync takes, and where that comes from: as it is given, or the longest of the run; None: nobody knows."""
+def lengths(full_sync: str | None, seen_ns: Sequence[int]) -> tuple[Outages, str] | None:
+    """How long a full sync takes, and where that comes from: as it is given, or the longest seen in a run; None: nobody knows."""
     if full_sync is not None:
         return parse_outages(full_sync, "--full-sync"), f"--full-sync {full_sync}"
-    spans = full_sync_spans(syncs)
-    if not spans:
+    if not seen_ns:
         return None
-    said = f"the longest of {len(spans)} full syncs in the run" if len(spans) > 1 else "the full sync in the run"
-    return Outages(say_ns(max(spans)), "always", max(spans)), said
+    said = f"the longest of {len(seen_ns)} full syncs in the run" if len(seen_ns) > 1 else "the full sync in the run"
+    return Outages(say_ns(max(seen_ns)), "always", max(seen_ns)), said
 
 
 def gathered(written: Written, spans_ns: Ints, block: tuple[int, int], rng: np.random.Generator) -> Gathered:
@@ -139,7 +139,7 @@ def plan_sync(drawn: Gathered, said: str, now: Limits, lifted_to: int, target: f
     mean_ns = float(drawn.span_ns.mean())
     return SyncPlan(
         said, round(mean_ns), int(drawn.span_ns.max()), now, in_force, int((over_hard | over_soft).sum()), draws,
-        float(over_hard.mean()), float(over_soft.mean()), chosen, chosen_hits, pd.DataFrame(list(_rows(drawn, lifted_to))),
+        float(over_hard.mean()), float(over_soft.mean()), chosen, chosen_hits, pd.DataFrame(list(_rows(drawn))),
         round(drawn.written.mean_per_s * mean_ns / S), int(drawn.bytes.max()),
     )  # fmt: skip
 
@@ -168,12 +168,13 @@ def _meets(over: Bools, target: float) -> bool:
     return band(int(over.sum()), len(over))[1] <= 1 - target
 
 
-def _rows(drawn: Gathered, lifted_to: int) -> Iterator[dict[str, float]]:
-    """The curve: a row per round size, from the last at which every sync breaks to some beyond the first at which none does."""
+def _rows(drawn: Gathered) -> Iterator[dict[str, float]]:
+    """P(what gathers reaches it) by a limit that no backlog lifts: from the last round size that every sync reaches to some
+    beyond the first that none does."""
     least, most = int(drawn.bytes.min()), int(drawn.bytes.max())
     first = max(sum(size <= least for size in ROUND_SIZES) - 2, 0)
     last = sum(size <= most for size in ROUND_SIZES) + MORE_SIZES
     for size in ROUND_SIZES[first:last]:
-        hits = int(drawn.over_hard(max(size, lifted_to)).sum())
+        hits = int(drawn.over_hard(size).sum())
         low, high = band(hits, len(drawn.bytes))
         yield {"size_bytes": size, "p": hits / len(drawn.bytes), "low": low, "high": high}

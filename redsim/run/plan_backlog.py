@@ -1,0 +1,355 @@
+"""repl-backlog-size and the replicas' output buffer limit: `redsim plan backlog scenario.yaml --outage exponential:5s`.
+
+    offsets over time (a run, a real server)  x  outages drawn  ->  bytes that the replica missed  against  the backlog's window
+                                              x  full syncs     ->  bytes that gather meanwhile    against  the limits
+
+An outage ends in a partial resync if what was written from the last byte that arrived until PSYNC is with the master is still in
+the backlog: bytes missed <= window, which is the size and one byte to a whole block more (backlog_window.py; where within that is
+drawn). One number per outage, the size that it needs, gives P(full resync) for every size at once, from the same draws.
+Beside it what arithmetic says: P(outage > size / mean rate), and P(outage + reconnecting > size / highest rate), which no
+simulation may exceed: the stream never grew faster. The sizes that others' rules of thumb give are put through the same draws.
+Each outage starts at a uniform instant at which it fits into the series; one that is longer than that goes on at its mean rate.
+Differs: the chance of an outage does not depend on the load.
+Not modelled: a backlog that is not full yet (a master just started); second failures; a master that closes the connection during
+a silent outage, as its output buffer's limit is reached.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from redsim.host.malloc import ALLOCATORS
+from redsim.rng import generator
+from redsim.run import engine
+from redsim.run.backlog_band import ROUND_SIZES, band, draws_needed, say_size
+from redsim.run.backlog_outages import Away, Outages, away, parse_outages
+from redsim.run.backlog_sync import MORE_SIZES, Limits, SyncPlan, full_sync_spans, gathered, lengths, plan_sync
+from redsim.run.backlog_window import (
+    BACKLOG_MIN_BYTES,
+    block_payload_bytes,
+    buffer_block_bytes,
+    output_buffer_bytes,
+    window_bytes,
+)
+from redsim.run.offsets import Written, of_frame, read_offsets
+from redsim.scenario.errors import ScenarioError
+from redsim.scenario.load import Scenario, load
+from redsim.scenario.network import RTT_NS, link_between
+from redsim.scenario.redis_conf import RedisConf, parse_conf, parse_conf_file
+from redsim.units import MIB, S, duration_ns, memory_bytes, say_bytes, say_ns
+
+__all__ = ["BacklogPlan", "Master", "plan_backlog", "source_of"]
+
+TARGET, DRAWS = 0.999, 20_000
+DRAWS_MIN, DRAWS_MAX = 100, 10_000_000
+DEFAULT_BYTES = MIB  # repl-backlog-size of 6.2 to 7.4; less is worth nobody's while
+RING_VERSION = "6.2"
+Ints = npt.NDArray[np.int64]
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Master:
+    """What is known of the server: its directives of now, the way to its replicas, its machine."""
+
+    name: str
+    version: str
+    allocator: str
+    conf: RedisConf
+    rtt_ns: int
+    replicas: int
+    ram_bytes: int  # 0: not known
+    guesses: tuple[str, ...] = ()
+
+    @property
+    def is_shared(self) -> bool:
+        """One buffer for backlog and replicas: 7.0 and later."""
+        return self.version != RING_VERSION
+
+    @property
+    def backlog_bytes(self) -> int:
+        """In force."""
+        return max(int(self.conf.get("repl-backlog-size")), BACKLOG_MIN_BYTES)
+
+    @property
+    def limits(self) -> Limits:
+        """client-output-buffer-limit replica."""
+        return Limits(*map(int, self.conf.get("client-output-buffer-limit")["replica"]))
+
+    def payload_bytes(self, backlog_bytes: int) -> int:
+        """Of a block of the backlog; 0: it is a ring."""
+        return block_payload_bytes(backlog_bytes, 0, self.allocator) if self.is_shared else 0
+
+    def backlog_memory_bytes(self, backlog_bytes: int) -> int:
+        """What the backlog adds to used_memory at most."""
+        if not self.is_shared:
+            return ALLOCATORS[self.allocator].usable(backlog_bytes)
+        held = np.array([backlog_bytes + self.payload_bytes(backlog_bytes)])
+        return int(output_buffer_bytes(held, np.array([0]), buffer_block_bytes(backlog_bytes, self.allocator))[0])
+
+
+@dataclass(frozen=True)
+class BacklogPlan:
+    """What came of it. `rows`: size_bytes, p_full, low, high, bound_mean, bound_peak, memory_bytes; `formulas`: says, size_bytes,
+    p_full, low, high; `backlog_bytes` is None where the target cannot be shown; `sync` None where no length is known."""
+
+    name: str
+    master: Master
+    written: Written
+    outages: Outages
+    silent: bool
+    target: float
+    draws: int
+    seed: int
+    rows: pd.DataFrame
+    formulas: pd.DataFrame
+    backlog_bytes: int | None
+    hits: int  # full resyncs among the draws, with that
+    hits_now: int  # with the size in force
+    needed_bytes: Ints = field(repr=False)  # each outage's size
+    sync: SyncPlan | None
+    notes: Sequence[str] = field(default_factory=tuple)
+    guesses: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def draws_needed(self) -> int:
+        """So many without a full resync would show the target."""
+        return draws_needed(self.target)
+
+    @property
+    def backlog_in_force_bytes(self) -> int:
+        """The size chosen, that of now where none could be."""
+        return self.backlog_bytes or self.master.backlog_bytes
+
+    def share(self, hits: int) -> float:
+        """Of the draws."""
+        return hits / self.draws
+
+    def band(self, hits: int) -> tuple[float, float]:
+        """Where that share may lie."""
+        return band(hits, self.draws)
+
+    def lines_to_paste(self) -> list[str]:
+        """redis.conf lines."""
+        lines = [f"repl-backlog-size {say_size(self.backlog_bytes)}"] if self.backlog_bytes else []
+        if self.sync and self.sync.chosen:
+            limits = self.sync.chosen
+            said = f"{say_size(limits.hard_bytes)} {say_size(limits.soft_bytes)} {limits.soft_s}"
+            lines.append(f"client-output-buffer-limit replica {said}")
+        return lines
+
+    def gathered_memory_bytes(self) -> int:
+        """Backlog and output buffers while a full sync of every replica ends, at most: shared in 7.0, each its own in 6.2."""
+        most = self.sync.worst_bytes if self.sync else 0
+        backlog = self.master.backlog_memory_bytes(self.backlog_in_force_bytes)
+        return max(backlog, most) if self.master.is_shared else backlog + self.master.replicas * most
+
+
+def source_of(scenario: Path | None, offsets: Path | None, overrides: Sequence[str]) -> Scenario | Path:
+    """What to plan from, as the command line has it: one of the two."""
+    if (scenario is None) == (offsets is None):
+        raise ScenarioError("plan backlog: give a scenario with a replica, or --offsets FILE of a real server; one of the two")
+    if scenario is not None:
+        return load(scenario, overrides)
+    if overrides:
+        raise ScenarioError(f"--set {overrides[0]}: goes with a scenario; with --offsets give the server's --conf")
+    assert offsets is not None
+    return offsets
+
+
+def plan_backlog(
+    source: Scenario | Path, outage: str, *, target: float = TARGET, draws: int = DRAWS, silent: bool = False,
+    full_sync: str | None = None, rtt: str | None = None, ram: str | None = None, replicas: int | None = None,
+    conf: Path | None = None, version: str = "7.0", seed: int = 1, progress: Progress = lambda what, share: None,
+) -> BacklogPlan:  # fmt: skip
+    """The plan for a scenario with a replica, or for a file of offsets (offsets.py) of a real server.
+
+    `outage`, `full_sync`: durations as backlog_outages.py reads them; `conf`, `version`: what the real server has now, default
+    the version's defaults; `silent`: nobody is told that the link is gone. ScenarioError for what cannot be planned.
+    """
+    if not 0.5 <= target < 1:
+        raise ScenarioError(f"--target {target:g}: a share of the outages, from 0.5 to less than 1, such as 0.999")
+    if not DRAWS_MIN <= draws <= DRAWS_MAX:
+        raise ScenarioError(f"--draws {draws}: from {DRAWS_MIN} to {DRAWS_MAX:,}")
+    outages = parse_outages(outage)
+    times = lengths(full_sync, [])  # a mistake in it is said before a run is made for nothing
+    master = _master(source, conf, version, rtt, ram, replicas)
+    syncs: list[int] = []
+    if isinstance(source, Scenario):
+        written, syncs = _simulated(source, progress)
+    else:
+        written = read_offsets(source)
+    times = times or lengths(None, syncs)
+    notes = [*written.notes, *outages.notes()]
+    silent_for = int(master.conf.get("repl-timeout")) * S if silent else 0
+    gone, needed, missed_notes = _needed(written, outages, master, draws, seed, silent_for)
+    notes += missed_notes
+    backlog, hits = _choose(needed, target)
+    sync = None
+    if times is not None:
+        in_force = backlog or master.backlog_bytes
+        spans = times[0].draw_ns(generator(seed, "plan backlog", "full sync"), draws)
+        block = buffer_block_bytes(in_force, master.allocator, is_shared=master.is_shared)
+        drawn = gathered(written, spans, block, generator(seed, "plan backlog", "full sync", "start"))
+        sync = plan_sync(drawn, times[1], master.limits, in_force if master.is_shared else 0, target)
+    else:
+        notes.append("nothing is said of the output buffer, as no full sync was seen; say how long one takes: --full-sync 40s")
+    name = source.name if isinstance(source, Scenario) else source.stem
+    rows = _rows(needed, backlog, master, _Bounds(written, outages, gone, silent_for))
+    formulas = _formulas(needed, written, outages, master, target, gone)
+    return BacklogPlan(
+        name, master, written, outages, silent, target, draws, seed, rows, formulas, backlog, hits,
+        int((needed > master.backlog_bytes).sum()), needed, sync, tuple(notes), master.guesses,
+    )  # fmt: skip
+
+
+def _simulated(scenario: Scenario, progress: Progress) -> tuple[Written, list[int]]:
+    """Offsets and lengths of full syncs of a run, without its warm-up."""
+    length_ns = scenario.file.duration
+    result = engine.run(scenario, progress=lambda now_ns, _commands: progress("simulating", now_ns / length_ns))
+    frame = result.replication[result.replication["time_s"] * S >= scenario.file.warmup]
+    where = scenario.where("nodes")
+    return of_frame(frame, scenario.name, where), full_sync_spans(result.syncs, length_ns / S)
+
+
+def _master(
+    source: Scenario | Path, conf: Path | None, version: str, rtt: str | None, ram: str | None, replicas: int | None
+) -> Master:
+    rtt_ns, ram_bytes = _said("--rtt", rtt, duration_ns), _said("--ram", ram, memory_bytes)
+    if replicas is not None and replicas < 1:
+        raise ScenarioError(f"--replicas {replicas}: 1 at least")
+    if not isinstance(source, Scenario):
+        held = parse_conf_file(conf, version=version) if conf else parse_conf("", version=version)
+        guess = () if rtt else (f"rtt {say_ns(RTT_NS)}: between two hosts of one data centre; say it with --rtt",)
+        return Master(source.stem, version, "jemalloc", held, rtt_ns or RTT_NS, replicas or 1, ram_bytes, guess)
+    if conf is not None:
+        raise ScenarioError(f"--conf {conf}: goes with --offsets; a scenario has its own (--set nodes.main.conf.repl-timeout=30)")
+    file = source.file
+    of = [node for node in file.nodes.values() if node.replica_of]
+    if not of:
+        raise ScenarioError(
+            f"{source.where('nodes')}: the scenario has no replica, so it has no replication stream; give a node"
+            " `replica_of: <master>`, or the offsets of a real server with --offsets"
+        )
+    name = str(of[0].replica_of)
+    main, guess = file.nodes[name], ()
+    link = link_between(file, main.host, of[0].host)
+    profile = source.profiles[main.host]
+    if rtt is None:
+        is_local = main.host == of[0].host
+        rtt_ns = profile.loopback_rtt_ns if is_local else link.rtt
+        if not is_local and link not in file.links:
+            guess = (f"rtt {say_ns(rtt_ns)}: no link between these hosts in the scenario; two hosts of one data centre",)
+    memory = ram_bytes or file.hosts[main.host].memory or profile.memory_bytes
+    count = replicas or sum(node.replica_of == name for node in of)
+    return Master(name, main.version, main.allocator, source.confs[name], rtt_ns, count, memory, guess)
+
+
+def _said(option: str, text: str | None, read: Callable[[str], int]) -> int:
+    try:
+        return read(text) if text is not None else 0
+    except ValueError as error:
+        raise ScenarioError(f"{option} {text}: {error}") from None
+
+
+def _needed(
+    written: Written, outages: Outages, master: Master, draws: int, seed: int, silent_for: int
+) -> tuple[Away, Ints, list[str]]:
+    """The least backlog with which each drawn outage ends in a partial resync; 0: any, or nothing is asked for."""
+    lost = outages.draw_ns(generator(seed, "plan backlog", "outage"), draws)
+    gone = away(lost, generator(seed, "plan backlog", "cron"), master.rtt_ns, silent_for)
+    start = written.starts_ns(generator(seed, "plan backlog", "start"), gone.ns)
+    missed = written.bytes_between(start, start + gone.ns)
+    notes = []
+    if silent_for:
+        short = int((~gone.asks).sum())
+        piled = written.bytes_between(start, start + np.minimum(lost, silent_for))[~gone.asks]
+        hard = master.limits.hard_bytes
+        notes.append(f"silent: {short:,} of {draws:,} outages are over before repl-timeout: TCP goes on, nobody asks anything")
+        if hard and (piled >= hard).any():
+            count = int((piled >= hard).sum())
+            notes.append(f"in {count:,} of them the output buffer reaches its hard limit and the link is closed: not modelled")
+    longer = int((gone.ns > written.span_ns).sum())
+    if longer:
+        notes.append(
+            f"{longer:,} of {draws:,} outages are longer than the {say_ns(written.span_ns)} of offsets: beyond them the stream"
+            f" goes on at its mean rate, {say_bytes(round(written.mean_per_s))} a second"
+        )
+    payload = master.payload_bytes(master.backlog_bytes)
+    more = np.zeros(draws, dtype=np.int64)
+    if payload:
+        phase = (generator(seed, "plan backlog", "block").random(draws) * payload).astype(np.int64)
+        more = window_bytes(0, phase + 1, payload)  # than the size
+    return gone, np.where(gone.asks, np.maximum(missed - more, 0), 0), notes
+
+
+def _choose(needed: Ints, target: float) -> tuple[int | None, int]:
+    """The least round size, the default at least, whose upper end of P(full resync) meets the target, and its full resyncs."""
+    for size in ROUND_SIZES:
+        hits = int((needed > size).sum())
+        if size >= DEFAULT_BYTES and band(hits, len(needed))[1] <= 1 - target:
+            return size, hits
+    return None, 0
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """P(full resync) by arithmetic."""
+
+    written: Written
+    outages: Outages
+    gone: Away
+    silent_for_ns: int
+
+    def mean(self, size_bytes: int) -> float:
+        """P(outage > size / mean rate)."""
+        return self._asked(size_bytes * S / self.written.mean_per_s)
+
+    def peak(self, size_bytes: int) -> float:
+        """P(outage + the longest that reconnecting takes > size / highest rate): never less than what is simulated."""
+        return self._asked(size_bytes * S / self.written.peak_per_s - self.gone.longer_ns)
+
+    def _asked(self, ns: float) -> float:
+        return self.outages.survival(max(ns, float(self.silent_for_ns)) if self.silent_for_ns else ns)
+
+
+def _row(needed: Ints, size: int) -> dict[str, Any]:
+    hits = int((needed > size).sum())
+    low, high = band(hits, len(needed))
+    return {"size_bytes": size, "p_full": hits / len(needed), "low": low, "high": high}
+
+
+def _rows(needed: Ints, backlog: int | None, master: Master, bounds: _Bounds) -> pd.DataFrame:
+    """The curve: from the first round size to some beyond the one chosen, or beyond the largest need."""
+    last = max(backlog or 0, int(np.quantile(needed, 0.9999, method="higher")), master.backlog_bytes)
+    count = min(sum(size <= last for size in ROUND_SIZES) + MORE_SIZES, len(ROUND_SIZES))
+    rows = [
+        {**_row(needed, size), "bound_mean": bounds.mean(size), "bound_peak": bounds.peak(size),
+         "memory_bytes": master.backlog_memory_bytes(size)}
+        for size in ROUND_SIZES[:count]
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _formulas(
+    needed: Ints, written: Written, outages: Outages, master: Master, target: float, gone: Away
+) -> pd.DataFrame:
+    """What rules of thumb make of the same figures, put through the same draws."""
+    longest = outages.quantile_ns(target)
+    by_mean = written.mean_per_s * longest / S
+    said = say_ns(longest)
+    sizes = [
+        ("the server's size of now", master.backlog_bytes),
+        (f"mean rate x outage ({said}): percona.com, Valkey", round(by_mean)),
+        (f"mean rate x outage ({said}) x 2: schema.ai", round(2 * by_mean)),
+        (f"highest rate x (outage + reconnecting): arithmetic that cannot fail {100 * target:g} % of outages",
+         round(written.peak_per_s * (longest + gone.longer_ns) / S)),
+    ]  # fmt: skip
+    if master.ram_bytes:
+        sizes += [(f"{share} % of RAM: percona.com", master.ram_bytes * share // 100) for share in (1, 2)]
+    return pd.DataFrame([{"says": says, **_row(needed, size)} for says, size in sizes])
