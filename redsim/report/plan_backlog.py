@@ -19,6 +19,7 @@ from redsim.units import say_bytes, say_ns
 
 QUESTION = "How large must repl-backlog-size be, and does a full sync get through?"
 LISTED_MIN = 0.0005  # of a curve's rows the page lists those between this share and one less it, and the powers of two
+SHARE_MIN = 1e-6  # below it a share is said to be just that
 SYNC_COLUMNS = ("said", "mean_ns", "longest_ns", "hard_in_force_bytes", "hits", "draws", "p_hard", "p_soft", "p_overflow",
                 "chosen_hits", "mean_bytes", "worst_bytes")  # fmt: skip
 
@@ -176,6 +177,8 @@ def _assumed(plan: BacklogPlan) -> list[str]:
 
 def _percent(share: float) -> str:
     """`0.0123` → `1.23 %`; never 0 or 100 % of what is not."""
+    if 0 < share < SHARE_MIN:
+        return f"< {100 * SHARE_MIN:g} %"
     return f"{100 * share:.3g} %" if share < 0.9995 or share == 1 else f"{100 * share:.6g} %"
 
 

@@ -96,7 +96,7 @@ def _rate(plan: BacklogPlan, *, narrow: bool) -> Figure:
 
 def _axes(narrow: bool, entries: int) -> tuple[Figure, Axes]:
     foot = 0.62 + LINES_IN * -(-entries // (2 if narrow else 4))
-    size = Margins(bottom=foot, left=0.85)
+    size = Margins(bottom=foot, left=0.85, right=0.4)
     drawn, (ax,) = new_figure(NARROW_IN if narrow else WIDE_IN, WIDE_HEIGHT_IN + foot - 0.9, size)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
