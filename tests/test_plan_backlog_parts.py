@@ -149,7 +149,7 @@ def test_the_figures_of_a_distribution_are_what_their_names_say():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("exponential", "not a duration"), ("expnential:5s", "did you mean 'exponential'"), ("exponential:5", "--outage exponent"),
+        ("exponential", "not a duration"), ("expnential:5s", "did you mean 'exponential'"), ("exponential:5", "--outage expo"),
         ("lognormal:5s", "lognormal:MEDIAN:SIGMA"), ("lognormal:5s:x", "sigma 'x'"), ("lognormal:5s:9", "up to 5"),
         ("uniform:5s:1s", "1s is not longer than 5s"), ("0s", "no outage"), ("-1s", "not a duration"), ("", "not a duration"),
         ("file:nowhere.txt", "nowhere.txt: cannot be read"), ("5s:6s", "not a distribution"), ("exponential:1s:2s", ":MEAN"),
@@ -181,7 +181,7 @@ def test_a_replica_is_back_by_the_next_cron_and_four_round_trips():
 
 
 def test_a_silent_outage_is_noticed_after_repl_timeout():
-    """Shorter ones end by TCP alone; longer ones wait for the next SYN, 0, 1, 3, 7, 15, 31 s after a try, and for the next try."""
+    """Shorter ones end by TCP alone; longer ones wait for the next SYN, 0, 1, 3, 7, 15, 31 s after a try, or the next try."""
     lost = generator(1, "lost").integers(S, 300 * S, DRAWS)
     gone = away(lost, generator(1, "cron"), MS, 60 * S)
     assert (gone.asks == (lost > 60 * S)).all()
