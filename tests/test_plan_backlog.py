@@ -171,6 +171,32 @@ def test_a_server_of_today_is_read_from_its_conf(tmp_path):
     assert slow.lines_to_paste()[1].startswith("client-output-buffer-limit replica 224mb ")
 
 
+def test_a_backlog_without_replicas_is_freed_after_its_ttl(tmp_path):
+    """repl-backlog-ttl 3600 s: beyond it every resync of the only replica is full; another replica keeps the backlog."""
+    ttl = tmp_path / "ttl.conf"
+    ttl.write_text("repl-backlog-ttl 0\n", encoding="utf-8")
+    path = steady(tmp_path, 1000)
+    gone, kept, two = (
+        plan_backlog(path, "uniform:1800s:5400s", **more)
+        for more in ({}, {"conf": ttl}, {"replicas": 2})  # type: ignore[arg-type]
+    )
+    share = float((gone.needed_bytes > 2**60).mean())
+    assert is_near(share, 0.5)
+    assert gone.backlog_bytes is None
+    assert "no size up to a terabyte is enough" in answer(gone)
+    assert any("repl-backlog-ttl 0 keeps it" in line for line in gone.notes)
+    assert (gone.rows["bound_peak"] >= 0.5).all()
+    assert kept.backlog_bytes == two.backlog_bytes == 6 * MIB
+
+
+def test_a_partial_resync_larger_than_the_soft_limit_is_told(tmp_path):
+    """What is sent from the backlog counts as output buffer: 96 MiB over 64 in 60 s, beside 10 MiB a second of writes."""
+    plan = plan_backlog(steady(tmp_path, 10 * MIB), "uniform:1s:14s")
+    assert plan.backlog_bytes == 160 * MIB
+    assert any("above the soft limit of 64mb" in line and "11.6 MiB a second" in line for line in plan.notes)
+    assert not any("soft limit" in line for line in plan_backlog(steady(tmp_path), "5s").notes)
+
+
 def test_a_scenario_gives_rate_full_sync_link_and_directives(monkeypatch):
     """Offsets after the warm-up, full syncs from the fork to the load, the link's RTT, the master's conf and replicas."""
     at = np.arange(0, 4.05, 0.05)

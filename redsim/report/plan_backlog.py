@@ -160,7 +160,10 @@ def _assumed(plan: BacklogPlan) -> list[str]:
     master, window = plan.master, "exactly repl-backlog-size (6.2)"
     if master.is_shared:
         payload = master.payload_bytes(plan.backlog_in_force_bytes)
-        window = f"repl-backlog-size and 1 to {payload:,} bytes more, as whole blocks are given up; where in a block is drawn"
+        window = (
+            f"repl-backlog-size and 1 to {payload:,} bytes more, as whole blocks are given up; where in a block is drawn. Values"
+            " above 16 KiB make larger blocks, and a slow replica keeps its own: what is there more is not counted on"
+        )
     cut = "the connection breaks at both ends at once; the replica tries at once, then each second (replicationCron)"
     if plan.silent:
         cut = "packets are lost and nobody is told until repl-timeout; then TCP repeats its SYN after 1, 2, 4, 8, 16 s"

@@ -8,6 +8,7 @@ the backlog: bytes missed <= window, which is the size and one byte to a whole b
 drawn). One number per outage, the size that it needs, gives P(full resync) for every size at once, from the same draws.
 Beside it what arithmetic says: P(outage > size / mean rate), and P(outage + reconnecting > size / highest rate), which no
 simulation may exceed: the stream never grew faster. The sizes that others' rules of thumb give are put through the same draws.
+The last replica's absence for longer than repl-backlog-ttl frees the backlog (replicationCron): no size helps then.
 Each outage starts at a uniform instant at which it fits into the series; one that is longer than that goes on at its mean rate.
 Differs: the chance of an outage does not depend on the load.
 Not modelled: a backlog that is not full yet (a master just started); second failures; a master that closes the connection during
@@ -23,74 +24,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from redsim.host.malloc import ALLOCATORS
 from redsim.rng import generator
 from redsim.run import engine
 from redsim.run.backlog_band import ROUND_SIZES, band, draws_needed, say_size
+from redsim.run.backlog_master import FREED, Master, master_of
 from redsim.run.backlog_outages import Away, Outages, away, parse_outages
 from redsim.run.backlog_sync import MORE_SIZES, Limits, SyncPlan, full_sync_spans, gathered, lengths, plan_sync
-from redsim.run.backlog_window import (
-    BACKLOG_MIN_BYTES,
-    block_payload_bytes,
-    buffer_block_bytes,
-    output_buffer_bytes,
-    window_bytes,
-)
+from redsim.run.backlog_window import buffer_block_bytes, window_bytes
 from redsim.run.offsets import Written, of_frame, read_offsets
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario, load
-from redsim.scenario.network import RTT_NS, link_between
-from redsim.scenario.redis_conf import RedisConf, parse_conf, parse_conf_file
-from redsim.units import MIB, S, duration_ns, memory_bytes, say_bytes, say_ns
+from redsim.units import MIB, S, say_bytes, say_ns
 
-__all__ = ["BacklogPlan", "Master", "plan_backlog", "source_of"]
+__all__ = ["BacklogPlan", "plan_backlog", "source_of"]
 
 TARGET, DRAWS = 0.999, 20_000
 DRAWS_MIN, DRAWS_MAX = 100, 10_000_000
 DEFAULT_BYTES = MIB  # repl-backlog-size of 6.2 to 7.4; less is worth nobody's while
-RING_VERSION = "6.2"
 Ints = npt.NDArray[np.int64]
 Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class Master:
-    """What is known of the server: its directives of now, the way to its replicas, its machine."""
-
-    name: str
-    version: str
-    allocator: str
-    conf: RedisConf
-    rtt_ns: int
-    replicas: int
-    ram_bytes: int  # 0: not known
-    guesses: tuple[str, ...] = ()
-
-    @property
-    def is_shared(self) -> bool:
-        """One buffer for backlog and replicas: 7.0 and later."""
-        return self.version != RING_VERSION
-
-    @property
-    def backlog_bytes(self) -> int:
-        """In force."""
-        return max(int(self.conf.get("repl-backlog-size")), BACKLOG_MIN_BYTES)
-
-    @property
-    def limits(self) -> Limits:
-        """client-output-buffer-limit replica."""
-        return Limits(*map(int, self.conf.get("client-output-buffer-limit")["replica"]))
-
-    def payload_bytes(self, backlog_bytes: int) -> int:
-        """Of a block of the backlog; 0: it is a ring."""
-        return block_payload_bytes(backlog_bytes, 0, self.allocator) if self.is_shared else 0
-
-    def backlog_memory_bytes(self, backlog_bytes: int) -> int:
-        """What the backlog adds to used_memory at most."""
-        if not self.is_shared:
-            return ALLOCATORS[self.allocator].usable(backlog_bytes)
-        held = np.array([backlog_bytes + self.payload_bytes(backlog_bytes)])
-        return int(output_buffer_bytes(held, np.array([0]), buffer_block_bytes(backlog_bytes, self.allocator))[0])
 
 
 @dataclass(frozen=True)
@@ -178,7 +130,7 @@ def plan_backlog(
         raise ScenarioError(f"--draws {draws}: from {DRAWS_MIN} to {DRAWS_MAX:,}")
     outages = parse_outages(outage)
     times = lengths(full_sync, [])  # a mistake in it is said before a run is made for nothing
-    master = _master(source, conf, version, rtt, ram, replicas)
+    master = master_of(source, conf, version, rtt, ram, replicas)
     syncs: list[int] = []
     if isinstance(source, Scenario):
         written, syncs = _simulated(source, progress)
@@ -200,7 +152,8 @@ def plan_backlog(
     else:
         notes.append("nothing is said of the output buffer, as no full sync was seen; say how long one takes: --full-sync 40s")
     name = source.name if isinstance(source, Scenario) else source.stem
-    rows = _rows(needed, backlog, master, _Bounds(written, outages, gone, silent_for))
+    rows = _rows(needed, backlog, master, _Bounds(written, outages, gone, silent_for, master.freed_after_ns(silent_for)))
+    notes += _above_soft(backlog or master.backlog_bytes, master.limits, written)
     formulas = _formulas(needed, written, outages, master, target, gone)
     return BacklogPlan(
         name, master, written, outages, silent, target, draws, seed, rows, formulas, backlog, hits,
@@ -215,46 +168,6 @@ def _simulated(scenario: Scenario, progress: Progress) -> tuple[Written, list[in
     frame = result.replication[result.replication["time_s"] * S >= scenario.file.warmup]
     where = scenario.where("nodes")
     return of_frame(frame, scenario.name, where), full_sync_spans(result.syncs, length_ns / S)
-
-
-def _master(
-    source: Scenario | Path, conf: Path | None, version: str, rtt: str | None, ram: str | None, replicas: int | None
-) -> Master:
-    rtt_ns, ram_bytes = _said("--rtt", rtt, duration_ns), _said("--ram", ram, memory_bytes)
-    if replicas is not None and replicas < 1:
-        raise ScenarioError(f"--replicas {replicas}: 1 at least")
-    if not isinstance(source, Scenario):
-        held = parse_conf_file(conf, version=version) if conf else parse_conf("", version=version)
-        guess = () if rtt else (f"rtt {say_ns(RTT_NS)}: between two hosts of one data centre; say it with --rtt",)
-        return Master(source.stem, version, "jemalloc", held, rtt_ns or RTT_NS, replicas or 1, ram_bytes, guess)
-    if conf is not None:
-        raise ScenarioError(f"--conf {conf}: goes with --offsets; a scenario has its own (--set nodes.main.conf.repl-timeout=30)")
-    file = source.file
-    of = [node for node in file.nodes.values() if node.replica_of]
-    if not of:
-        raise ScenarioError(
-            f"{source.where('nodes')}: the scenario has no replica, so it has no replication stream; give a node"
-            " `replica_of: <master>`, or the offsets of a real server with --offsets"
-        )
-    name = str(of[0].replica_of)
-    main, guess = file.nodes[name], ()
-    link = link_between(file, main.host, of[0].host)
-    profile = source.profiles[main.host]
-    if rtt is None:
-        is_local = main.host == of[0].host
-        rtt_ns = profile.loopback_rtt_ns if is_local else link.rtt
-        if not is_local and link not in file.links:
-            guess = (f"rtt {say_ns(rtt_ns)}: no link between these hosts in the scenario; two hosts of one data centre",)
-    memory = ram_bytes or file.hosts[main.host].memory or profile.memory_bytes
-    count = replicas or sum(node.replica_of == name for node in of)
-    return Master(name, main.version, main.allocator, source.confs[name], rtt_ns, count, memory, guess)
-
-
-def _said(option: str, text: str | None, read: Callable[[str], int]) -> int:
-    try:
-        return read(text) if text is not None else 0
-    except ValueError as error:
-        raise ScenarioError(f"{option} {text}: {error}") from None
 
 
 def _needed(
@@ -280,12 +193,30 @@ def _needed(
             f"{longer:,} of {draws:,} outages are longer than the {say_ns(written.span_ns)} of offsets: beyond them the stream"
             f" goes on at its mean rate, {say_bytes(round(written.mean_per_s))} a second"
         )
+    freed = gone.asks & (gone.ns > master.freed_after_ns(silent_for))
+    if freed.any():
+        notes.append(
+            f"{int(freed.sum()):,} of {draws:,} outages are longer than repl-backlog-ttl, so that the backlog is freed and the"
+            " resync is full whatever its size; repl-backlog-ttl 0 keeps it"
+        )
     payload = master.payload_bytes(master.backlog_bytes)
     more = np.zeros(draws, dtype=np.int64)
     if payload:
         phase = (generator(seed, "plan backlog", "block").random(draws) * payload).astype(np.int64)
         more = window_bytes(0, phase + 1, payload)  # than the size
-    return gone, np.where(gone.asks, np.maximum(missed - more, 0), 0), notes
+    needed = np.where(gone.asks, np.maximum(missed - more, 0), 0)
+    return gone, np.where(freed, FREED, needed), notes
+
+
+def _above_soft(backlog: int, limits: Limits, written: Written) -> list[str]:
+    """What a partial resync sends counts as its output buffer until it has been sent."""
+    if not limits.soft_bytes or backlog <= limits.soft_bytes:
+        return []
+    per_s = round((backlog - limits.soft_bytes) / max(limits.soft_s, 1) + written.mean_per_s)
+    return [
+        f"a partial resync of all {say_size(backlog)} is above the soft limit of {say_size(limits.soft_bytes)} while it is being"
+        f" sent: the replica must take {say_bytes(per_s)} a second, or it is cut off after {limits.soft_s} s"
+    ]
 
 
 def _choose(needed: Ints, target: float) -> tuple[int | None, int]:
@@ -305,14 +236,15 @@ class _Bounds:
     outages: Outages
     gone: Away
     silent_for_ns: int
+    freed_after_ns: int
 
     def mean(self, size_bytes: int) -> float:
         """P(outage > size / mean rate)."""
-        return self._asked(size_bytes * S / self.written.mean_per_s)
+        return self._asked(min(size_bytes * S / self.written.mean_per_s, self.freed_after_ns))
 
     def peak(self, size_bytes: int) -> float:
         """P(outage + the longest that reconnecting takes > size / highest rate): never less than what is simulated."""
-        return self._asked(size_bytes * S / self.written.peak_per_s - self.gone.longer_ns)
+        return self._asked(min(size_bytes * S / self.written.peak_per_s, self.freed_after_ns) - self.gone.longer_ns)
 
     def _asked(self, ns: float) -> float:
         return self.outages.survival(max(ns, float(self.silent_for_ns)) if self.silent_for_ns else ns)
@@ -326,7 +258,8 @@ def _row(needed: Ints, size: int) -> dict[str, Any]:
 
 def _rows(needed: Ints, backlog: int | None, master: Master, bounds: _Bounds) -> pd.DataFrame:
     """The curve: from the first round size to some beyond the one chosen, or beyond the largest need."""
-    last = max(backlog or 0, int(np.quantile(needed, 0.9999, method="higher")), master.backlog_bytes)
+    kept = needed[needed < FREED]
+    last = max(backlog or 0, int(np.quantile(kept, 0.9999, method="higher")) if len(kept) else 0, master.backlog_bytes)
     count = min(sum(size <= last for size in ROUND_SIZES) + MORE_SIZES, len(ROUND_SIZES))
     rows = [
         {**_row(needed, size), "bound_mean": bounds.mean(size), "bound_peak": bounds.peak(size),
@@ -336,9 +269,7 @@ def _rows(needed: Ints, backlog: int | None, master: Master, bounds: _Bounds) ->
     return pd.DataFrame(rows)
 
 
-def _formulas(
-    needed: Ints, written: Written, outages: Outages, master: Master, target: float, gone: Away
-) -> pd.DataFrame:
+def _formulas(needed: Ints, written: Written, outages: Outages, master: Master, target: float, gone: Away) -> pd.DataFrame:
     """What rules of thumb make of the same figures, put through the same draws."""
     longest = outages.quantile_ns(target)
     by_mean = written.mean_per_s * longest / S
