@@ -232,6 +232,33 @@ def test_a_run_is_planned_for_from_what_it_did():
     assert (again["full_syncs"], again["partial_syncs_ok"]) == (0, 1)
 
 
+def test_as_many_outages_of_a_run_are_full_as_the_plan_says(tmp_path):
+    """60 outages, exponential of 1.5 s, in a simulated server that writes 1 MB/s with 2mb of backlog; the engine knows nothing of
+    the plan. The plan is given those 60 and must be near: 4.5 standard deviations of 60 draws."""
+    luck, at, rows = generator(3, "engine"), 3.0, []
+    for lost_s in luck.exponential(1.5, 60).tolist():
+        at += float(luck.uniform(3, 5))
+        rows.append((at, lost_s))
+        at += lost_s + 1.5
+    faults = "".join(f"  - {{at: {round(a * 1e6)}us, fault: disconnect, node: r1, for: {round(d * 1e6)}us}}\n" for a, d in rows)
+    text = (
+        TEXT.split("timeline:")[0]
+        .replace("64kb", "2mb")
+        .replace("4s", f"{int(at) + 5}s")
+        .replace("value_bytes: 200", "value_bytes: 1000")
+    )
+    text = text.replace("keys: 20000", "keys: 5000").replace("rate_per_s: 2000", "rate_per_s: 1000")
+    result = engine.run(Scenario.from_text(f"{text}timeline:\n{faults}"))
+    told = result.summary["replicas"]["r1"]
+    assert told["full_syncs"] + told["partial_syncs_ok"] == len(rows)
+    (tmp_path / "outages.txt").write_text("".join(f"{round(d * 1e6)}us\n" for _, d in rows), encoding="utf-8")
+    offsets = tmp_path / "offsets.csv"
+    result.replication[["time_s", "master_offset"]].to_csv(offsets, index=False, header=["time_s", "offset"])
+    plan = plan_backlog(offsets, f"file:{tmp_path / 'outages.txt'}", rtt="1ms")
+    expected = float((plan.needed_bytes > 2 * MIB).mean())
+    assert abs(told["full_syncs"] / len(rows) - expected) <= SIGMAS * math.sqrt(expected * (1 - expected) / len(rows))
+
+
 @pytest.mark.parametrize(
     ("said", "asked"),
     [
