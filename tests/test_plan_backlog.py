@@ -167,7 +167,9 @@ def test_a_server_of_today_is_read_from_its_conf(tmp_path):
     assert slow.sync is not None
     assert slow.sync.p_overflow == 1
     assert "for ever" in answer(slow)
-    assert "150 MiB >= 64mb, above the soft limit 16mb, which may last 10 s" in inequalities(slow)[1]
+    assert (
+        "150 MiB >= 100mb (repl-backlog-size lifts it), above the soft limit 16mb, which may last 10 s" in inequalities(slow)[1]
+    )
     assert slow.lines_to_paste()[1].startswith("client-output-buffer-limit replica 224mb ")
 
 
@@ -195,6 +197,15 @@ def test_a_partial_resync_larger_than_the_soft_limit_is_told(tmp_path):
     assert plan.backlog_bytes == 160 * MIB
     assert any("above the soft limit of 64mb" in line and "11.6 MiB a second" in line for line in plan.notes)
     assert not any("soft limit" in line for line in plan_backlog(steady(tmp_path), "5s").notes)
+
+
+def test_no_limit_is_below_the_backlog_to_paste(tmp_path):
+    """6.2 closes a replica whose partial resync sends more than the hard limit; 7.0 lifts the limit, but it is better said."""
+    for version in ("6.2", "7.0"):
+        for more in ({}, {"full_sync": "5s"}):
+            plan = plan_backlog(steady(tmp_path, 10 * MIB), "40s", version=version, **more)  # type: ignore[arg-type]
+            assert plan.lines_to_paste() == ["repl-backlog-size 448mb", "client-output-buffer-limit replica 448mb 64mb 60"]
+    assert plan_backlog(steady(tmp_path), "40s").lines_to_paste() == ["repl-backlog-size 48mb"]
 
 
 def test_a_scenario_gives_rate_full_sync_link_and_directives(monkeypatch):

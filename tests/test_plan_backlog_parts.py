@@ -319,7 +319,7 @@ def syncs_of(per_s: int, seconds: float) -> Any:
 def test_a_full_sync_is_broken_off_when_more_gathers_than_the_hard_limit():
     """Bytes = rate x time, in whole blocks of 20,440 + 64: broken off each time, or never, a block either side of the limit."""
     limits = Limits(256 * MIB, 0, 0)
-    below, above = (plan_sync(syncs_of(rate, 40), "40s", limits, 0, 0.999) for rate in (6_600_000, 6_750_000))
+    below, above = (plan_sync(syncs_of(rate, 40), "40s", limits, 0, MIB, 0.999) for rate in (6_600_000, 6_750_000))
     assert (below.p_overflow, above.p_overflow) == (0, 1)
     assert below.chosen == limits
     assert above.chosen == Limits(320 * MIB, 0, 0)
@@ -340,15 +340,18 @@ def test_the_soft_limit_counts_whole_seconds_strictly_above_its_own(seconds_abov
 def test_the_backlog_lifts_a_smaller_hard_limit():
     """networking.c of 7.0: a limit below repl-backlog-size is that size."""
     drawn = syncs_of(MIB, 100)
-    assert plan_sync(drawn, "", Limits(64 * MIB, 0, 0), 0, 0.999).p_overflow == 1
-    lifted = plan_sync(drawn, "", Limits(64 * MIB, 0, 0), 128 * MIB, 0.999)
-    assert (lifted.p_overflow, lifted.hard_in_force_bytes, lifted.chosen) == (0, 128 * MIB, Limits(64 * MIB, 0, 0))
-    assert plan_sync(drawn, "", Limits(0, 0, 0), 128 * MIB, 0.999).p_overflow == 0, "0 is no limit"
+    assert plan_sync(drawn, "", Limits(64 * MIB, 0, 0), 0, MIB, 0.999).p_overflow == 1
+    lifted = plan_sync(drawn, "", Limits(64 * MIB, 0, 0), 128 * MIB, 128 * MIB, 0.999)
+    assert (lifted.p_overflow, lifted.hard_in_force_bytes) == (0, 128 * MIB)
+    assert lifted.chosen == Limits(128 * MIB, 0, 0), (
+        "said as it is in force; 6.2 lifts nothing, and a partial resync sends as much"
+    )
+    assert plan_sync(drawn, "", Limits(0, 0, 0), 128 * MIB, MIB, 0.999).p_overflow == 0, "0 is no limit"
 
 
 def test_limits_to_paste_are_raised_until_both_hold():
     """A hard limit that is reached and a soft one that lasts too long; the seconds stay."""
-    plan = plan_sync(syncs_of(4 * MIB, 90), "90s", Limits(256 * MIB, 64 * MIB, 60), MIB, 0.999)
+    plan = plan_sync(syncs_of(4 * MIB, 90), "90s", Limits(256 * MIB, 64 * MIB, 60), MIB, MIB, 0.999)
     assert plan.p_hard == 1
     assert plan.p_soft == 1
     assert plan.chosen is not None

@@ -113,7 +113,8 @@ def inequalities(plan: BacklogPlan) -> list[str]:
     ]
     if plan.sync:
         sync, hard = plan.sync, plan.sync.hard_in_force_bytes
-        verdict = f"{'<' if sync.mean_bytes < hard else '>='} {say_size(hard)}" if hard else "and there is no hard limit"
+        lifted = " (repl-backlog-size lifts it)" if hard > sync.now.hard_bytes else ""
+        verdict = f"{'<' if sync.mean_bytes < hard else '>='} {say_size(hard)}{lifted}" if hard else "and there is no hard limit"
         soft = sync.now.soft_bytes
         side = "below" if sync.mean_bytes < soft else "above"
         over = f"{side} the soft limit {say_size(soft)}, which may last {sync.now.soft_s} s"

@@ -130,12 +130,13 @@ def gathered(written: Written, spans_ns: Ints, block: tuple[int, int], rng: np.r
     return Gathered(written, start, spans_ns, into, second, block, stream, output_buffer_bytes(stream, into, block))
 
 
-def plan_sync(drawn: Gathered, said: str, now: Limits, lifted_to: int, target: float) -> SyncPlan:
-    """`lifted_to`: the backlog, where it lifts the hard limit (7.0); 0: it does not."""
+def plan_sync(drawn: Gathered, said: str, now: Limits, lifted_to: int, backlog: int, target: float) -> SyncPlan:
+    """`lifted_to`: the backlog of now, where it lifts the hard limit (7.0), 0 where it does not; `backlog`: the one to come; no
+    limit that is chosen is below it, as a partial resync may send all of it."""
     draws = len(drawn.bytes)
     in_force = max(now.hard_bytes, lifted_to) if now.hard_bytes else 0
     over_hard, over_soft = drawn.over_hard(in_force), drawn.over_soft(now)
-    chosen, chosen_hits = _choose(drawn, now, lifted_to, target)
+    chosen, chosen_hits = _choose(drawn, now, backlog, target)
     mean_ns = float(drawn.span_ns.mean())
     return SyncPlan(
         said, round(mean_ns), int(drawn.span_ns.max()), now, in_force, int((over_hard | over_soft).sum()), draws,
@@ -144,10 +145,10 @@ def plan_sync(drawn: Gathered, said: str, now: Limits, lifted_to: int, target: f
     )  # fmt: skip
 
 
-def _choose(drawn: Gathered, now: Limits, lifted_to: int, target: float) -> tuple[Limits | None, int]:
-    """The limits of now if they meet the target, else the smallest round ones above them that do."""
-    for hard in _from(now.hard_bytes):
-        over_hard = drawn.over_hard(max(hard, lifted_to) if hard else 0)
+def _choose(drawn: Gathered, now: Limits, backlog: int, target: float) -> tuple[Limits | None, int]:
+    """The limits of now if they meet the target and hold the backlog, else the smallest round ones above them that do."""
+    for hard in _from(max(now.hard_bytes, backlog) if now.hard_bytes else 0):
+        over_hard = drawn.over_hard(hard)
         if not _meets(over_hard, target):
             continue
         for soft in _from(now.soft_bytes):

@@ -86,11 +86,20 @@ class BacklogPlan:
         """Where that share may lie."""
         return band(hits, self.draws)
 
+    @property
+    def limits(self) -> Limits | None:
+        """client-output-buffer-limit replica: what full syncs need, and what holds the backlog; None: it may stay as it is."""
+        if self.sync:
+            return self.sync.chosen
+        now = self.master.limits
+        is_short = 0 < now.hard_bytes < (self.backlog_bytes or 0)
+        return Limits(self.backlog_bytes or 0, now.soft_bytes, now.soft_s) if is_short else None
+
     def lines_to_paste(self) -> list[str]:
         """redis.conf lines."""
         lines = [f"repl-backlog-size {say_size(self.backlog_bytes)}"] if self.backlog_bytes else []
-        if self.sync and self.sync.chosen:
-            limits = self.sync.chosen
+        limits = self.limits
+        if limits:
             said = f"{say_size(limits.hard_bytes)} {say_size(limits.soft_bytes)} {limits.soft_s}"
             lines.append(f"client-output-buffer-limit replica {said}")
         return lines
@@ -148,7 +157,7 @@ def plan_backlog(
         spans = times[0].draw_ns(generator(seed, "plan backlog", "full sync"), draws)
         block = buffer_block_bytes(in_force, master.allocator, is_shared=master.is_shared)
         drawn = gathered(written, spans, block, generator(seed, "plan backlog", "full sync", "start"))
-        sync = plan_sync(drawn, times[1], master.limits, in_force if master.is_shared else 0, target)
+        sync = plan_sync(drawn, times[1], master.limits, master.backlog_bytes if master.is_shared else 0, in_force, target)
     else:
         notes.append("nothing is said of the output buffer, as no full sync was seen; say how long one takes: --full-sync 40s")
     name = source.name if isinstance(source, Scenario) else source.stem
