@@ -142,7 +142,7 @@ def plan_backlog(
     master = master_of(source, conf, version, rtt, ram, replicas)
     syncs: list[int] = []
     if isinstance(source, Scenario):
-        written, syncs = _simulated(source, progress)
+        written, syncs = _simulated(source, master.name, progress)
     else:
         written = read_offsets(source)
     times = times or lengths(None, syncs)
@@ -170,13 +170,14 @@ def plan_backlog(
     )  # fmt: skip
 
 
-def _simulated(scenario: Scenario, progress: Progress) -> tuple[Written, list[int]]:
-    """Offsets and lengths of full syncs of a run, without its warm-up."""
+def _simulated(scenario: Scenario, master: str, progress: Progress) -> tuple[Written, list[int]]:
+    """Offsets of the master, without the warm-up, and lengths of full syncs of its replicas in a run."""
     length_ns = scenario.file.duration
     result = engine.run(scenario, progress=lambda now_ns, _commands: progress("simulating", now_ns / length_ns))
+    mine = [name for name, node in scenario.file.nodes.items() if node.replica_of == master]
     frame = result.replication[result.replication["time_s"] * S >= scenario.file.warmup]
-    where = scenario.where("nodes")
-    return of_frame(frame, scenario.name, where), full_sync_spans(result.syncs, length_ns / S)
+    series = of_frame(frame[frame["replica"].isin(mine)], scenario.name, scenario.where("nodes"))
+    return series, full_sync_spans(result.syncs[result.syncs["replica"].isin(mine)], length_ns / S)
 
 
 def _needed(
