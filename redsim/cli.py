@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -25,10 +25,22 @@ INTERRUPTED = 130
 GARBAGE_OBJECTS = 100_000  # Python looks for cycles after 700: a tenth of the time of a short run, nearly all of it among modules
 
 
-def _die(error: ScenarioError) -> None:
+def _die(error: ScenarioError) -> NoReturn:
     sys.stdout.flush()
     typer.echo(str(error), err=True)
     raise typer.Exit(BAD_INPUT)
+
+
+@contextmanager
+def _leaving(what: str) -> Iterator[None]:
+    """Bad input and files that cannot be written are one sentence; Ctrl-C says so."""
+    try:
+        yield
+    except (ScenarioError, OSError) as error:
+        _die(error if isinstance(error, ScenarioError) else ScenarioError(f"the {what} cannot be written ({error}); give --out"))
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @app.command()
@@ -57,7 +69,6 @@ def run(
             result = engine.run(loaded, progress=progress)
     except ScenarioError as error:
         _die(error)
-        return
     result.summary["findings"] = [{"severity": f.severity, "text": f.text, "directive": f.directive} for f in findings(result)]
     folder = out or Path("reports") / loaded.name
     try:
@@ -98,7 +109,6 @@ def lint(
             confs = scenario.confs
     except ScenarioError as error:
         _die(error)
-        return
     for conf in confs.values():
         for line in conf.report():
             place = f"{line.where or file}:{line.number}"
@@ -203,7 +213,7 @@ def rehearse(
     from redsim.run.progress import share_bar
     from redsim.run.rehearse import cached_as_written, rehearsal
 
-    try:
+    with _leaving("report"):
         cached = cached_as_written(
             maxmemory=maxmemory, capacity=capacity, samples=samples, ttl=ttl, rate_per_s=rate, key_bytes=key_bytes,
             value_bytes=value_bytes, lfu_log_factor=lfu_log_factor, lfu_decay_time=lfu_decay_time, allocator=allocator,
@@ -214,12 +224,6 @@ def rehearse(
             )
         folder = out or Path("reports") / trace.name.split(".")[0]
         files = write_rehearsal(done, folder, "redsim rehearse " + shlex.join(sys.argv[2:]))
-    except (ScenarioError, OSError) as error:
-        _die(error if isinstance(error, ScenarioError) else ScenarioError(f"the report cannot be written ({error}); give --out"))
-        return
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-        raise typer.Exit(INTERRUPTED) from None
     if not quiet:
         typer.echo("\n".join([*lines(done), f"report: {files[0]}"]))
 
@@ -245,18 +249,49 @@ def plan_memory(
     from redsim.run.progress import share_bar
     from redsim.scenario.load import load
 
-    try:
+    with _leaving("plan"):
         loaded = load(scenario, set_ or [])
         with share_bar("planning", quiet=quiet) as progress:
             plan = planning.plan_memory(loaded, box=box, repeats=repeats, reserve=reserve, processes=processes, progress=progress)
         folder = out or Path("reports") / loaded.name
         files = write_plan(plan, folder, "redsim plan memory " + shlex.join(sys.argv[3:]))
-    except (ScenarioError, OSError) as error:
-        _die(error if isinstance(error, ScenarioError) else ScenarioError(f"the plan cannot be written ({error}); give --out"))
-        return
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    if not quiet:
+        typer.echo("\n".join([*lines(plan), f"report: {files[0]}"]))
+
+
+@plan_app.command("backlog")
+def plan_backlog(
+    outage: Annotated[str, typer.Option(help="5s, exponential:5s, lognormal:5s:1.2, uniform:1s:60s, file:outages.txt.")],
+    scenario: Annotated[Path | None, typer.Argument(help="A scenario file (YAML) with a replica; or --offsets.")] = None,
+    offsets: Annotated[Path | None, typer.Option(help="master_repl_offset over time: CSV (time_s,offset) or saved INFO.")] = None,
+    target: Annotated[float, typer.Option(help="Share of the outages that shall end in a partial resync.")] = 0.999,
+    draws: Annotated[int, typer.Option(help="Outages drawn.")] = 20_000,
+    silent: Annotated[bool, typer.Option("--silent", help="Packets are lost and nobody is told until repl-timeout.")] = False,
+    full_sync: Annotated[str | None, typer.Option(help="How long one takes, as for --outage; default as simulated.")] = None,
+    rtt: Annotated[str | None, typer.Option(help="Between master and replica; default the scenario's link.")] = None,
+    ram: Annotated[str | None, typer.Option(help="Of the master's machine, for the price; default the host's.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="How many; default the scenario's, or 1.")] = None,
+    conf: Annotated[Path | None, typer.Option(help="With --offsets: the redis.conf of now.")] = None,
+    version: Annotated[str, typer.Option(help="With --offsets: the Redis version.")] = "7.0",
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for page, JSON and CSV; default reports/<name>-backlog.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as for run.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no answer.")] = False,
+) -> None:
+    """How large repl-backlog-size must be for outages to end in a partial resync, and whether a full one gets through."""
+    from redsim.report.plan_backlog import lines, write_plan
+    from redsim.run import plan_backlog as planning
+    from redsim.run.progress import share_bar
+
+    with _leaving("plan"):
+        source = planning.source_of(scenario, offsets, set_ or [])
+        with share_bar("planning", quiet=quiet) as progress:
+            plan = planning.plan_backlog(
+                source, outage, target=target, draws=draws, silent=silent, full_sync=full_sync, rtt=rtt, ram=ram,
+                replicas=replicas, conf=conf, version=version, seed=seed, progress=progress,
+            )  # fmt: skip
+        folder = out or Path("reports") / f"{plan.name}-backlog"
+        files = write_plan(plan, folder, "redsim plan backlog " + shlex.join(sys.argv[3:]))
     if not quiet:
         typer.echo("\n".join([*lines(plan), f"report: {files[0]}"]))
 
