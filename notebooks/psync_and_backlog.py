@@ -101,7 +101,8 @@ loop = redsim.run(redsim.load("../scenarios/incident/full-sync-loop.yaml"))
 loop.figure("syncs")"""),
         say(f"""
 {loop["full_syncs"]} full syncs in a minute, and {len(loop["output_buffer_overflows"])} times the master closed the connection.
-Each time the replica comes back with the offset it had before, which is long gone. What helps is in the inequality: bytes per second, times
+Each time the replica comes back with the offset it had before, which is long gone. What helps is in the inequality: bytes per
+second, times
 the time from the fork until it has loaded, must stay below the limit."""),
         do("""
 cure = ["nodes.main.conf.client-output-buffer-limit=replica 256mb 64mb 60"]

@@ -200,10 +200,12 @@ def write_to_replica(w: World, link):
         return
     size = min(m[M_OFFSET] - row[W_SENT], row[W_BUFFER] - (row[W_SENT] - row[W_SEEN]))
     if size > 0:
-        before = row[W_BLOCK]
+        before, is_asleep = row[W_BLOCK], row[W_SEEN] == row[W_SENT]
         row[W_SENT] += size
         come_along(w, link)
         ns = (1 + row[W_BLOCK] - before) * w.cost[WRITE_NS] + bytes_ns(size, w.cost[WRITE_PS])
+        if row[W_LOCAL] and is_asleep:  # a reader on this host that has nothing to read is woken at the writer's expense
+            ns += m[M_WAKE_NS]
         charge(w, m[M_CAUSE], ns)
         w.st[NET_OUT] += size
         row[W_ROWS] = m[M_APPLY] if m[M_IS_REPLICA] else m[M_ROWS]

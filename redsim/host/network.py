@@ -96,6 +96,7 @@ class Network:
         row = self.wires[i]
         row[dp.W_DELAY] = max(link.rtt // 2, 1)
         row[dp.W_PS], row[dp.W_BUFFER] = ps_per_byte(link), link.socket_buffer
+        row[dp.W_LOCAL] = int(link.between[0] == link.between[1])
         row[dp.W_JITTER], row[dp.W_LOSS_PPB] = link.jitter, round(link.loss * 1e9)
 
     def _strike(self, fault: NetworkFault, begin_ns: int, end_ns: int) -> Generator[simpy.Event, None, None]:

@@ -113,6 +113,8 @@ class Family:
             row[dp.M_BACKLOG], row[dp.M_FIRST], row[dp.M_ON] = rules.backlog_bytes, 1, int(not is_replica)
         row[dp.M_BLOCK_MAX] = max(rules.backlog_bytes // 16, BACKLOG_MIN_BYTES)
         row[dp.M_HARD] = rules.hard_bytes
+        costs = self._profile(node).costs
+        row[dp.M_WAKE_NS] = costs.get("wake_server_ns", costs["wake_peer_ns"]).value
         disk = chosen_disk(disk_profile(self._profile(node)), self.scenario.file.hosts[self._host(node)].disk)
         for name, column in (("append_ns", dp.M_FEED_NS), ("append_ps_per_byte", dp.M_FEED_PS), ("write_ns", dp.M_FILE_NS),
                              ("write_ps_per_byte", dp.M_FILE_PS)):  # fmt: skip
