@@ -14,6 +14,7 @@ from fsync import fsync
 from memory_and_eviction import memory_and_eviction
 from nbclient import NotebookClient
 from nbformat.v4 import new_notebook
+from psync_and_backlog import psync_and_backlog
 
 import redsim
 from redsim.units import say_ns
@@ -338,3 +339,4 @@ if __name__ == "__main__":
     write("02-memory-and-eviction", memory_and_eviction())
     write("03-fork-and-cow", fork_and_cow())
     write("04-fsync", fsync())
+    write("05-psync-and-backlog", psync_and_backlog())

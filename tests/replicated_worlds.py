@@ -58,7 +58,12 @@ clients:
     keys: {{dataset: l}}
     commands: {{LPUSH: 1, LPOP: {{weight: 1, elements: 5}}}}
   h: {{node: main, stop: {stop}, arrivals: {{open: {{rate_per_s: 300}}}}, keys: {{dataset: h}}, commands: {{HSET: 1, DEL: 1}}}}
-  z: {{node: main, stop: {stop}, arrivals: {{open: {{rate_per_s: 300}}}}, keys: {{dataset: z}}, commands: {{ZADD: 1, UNLINK: 0.2}}}}
+  z:
+    node: main
+    stop: {stop}
+    arrivals: {{open: {{rate_per_s: 300}}}}
+    keys: {{dataset: z}}
+    commands: {{ZADD: 1, UNLINK: 0.2}}
   readers: {{node: r1, connections: 5, arrivals: {{open: {{rate_per_s: 1000}}}}, keys: {{dataset: s}}, commands: {{GET: 1}}}}
 timeline:
   - {{at: 2s, run: FLUSHALL, node: main}}

@@ -55,7 +55,7 @@ NOT_PLAIN = {
 
 @pytest.mark.parametrize("name", NOT_PLAIN)
 def test_a_world_with_more_is_not_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """layout.PLAIN: each column that is a constant there is one that such a scenario moves."""
+    """plain.PLAIN: each column that is a constant there is one that such a scenario moves."""
     monkeypatch.setattr(building, "MANY_COMMANDS", 0)
     assert build(scenario(body(OPEN))).world.st[dp.IS_PLAIN]
     assert not build(scenario(NOT_PLAIN[name])).world.st[dp.IS_PLAIN]

@@ -1,4 +1,5 @@
-"""Replication of the model against a real Redis 7.0.15 that was measured once (tests/recorded/psync.json): bytes, blocks, verdicts.
+"""Replication of the model against a real Redis 7.0.15 that was measured once (tests/recorded/psync.json): bytes, blocks,
+verdicts.
 
 All of it is exact: no host has a part in it.
 """

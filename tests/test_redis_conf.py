@@ -320,6 +320,10 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         "stop-writes-on-bgsave-error", "rdbcompression", "rdb-save-incremental-fsync", "disable-thp", "oom-score-adj",
         "auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size", "aof-use-rdb-preamble",
         "aof-rewrite-incremental-fsync", "no-appendfsync-on-rewrite",
+        "repl-backlog-size", "repl-backlog-ttl", "repl-diskless-sync", "repl-diskless-sync-delay",
+        "repl-diskless-sync-max-replicas", "repl-ping-replica-period", "repl-timeout",
+        "repl-diskless-load", "dual-channel-replication-enabled", "repl-rdb-channel",
+        "replica-lazy-flush", "min-replicas-to-write", "min-replicas-max-lag",
     }  # fmt: skip
 
 
@@ -340,6 +344,7 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         ("replicaof no one", "accepted", "off"),
         ("client-output-buffer-limit normal 0 0 0", "accepted", "off"),
         ("client-output-buffer-limit pubsub 32mb 8mb 60", "not modelled yet", "slow readers"),
+        ("client-output-buffer-limit replica 1gb 1gb 60", "modelled", "too far behind"),
         ("lua-replicate-commands anything", "accepted", "ignored"),
     ],
 )

@@ -67,8 +67,8 @@ def feed_deletion(w: World, d, is_lazy, is_part):
 
 @compiled
 def propagate(w: World, r, k, took_ns):
-    """server.c:propagatePendingCommands after request `r` of kind `k` that took `took_ns` and whose lookups may have deleted keys.
-    ns that takes."""
+    """server.c:propagatePendingCommands after request `r` of kind `k` that took `took_ns` and whose lookups may have deleted
+    keys. ns that takes."""
     a = w.aof
     ns, deletions = 0, a[A_UNIT]
     is_own = w.kind[k, K_AOF] == PROPAGATED or (w.kind[k, K_AOF] == IF_DIRTY and a[A_DIRTY] > 0)

@@ -12,7 +12,7 @@ from redsim.dataplane.crash import crash, knock, lost_on_the_way
 from redsim.dataplane.draws import below, exponential
 from redsim.dataplane.events import NEVER, next_time, pop, push
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import bytes_ns, held_at
+from redsim.dataplane.ledger import bytes_ns, frame_bytes, held_at
 from redsim.dataplane.replication import pipe_is_readable
 from redsim.dataplane.requests import (
     complete,
@@ -24,6 +24,7 @@ from redsim.dataplane.requests import (
     think_until,
 )
 from redsim.dataplane.station import enqueue, plan_step, ready_in_batch
+from redsim.dataplane.wait import note_idle
 from redsim.dataplane.wire import next_mail, take_mail
 
 BENCHMARK_READ_BYTES = 16384  # hiredis.c:redisBufferRead, what redis-benchmark takes at most from one readable event
@@ -60,6 +61,8 @@ def arrive(w: World, head, t):
         if req[r, R_NEXT] == NONE:
             break
         r = req[r, R_NEXT]
+    if conn[c, C_BLOCKED]:
+        note_idle(w, head)
     conn[c, C_TAIL] = r
     conn[c, C_SOCK] += size
     st[NET_IN] += size
@@ -83,6 +86,9 @@ def leave_client(w: World, g, s, head, t):
     if group[g, G_PS_PER_BYTE] > 0:
         at = max(at, group[g, G_LINK_IN]) + bytes_ns(size, group[g, G_PS_PER_BYTE])
         group[g, G_LINK_IN] = at
+    if w.cost[NIC_PS] > 0:
+        at = max(at, w.st[NIC_IN]) + bytes_ns(frame_bytes(size), w.cost[NIC_PS])
+        w.st[NIC_IN] = at
     at = max(at + group[g, G_NET], w.slot[s, S_LAST])
     w.slot[s, S_LAST] = at
     return at

@@ -22,13 +22,14 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global
 from numba.extending import NativeValue, intrinsic, register_model, typeof_impl, unbox
 
-from redsim.dataplane.layout import ARRAYS, CAUSE_BLOCK, COST_SIZE, PLAIN, ST_SIZE, WIDTHS, World
+from redsim.dataplane.layout import ARRAYS, CAUSE_BLOCK, COST_SIZE, ST_SIZE, WIDTHS, World
+from redsim.dataplane.plain import PLAIN
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class WorldType(types.Type):
-    """The compiled side's type of a World, or of a plain one: whose columns in layout.PLAIN are constants, so that the optimiser
+    """The compiled side's type of a World, or of a plain one: whose columns in plain.PLAIN are constants, so that the optimiser
     leaves out what never happens in it."""
 
     def __init__(self, *, is_plain: bool = False) -> None:
@@ -99,7 +100,8 @@ register_model(RowType)(_Model)
 _DTYPES = {"rng": types.uint64, "kv": types.int32, "ke": types.int32, "grown": types.int32, "heat": types.int32,
            "xhead": types.int32, "xnext": types.int32, "heads": types.int32, "nexts": types.int32}  # fmt: skip
 _ONE = ["st", "cost", "held", "heldp", "ring", "batch", "pending", "tread", "tab", "ke", "kx", "grown",
-        "xhead", "xnext", "expiry", "heads", "nexts", "sampled", "ages", "lanes", "aof", "child", "cow", "repl", "behind"]  # fmt: skip
+        "xhead", "xnext", "expiry", "heads", "nexts", "sampled", "ages", "lanes", "aof", "child", "cow", "repl",
+        "behind"]  # fmt: skip
 _THREE = ["heat", "blame", "smax"]
 _FIXED = {"cost", "tab", "dist", "curve", "trace", "rates", "place"}  # never written to by compiled code
 _TABLES = {(name, is_plain): TableType(name, is_plain=is_plain) for name in ARRAYS for is_plain in (False, True)}

@@ -10,7 +10,8 @@ aof.c load (dataplane/loop.py: load_step).
 
 Differs: a process dies between two steps of its loop: what it does at that moment is finished but goes nowhere. While loading all
 commands are refused; Redis lets a few pass, of the modelled ones DEBUG alone. A connection attempt made in the place of one that
-was given up shares the time at which the host hears of it. Not modelled: TCP keepalive, FINs instead of resets, ARP.
+was given up shares the time at which the host hears of it.
+Not modelled: TCP keepalive, FINs instead of resets, ARP.
 """
 
 from redsim.dataplane.compile import compiled, entry
@@ -43,6 +44,9 @@ def crash(w: World, is_host, t):
     st[EVICT_ARMED] = st[IO_ACTIVE] = st[LISTEN_READY] = st[ACCEPT_N] = 0
     st[ACCEPT_HEAD] = st[ACCEPT_TAIL] = NONE
     st[RING_N] = st[PENDING_N] = st[TREAD_N] = st[CLIENTS] = 0
+    for i in range(st[BLOCKED_N]):
+        drop_server_interest(w, w.blocked[i, 1])
+    st[BLOCKED_N] = 0
 
 
 @compiled

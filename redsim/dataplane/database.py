@@ -1,8 +1,9 @@
 """What the commands on the whole database do and cost: KEYS, SCAN, DBSIZE, FLUSHALL.
 
 Mirrors db.c:keysCommand, scanGenericCommand, dbsizeCommand, flushallCommand (7.0), which saves an empty RDB file where there are
-save points. Differs: SCAN's cursor counts keys, so that it
-visits each once. Not modelled: key names.
+save points.
+Differs: SCAN's cursor counts keys, so that it visits each once.
+Not modelled: key names.
 """
 
 from redsim.dataplane.compile import compiled

@@ -27,7 +27,7 @@ NONE = -1
  NET_IN, NET_OUT, MAX_BATCH, BATCH_SUM, EXPIRED, LISTEN_DROPS, CLOSED_IDLE, SEGS_LOST,
  WINDOW_NO, WINDOW_FROM, SCRIPT_FROM, SCRIPT_BACK, BUSY_ROUNDS, WROTE, DUE, GROUP_DUE, GROUP_NEXT, FIRST,
  USED, USED_PEAK, DICT_WORK, DICT_NS, EVICTED, EVICT_ARMED, WATCH_ABOVE, EXCEEDED_FROM, EXCEEDED_NS, OOM,
- CAN_FORK, IS_PLAIN) = range(97)
+ CAN_FORK, IS_PLAIN, BLOCKED_N, NIC_OUT, NIC_IN) = range(100)
 # a server that died: how dead it is, when it dies next; of loading: is it on, what is left, between two looks at the clients, its
 # cause, when it was over; rows of the undo log
 (DEAD, CRASH_AT, LOADING, LOAD_LEFT, LOAD_EVERY, LOAD_CAUSE, READY_AT, UNDO_N) = range(110, 118)
@@ -50,7 +50,7 @@ ASK = 3  # the AOF asks the control plane (aof[A_WANT]), or a child was forked (
  FIRST_NS, WAKE_DIST, MAXMEMORY, STARTUP_BYTES, CLIENT_BYTES, USABLE, LIBC, SHARED_INTS, QUERY_BYTES, FIXED_RBUF, FILL_PERMILLE,
  SHRINK_ON_DELETE, REHASH_US, REHASH_CURVE, EXPAND_PS, ENTRY_BYTES, EMPTY_BUCKET_NS, POLICY, SAMPLES, LFU_DECAY, LFU_LOG,
  EVICT_LIMIT_US, LAZY_EVICT, EVICT_CAUSE, EVICT_DEL_CAUSE, EVICT_CURVE, SAMPLE_CURVE, DICT_SEED, HEAD_BITS, HISTOGRAM_BYTES,
- EXPAND_NS, FORCE_RATIO, FORCE_GROW_BITS, FORCE_SHRINK_BITS) = range(73)
+ EXPAND_NS, FORCE_RATIO, FORCE_GROW_BITS, FORCE_SHRINK_BITS, NIC_PS) = range(74)
 COST_SIZE = 80
 
 # group: one row per client group ------------------------------------------------------------------------------
@@ -76,13 +76,13 @@ DOWN, CONNECTING, UP = range(3)
 # conn: the server's end ---------------------------------------------------------------------------------------
 # what every request needs is in the first two cache lines
 (C_SLOT, C_HEAD, C_TAIL, C_SOCK, C_QB, C_ALLOC, C_RHEAD, C_RTAIL, C_OUT, C_FLAGS, C_LAST, C_RBUF, C_GROUP, C_LIVE,
- C_SENT, C_PEAK, C_NEXT, C_PLANNED, C_RESET) = range(19)
+ C_SENT, C_PEAK, C_NEXT, C_PLANNED, C_RESET, C_WOFF, C_BLOCKED) = range(21)
 C_SIZE = 24
 F_RING, F_PENDING, F_WANT_WRITE, F_EOF, F_ACCEPTED, F_RESET, F_TELLING = 1, 2, 4, 8, 16, 32, 64
 
 # req: a request, from the client's intention to its last byte -------------------------------------------------
 (R_NEXT, R_SNEXT, R_SLOT, R_KIND, R_KEY, R_BYTES, R_REPLY, R_INTENDED, R_BEGIN, R_SENT, R_ARRIVE, R_ATTEMPT,
- R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED, R_OWN, R_WAITS) = range(20)
+ R_FLAGS, R_ARG, R_DELIVER, R_LEFT, R_CONN, R_ISSUED, R_OWN, R_WAITS, R_IDLE) = range(21)
 R_SIZE = 24
 # wanted by the client; held by the server; waiting unsent; -BUSY; the answer is at the client's; it was nil; -OOM
 Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS, Z_OOM = 1, 2, 4, 8, 16, 32, 64
@@ -100,6 +100,7 @@ K_SIZE = 40
 (OP_PING, OP_GET, OP_SET, OP_DEL, OP_UNLINK, OP_EXISTS, OP_EXPIRE, OP_INCR, OP_APPEND, OP_MGET, OP_MSET, OP_KEYS, OP_SCAN,
  OP_DBSIZE, OP_FLUSHALL, OP_PUSH, OP_POP, OP_PUT, OP_RANGE, OP_ALL, OP_FIELD, OP_SORT, OP_UNION, OP_SCRIPT,
  OP_SLEEP, OP_BGSAVE, OP_SAVE, OP_BGREWRITEAOF) = range(28)
+OP_WAIT = 28
 
 # dataset ------------------------------------------------------------------------------------------------------
 # D_VOLATILE: its keys may have a TTL, so that kx has their column; D_EXPIRES: how many have one now
@@ -182,27 +183,7 @@ RNG_PER_GROUP = 8
 ZIPF_WORDS = 8
 # fmt: on
 
-# what a plain World has in these columns, in every row and for good: compiled code takes them for constants (compile.py), so that
-# what it cannot have costs it nothing: children, AOF, crashes, hiccups, I/O threads, maxmemory, TTLs, scripts, time-outs, client
-# stations, links of a bandwidth
 NEVER_NS = 2**62
-PLAIN = {
-    "st": {CAN_FORK: 0, CRASH_AT: NEVER_NS, DEAD: 0, LOADING: 0, BUSY: 0, IO_ACTIVE: 0, TREAD_N: 0, EVICT_ARMED: 0,
-           WATCH_ABOVE: NEVER_NS},
-    "cost": {HICCUP_MEAN_NS: 0, IO_THREADS: 1, IO_DO_READS: 0, RETRYING: 0, HEAD_BITS: 0, WAKE_DIST: NONE,
-             POLICY: 7 << 8},  # evict.py: NO_EVICTION
-    "aof": {A_FEED: 0, A_UNDO: 0, A_STAGE: 0, A_FAILING: 0, A_POLICY: 0},
-    "repl": {M_ON: 0, M_LINKED: 0, M_IS_REPLICA: 0, M_WANT: 0, M_FEW: 0},
-    "child": {CH_STATE: 0, CH_OWED: 0, CH_MISCONF: 0, CH_WANT: 0, CH_STRETCH: 0, CH_FLUSH_SAVES: 0},
-    "expiry": {X_FAST_DUE: 0, X_OWED_NS: 0},
-    "dataset": {D_VOLATILE: 0, D_GROWS: 0},
-    "group": {G_TIMEOUT: 0, G_RETRIES: 0, G_PS_PER_BYTE: 0, G_FILL: NONE, G_THREADS: 0, G_THINK_EXP: 0, G_PIPE: 1,
-              G_BATCH: 1, G_MEASURE: 0},
-    "slot": {S_THREAD: NONE},
-    "kind": {K_TTL: 0, K_TTL_JITTER: 0, K_MEASURED: 0},
-}  # fmt: skip
-
-
 NODATA = -1  # kv: the key does not exist
 FINE_BUCKETS = 5120  # 128 per octave up to 2**46 ns
 COARSE_BUCKETS = 704  # 16 per octave
@@ -275,6 +256,7 @@ class World(NamedTuple):
     place: I64  # [datasets, P_SIZE]
     cow: I64  # [pages / 64, or 1 if nothing can fork]: a bit for each page written since the last fork
     undo: I64  # [rows, U_SIZE]: in the order of time
+    blocked: I64  # [conns, 4]: clients in WAIT: connection, request, when the loop gives up (0: never), idle time when it began
     repl: I64  # [M_SIZE]
     behind: I64  # [COARSE_BUCKETS + 2]: units of the stream by how long after the master's a replica executed them; sum, longest
     block: I64  # [power of two, 2]: offset behind the last byte, payload of each block of the replication buffer, by its number
@@ -310,7 +292,7 @@ WIDTHS = {
     "group": G_SIZE, "slot": S_SIZE, "conn": C_SIZE, "req": R_SIZE, "kind": K_SIZE, "dataset": D_SIZE, "thread": T_SIZE,
     "log": 2, "fifo": 4, "heap": 4, "rng": 2, "dist": 3, "curve": 42, "hist": FINE_BUCKETS, "slow": 6, "stalls": 6, "segs": 4,
     "recs": 4, "kv": 2, "trace": 5, "rates": 4, "live": 2, "stallsum": 3, "dicts": H_SIZE, "pool": 2,
-    "drawn": 2, "place": P_SIZE, "undo": U_SIZE, "block": 2, "stream": Y_SIZE, "wire": W_SIZE, "mail": 2,
+    "drawn": 2, "place": P_SIZE, "undo": U_SIZE, "blocked": 4, "block": 2, "stream": Y_SIZE, "wire": W_SIZE, "mail": 2,
 }  # fmt: skip
 
 
@@ -326,16 +308,6 @@ def on_lines(table: I64) -> I64:
     out = rows(*table.shape)
     out[:] = table
     return out
-
-
-def may_be_plain(w: World) -> bool:
-    """Whether the World has what a plain one has, and nobody sends a script."""
-    found = all(
-        bool((getattr(w, table)[..., column] == value).all())
-        for table, columns in PLAIN.items()
-        for column, value in columns.items()
-    )
-    return found and not bool((w.kind[:, K_OP] == OP_SCRIPT).any())
 
 
 def cause_columns(causes: int) -> int:
@@ -400,5 +372,6 @@ def grow(w: World) -> World:
         batch=np.concatenate([w.batch, np.zeros(more, dtype=np.int64)]),
         pending=np.concatenate([w.pending, np.zeros(more, dtype=np.int64)]),
         tread=np.concatenate([w.tread, np.zeros(more, dtype=np.int64)]),
+        blocked=np.concatenate([w.blocked, np.zeros((more, 4), dtype=np.int64)]),
     )  # fmt: skip
     return placed(grown)

@@ -13,11 +13,20 @@ from redsim.dataplane.draws import draw_size, exponential
 from redsim.dataplane.histogram import bit_length
 from redsim.dataplane.layout import *
 
+MSS_BYTES = 1448  # 1,500 of an Ethernet frame less 52 of IP and TCP with timestamps
+FRAME_EXTRA_BYTES = 90  # those 52, and Ethernet's preamble, header, checksum and gap
+
 
 @inlined
 def bytes_ns(count, ps):
     """ns of `count` >= 0 bytes at `ps` >= 0 each. Unsigned, because a signed division is three times as long."""
     return np.int64(np.uint64(count * ps) // np.uint64(1000))
+
+
+@inlined
+def frame_bytes(size):
+    """What `size` >= 1 bytes of payload take on an Ethernet line: 90 more for each 1,448."""
+    return size + FRAME_EXTRA_BYTES * (1 + (size - 1) // MSS_BYTES)
 
 
 @compiled

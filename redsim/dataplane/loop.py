@@ -17,21 +17,22 @@ from redsim.dataplane.clients import admit, make_ready
 from redsim.dataplane.compile import Plain, compiled, entry, inlined
 from redsim.dataplane.connections import close_by_server, free_conn, ring_push
 from redsim.dataplane.cow import RDB_MISCONF_REPLY_BYTES, pay, share_cpu
-from redsim.dataplane.crash import refusal_bytes
+from redsim.dataplane.crash import LOADING_REPLY_BYTES, refusal_bytes
 from redsim.dataplane.draws import draw_size
 from redsim.dataplane.expire import fast_expire_cycle
 from redsim.dataplane.keyspace import run_command
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, hiccups, idle_hiccups, idle_until, segment, serve, slowlog_push, stall
+from redsim.dataplane.loading import BUSY_ROUNDS_MAX, idle_while_down, load_step
 from redsim.dataplane.maxmemory import OOM_REPLY_BYTES, eviction_timer, make_room
 from redsim.dataplane.memory import client_comes, first_call, owe_more, resize_query_buffer
 from redsim.dataplane.replica import peer_event
 from redsim.dataplane.replication import NOREPLICAS_REPLY_BYTES
 from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
+from redsim.dataplane.wait import ask_for_acks, end_wait, must_wait, next_answered
 
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
 BIG_ARG_BYTES = 32768  # server.h: PROTO_MBULK_BIG_ARG
-BUSY_ROUNDS_MAX = 4  # networking.c: processEventsWhileBlocked
 MS_NS = 1_000_000
 
 
@@ -77,6 +78,8 @@ def iterate(w: World, until):
                 return REACHED
             if (st[CAN_FORK] and w.child[CH_WANT]) or w.repl[M_WANT]:
                 return ASK
+            if st[BLOCKED_N]:
+                unblock(w)
             if w.aof[A_STAGE] == WANT_NONE and w.expiry[X_FAST_DUE] and not st[BUSY]:
                 fast_expire_cycle(w)
             if st[CAN_FORK] and w.child[CH_STRETCH] and w.aof[A_STAGE] == WANT_NONE:
@@ -299,7 +302,7 @@ def process_input_buffer(w: World, c):
     conn, req = w.conn, w.req
     while True:
         r = conn[c, C_HEAD]
-        if r == NONE or req[r, R_BYTES] > conn[c, C_QB]:
+        if r == NONE or req[r, R_BYTES] > conn[c, C_QB] or conn[c, C_BLOCKED]:
             return
         conn[c, C_QB] -= req[r, R_BYTES]
         conn[c, C_HEAD] = req[r, R_NEXT]
@@ -332,14 +335,14 @@ def call(w: World, c, r):
         st[OOM] += 1
     elif (w.aof[A_FAILING] or (st[CAN_FORK] and w.child[CH_MISCONF])) and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
         ns, reply = 0, refuse(w, r, k)
-    elif w.repl[M_FEW] and kind[k, K_AOF]:
-        ns, reply = 0, NOREPLICAS_REPLY_BYTES
-        req[r, R_FLAGS] |= Z_NOREPLICAS
-        kind[k, K_ERRORS] += 1
+    elif w.repl[M_FEW] and (kind[k, K_AOF] or w.repl[M_FEW] == LOADS):
+        ns, reply = 0, refuse_peer(w, r, k)
     else:
         ns, reply = run_command(w, r)
         if w.aof[A_FEED]:
             around += propagate(w, r, k, ns)
+            if w.repl[M_ON] and kind[k, K_AOF]:
+                w.conn[c, C_WOFF] = w.repl[M_OFFSET]
         if kind[k, K_CALLS] == 0:
             first_call(w, k)
         kind[k, K_CALLS] += 1
@@ -362,7 +365,30 @@ def call(w: World, c, r):
         return
     if ns >= cost[SLOW_NS] and not st[BUSY]:
         slowlog_push(w, r, start, ns)
+    if kind[k, K_OP] == OP_WAIT and not st[BUSY] and must_wait(w, c, r, k):
+        return
     add_reply(w, c, r)
+
+
+@compiled
+def refuse_peer(w: World, r, k):
+    """server.c:processCommand: too few replicas are in step, or a replica loads from its socket. Length of the answer."""
+    w.kind[k, K_ERRORS] += 1
+    is_loading = w.repl[M_FEW] == LOADS
+    w.req[r, R_FLAGS] |= Z_LOADING if is_loading else Z_NOREPLICAS
+    return LOADING_REPLY_BYTES if is_loading else NOREPLICAS_REPLY_BYTES
+
+
+@compiled
+def unblock(w: World):
+    """server.c:beforeSleep: clients in WAIT that are answered now, and what they have sent since."""
+    ask_for_acks(w)
+    i = next_answered(w)
+    while i != NONE:
+        c, r = end_wait(w, i)
+        add_reply(w, c, r)
+        process_input_buffer(w, c)
+        i = next_answered(w)
 
 
 @compiled
@@ -506,43 +532,6 @@ def poll_while_busy(w: World):
     st[BUSY_ROUNDS] = st[BUSY_ROUNDS] - 1 if st[BATCH_N] + st[WROTE] > 0 else 0
     st[PHASE] = PH_FILE_EVENTS
     return True
-
-
-# ---- no process, or one that loads its data ---------------------------------------------------------------------
-
-
-@compiled
-def load_step(w: World):
-    """rdb.c:rdbLoadProgressCallback, aof.c:loadSingleAppendOnlyFile: the data up to the next look at the clients; after the last
-    of them the server serves."""
-    st = w.st
-    if not admit(w):
-        return False
-    if st[DEAD]:
-        return True
-    if st[LOAD_LEFT] == 0:
-        st[LOADING] = st[BUSY] = 0
-        st[READY_AT] = st[NOW]
-        st[PHASE] = PH_POLL
-        return True
-    step, start = min(st[LOAD_EVERY], st[LOAD_LEFT]), st[NOW]
-    charge(w, st[LOAD_CAUSE], step)
-    st[LOAD_LEFT] -= step
-    if st[REC_ON]:
-        segment(w, st[LOAD_CAUSE], start, st[NOW], NONE)
-    st[BUSY_ROUNDS] = BUSY_ROUNDS_MAX
-    st[PHASE] = PH_WRITES
-    return True
-
-
-@compiled
-def idle_while_down(w: World, until):
-    """The clients go on without a server. Why run() must come back, NONE: it need not yet."""
-    if not admit(w):
-        return GROW
-    t = w.st[DUE]
-    idle_until(w, min(t, until))
-    return REACHED if t > until else NONE
 
 
 # ---- before_sleep ------------------------------------------------------------------------------------------------

@@ -1,17 +1,20 @@
 """A replica inside its loop: it reads its master's stream and does what that says, reads an RDB file, hands the stream on.
 
 Mirrors networking.c:readQueryFromClient of the master's connection (a query buffer of 32 KiB and more), commandProcessed,
-replication.c:replicationFeedStreamFromMasterStream (the same bytes at the same offsets for replicas of its own), readSyncBulkPayload
-(16 KiB at a time into a file); db.c:expireIfNeeded (a replica deletes nothing by itself).
+replication.c:replicationFeedStreamFromMasterStream (the same bytes at the same offsets for replicas of its own),
+readSyncBulkPayload (16 KiB at a time into a file); db.c:expireIfNeeded (a replica deletes nothing by itself).
 
     read     up to 32 KiB of the stream -> every unit that is whole -> its keys are what the row says
 
-Differs: a unit takes the CPU that it took at the master, times how much slower this host is, beside its own parsing; a read's units
-are charged together.
+With two channels it keeps the stream while it takes and loads the file (M_BUFFERING), up to its own output buffer limit, then
+stops reading.
+With repl-diskless-load a chunk costs its share of the loading.
+Differs: a unit takes the CPU that it took at the master, times how much slower this host is, beside its own parsing; a read's
+units are charged together.
 """
 
-import numpy as np
 
+from redsim.dataplane.aof import feed as feed_aof
 from redsim.dataplane.compile import compiled, entry
 from redsim.dataplane.database import forget_keys
 from redsim.dataplane.expires import remove_expire, set_expire
@@ -20,8 +23,8 @@ from redsim.dataplane.keyspace import append, create, forget, set_elements
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, note_hold
 from redsim.dataplane.memory import value_memory
-from redsim.dataplane.aof import feed as feed_aof
 from redsim.dataplane.replication import CHUNK_BYTES, account, ask_to_write, feed, serve_replica
+from redsim.dataplane.undo import mark
 from redsim.dataplane.wire import reply, wake_master_end, wake_replica_end
 
 MASTER_READ_BYTES = 32768  # networking.c: sdsMakeRoomFor of PROTO_IOBUF_LEN, greedy
@@ -60,22 +63,33 @@ def apply_image(w: World, row):
 
 
 @compiled
+def is_whole(w: World, link):
+    """Whether the next unit of the stream is there as a whole and may be executed."""
+    m, row = w.repl, w.wire[link]
+    n = m[M_APPLY]
+    return not m[M_BUFFERING] and n < row[W_ROWS] and w.stream[n & (w.stream.shape[0] - 1), Y_END] <= row[W_READ]
+
+
+@compiled
 def read_stream(w: World, link):
     """The connection with the master has bytes of the stream: one read, then every unit that is whole."""
     st, cost, m, row = w.st, w.cost, w.repl, w.wire[link]
     start = st[NOW]
     size = min(row[W_ARRIVED] - row[W_READ], MASTER_READ_BYTES)
-    row[W_READ] += size
-    st[NET_IN] += size
-    st[READS] += 1
-    ns = cost[READ_NS] + bytes_ns(size, cost[READ_PS] + cost[PARSE_PS])
-    mask = w.stream.shape[0] - 1
-    while m[M_APPLY] < row[W_ROWS]:
+    ns = np.int64(0)
+    if size > 0:
+        row[W_READ] += size
+        st[NET_IN] += size
+        st[READS] += 1
+        ns += cost[READ_NS] + bytes_ns(size, cost[READ_PS] + cost[PARSE_PS])
+    mask, first = w.stream.shape[0] - 1, m[M_OFFSET]
+    while is_whole(w, link) and m[M_OFFSET] - first < MASTER_READ_BYTES:
         unit = w.stream[m[M_APPLY] & mask]
-        if unit[Y_END] > row[W_READ]:
-            break
         apply_image(w, unit)
         m[M_APPLY] += 1
+        if unit[Y_KEY] == GETACK:
+            ns += cost[WRITE_NS]
+            reply(w, link, LANE_ACK, m[M_OFFSET])  # its own bytes are not in it yet
         if unit[Y_NS] > 0:
             ns += cost[CALL_NS] + ARGUMENTS * cost[PARSE_NS] + unit[Y_NS] * m[M_SCALE_PPM] // 1_000_000
             m[M_APPLIED] += 1
@@ -87,11 +101,14 @@ def read_stream(w: World, link):
             if w.aof[A_POLICY] and unit[Y_NS] > 0:
                 ns += feed_aof(w, unit[Y_END] - m[M_OFFSET])
                 w.aof[A_CMDS] += 1
+                if w.aof[A_UNDO]:
+                    mark(w)
             feed(w, unit[Y_END] - m[M_OFFSET])
     charge(w, m[M_CAUSE], ns)
     if ns >= cost[STALL_NS]:
         note_hold(w, m[M_CAUSE], start)
-    reply(w, link, LANE_SEEN, row[W_READ])
+    if size > 0:
+        reply(w, link, LANE_SEEN, row[W_READ])
     ask_to_write(w)
 
 
@@ -112,20 +129,21 @@ def read_chunk(w: World, link):
 def peer_event(w: World, marked):
     """A connection with another server is ready."""
     link, is_master_end = (NONE - 1 - marked) >> 1, (NONE - 1 - marked) & 1
-    row = w.wire[link]
+    row, m = w.wire[link], w.repl
     if is_master_end:
         row[W_READY_MASTER] = 0
         if not w.st[LOADING]:
             serve_replica(w, link)
         return
     row[W_READY_REPLICA] = 0
-    if w.st[LOADING] or w.st[BUSY]:
+    has_room = not m[M_BUFFERING] or m[M_HARD] == 0 or row[W_READ] - m[M_OFFSET] < m[M_HARD]
+    if (w.st[LOADING] or w.st[BUSY]) and not (m[M_BUFFERING] and w.st[LOADING]):
         return  # nobody reads it; whoever ends that wakes it
     if row[W_BULK_ARRIVED] > row[W_BULK_READ]:
         read_chunk(w, link)
-    elif row[W_ARRIVED] > row[W_READ]:
+    elif is_whole(w, link) or (row[W_ARRIVED] > row[W_READ] and has_room):
         read_stream(w, link)
-    if row[W_BULK_ARRIVED] > row[W_BULK_READ] or row[W_ARRIVED] > row[W_READ]:
+    if row[W_BULK_ARRIVED] > row[W_BULK_READ] or is_whole(w, link) or (row[W_ARRIVED] > row[W_READ] and has_room):
         wake_replica_end(w, link)
 
 

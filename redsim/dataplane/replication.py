@@ -5,12 +5,14 @@ writeToClient for a replica, checkClientOutputBufferLimits (hard limit, at each 
 
     unit     a command with the deletions it caused, a deletion of the server's own: its propagated form goes to the stream, MULTI
              and EXEC around more than one, SELECT before the first; each key it changed is a row of the stream: what it is now
-    blocks   payloads of at least 16 KiB in one list: the backlog keeps them from its first one on, a replica from the one it is at
+    blocks   payloads of at least 16 KiB in one list: the backlog keeps them from its first one on, a replica from the one it is
+    at
     trim     the backlog gives up its first block while it stays longer than its size, if no replica is at it; 64 at a time
     write    in the order of the pending clients: all that there is for the replica, as far as its socket takes it
 
-Differs: of a command longer than 16 KiB Redis sizes blocks argument by argument, here by what is left of it. A row is the key as the
-unit left it, where a replica executes the command.
+Differs: of a command longer than 16 KiB Redis sizes blocks argument by argument, here by what is left of it. A row is the key as
+the unit left it, where a replica executes the command.
+With two channels (8.0, Valkey 8.0) the child writes to the replicas itself: at no cost to the loop, but in its turns.
 Not modelled: the stream of databases other than 0.
 """
 
@@ -46,10 +48,10 @@ def feed(w: World, size):
     m[M_HISTLEN] += size
     left = size - m[M_ROOM]
     m[M_ROOM] -= size
-    is_new = left > 0
+    is_grown = left > 0
     while left > 0:
         left -= add_block(w, left)
-    if is_new:
+    if is_grown:
         m[M_ROOM] = -left
         mind_limits(w)
     if m[M_HISTLEN] > m[M_BACKLOG]:
@@ -113,10 +115,10 @@ def mind_limits(w: World):
     m = w.repl
     for link in range(w.wire.shape[0]):
         row = w.wire[link]
-        if row[W_FROM] == m[M_SELF] and row[W_STATE] != WIRE_OFF and not row[W_OVER] and m[M_HARD] > 0:
-            if output_buffer_bytes(w, link) >= m[M_HARD]:
-                row[W_OVER] = 1
-                m[M_WANT] |= LINK_OVERFLOWS
+        is_bound = row[W_FROM] == m[M_SELF] and row[W_STATE] != WIRE_OFF and not row[W_OVER] and m[M_HARD] > 0
+        if is_bound and output_buffer_bytes(w, link) >= m[M_HARD]:
+            row[W_OVER] = 1
+            m[M_WANT] |= LINK_OVERFLOWS
 
 
 @compiled
@@ -179,7 +181,8 @@ def ask_to_write(w: World):
     """networking.c:prepareClientToWrite, for each replica that the stream goes to."""
     for link in range(w.wire.shape[0]):
         row = w.wire[link]
-        if row[W_FROM] == w.repl[M_SELF] and row[W_STATE] == WIRE_STREAM and not row[W_PENDING] and not row[W_WANT]:
+        is_fed = row[W_STATE] == WIRE_STREAM or row[W_STATE] == WIRE_DUAL
+        if row[W_FROM] == w.repl[M_SELF] and is_fed and not row[W_PENDING] and not row[W_WANT]:
             row[W_PENDING] = 1
             w.pending[w.st[PENDING_N]] = marker(link, 1)
             w.st[PENDING_N] += 1
@@ -193,7 +196,7 @@ def write_to_replica(w: World, link):
     """networking.c:writeToClient of a replica: a write for each block, until its socket is full."""
     m, row = w.repl, w.wire[link]
     row[W_PENDING] = 0
-    if row[W_STATE] != WIRE_STREAM:
+    if row[W_STATE] != WIRE_STREAM and row[W_STATE] != WIRE_DUAL:
         return
     size = min(m[M_OFFSET] - row[W_SENT], row[W_BUFFER] - (row[W_SENT] - row[W_SEEN]))
     if size > 0:
@@ -220,8 +223,10 @@ def serve_replica(w: World, link):
         charge(w, w.repl[M_CAUSE], ns)
         if row[W_STATE] == WIRE_WAITS:
             w.repl[M_WANT] |= LINK_ACKED
-    if row[W_STATE] == WIRE_STREAM and row[W_WANT]:
+    if (row[W_STATE] == WIRE_STREAM or row[W_STATE] == WIRE_DUAL) and row[W_WANT]:
         write_to_replica(w, link)
+    if row[W_STATE] == WIRE_DUAL:
+        relay(w)
     elif row[W_STATE] == WIRE_BULK:
         send_chunk(w, link)
     elif row[W_STATE] == WIRE_PIPE:
@@ -257,7 +262,8 @@ def send_chunk(w: World, link):
 
 @compiled
 def made(w: World):
-    """Bytes that the child has written to the pipe by now, 16 KiB at a time (rio.c:rioFdWrite); it waits while the pipe is full."""
+    """Bytes that the child has written to the pipe by now, 16 KiB at a time (rio.c:rioFdWrite); it waits while the pipe is
+    full."""
     m = w.repl
     more = (w.st[NOW] - m[M_PIPE_AT]) * 1000 // max(m[M_PIPE_PS], 1)
     m[M_PIPE_MADE] = min(m[M_PIPE_SIZE], m[M_PIPE_READ] + PIPE_BYTES, m[M_PIPE_MADE] + more)
@@ -267,28 +273,34 @@ def made(w: World):
 
 @compiled
 def relay(w: World):
-    """replication.c:rdbPipeReadHandler: chunks from the pipe to all replicas, until it is empty or one of their sockets is full."""
+    """replication.c:rdbPipeReadHandler: chunks from the pipe to all replicas, until it is empty or one of their sockets is
+    full."""
     m, cost = w.repl, w.cost
     while m[M_PIPE_READ] < m[M_PIPE_SIZE]:
         size = min(CHUNK_BYTES, made(w) - m[M_PIPE_READ])
-        replicas, is_full = 0, False
+        replicas, is_full, is_direct = 0, False, False
         for link in range(w.wire.shape[0]):
             row = w.wire[link]
-            if row[W_FROM] == m[M_SELF] and row[W_STATE] == WIRE_PIPE:
+            if row[W_FROM] == m[M_SELF] and row[W_STATE] >= WIRE_PIPE:
                 replicas += 1
-                row[W_WANT] = int(room(w, link) < CHUNK_BYTES)
-                is_full = is_full or row[W_WANT] > 0
+                is_direct = row[W_STATE] == WIRE_DUAL
+                if room(w, link) < CHUNK_BYTES:
+                    row[W_WANT] = 1
+                    is_full = True
+                elif not is_direct:
+                    row[W_WANT] = 0
         if is_full or replicas == 0:
             return
         if size <= 0:
             call_when_made(w)
             return
         ns = cost[READ_NS] + replicas * cost[WRITE_NS] + bytes_ns(size, cost[READ_PS] + replicas * cost[WRITE_PS])
-        charge(w, m[M_CAUSE], ns)
+        if not is_direct:
+            charge(w, m[M_CAUSE], ns)
         m[M_PIPE_READ] += size
         for link in range(w.wire.shape[0]):
             row = w.wire[link]
-            if row[W_FROM] == m[M_SELF] and row[W_STATE] == WIRE_PIPE:
+            if row[W_FROM] == m[M_SELF] and row[W_STATE] >= WIRE_PIPE:
                 row[W_BULK_SENT] += size
                 w.st[NET_OUT] += size
                 depart(w, link, LANE_BULK, size, row[W_BULK_SENT])
@@ -311,7 +323,7 @@ def pipe_is_readable(w: World):
     m = w.repl
     m[M_PIPE_CALLED] = 0
     for link in range(w.wire.shape[0]):
-        if w.wire[link, W_FROM] == m[M_SELF] and w.wire[link, W_STATE] == WIRE_PIPE:
+        if w.wire[link, W_FROM] == m[M_SELF] and w.wire[link, W_STATE] >= WIRE_PIPE:
             wake_master_end(w, link)
             return
 

@@ -1,13 +1,14 @@
 """All replies before the next poll, and what becomes of an answer.
 
 Mirrors networking.c: handleClientsWithPendingWrites (last client first, at most 64 KiB a client and iteration) and its fork-join
-version of 6.0-7.4. Not modelled: a client socket whose buffer is full, output buffer limits.
+version of 6.0-7.4.
+Not modelled: a client socket whose buffer is full, output buffer limits.
 """
 
 from redsim.dataplane.clients import issue, make_ready
 from redsim.dataplane.compile import compiled, inlined
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import bytes_ns, charge, hiccups, pass_time, segment, serve
+from redsim.dataplane.ledger import bytes_ns, charge, frame_bytes, hiccups, pass_time, segment, serve
 from redsim.dataplane.memory import owe_less
 from redsim.dataplane.replication import write_to_replica
 from redsim.dataplane.requests import complete, drop_server_interest, note_waiting, seal, think_until
@@ -155,6 +156,8 @@ def sent_to_client(w: World, c, size, ns):
 def over_link(w: World, c, size):
     """`size` bytes written now go over the client's link, behind what is on it."""
     g = w.conn[c, C_GROUP]
+    if w.cost[NIC_PS] > 0:
+        w.st[NIC_OUT] = max(w.st[NOW], w.st[NIC_OUT]) + bytes_ns(frame_bytes(size), w.cost[NIC_PS])
     if w.group[g, G_PS_PER_BYTE] > 0 and w.conn[c, C_SLOT] != NONE:
         w.group[g, G_LINK_OUT] = max(w.st[NOW], w.group[g, G_LINK_OUT]) + bytes_ns(size, w.group[g, G_PS_PER_BYTE])
 
@@ -172,6 +175,8 @@ def answer(w: World, c, r):
     g = slot[s, S_GROUP]
     req[r, R_LEFT] = st[NOW]
     deliver = group[g, G_NET] + (group[g, G_LINK_OUT] if group[g, G_PS_PER_BYTE] > 0 else st[NOW])
+    if w.cost[NIC_PS] > 0:
+        deliver = max(deliver, group[g, G_NET] + st[NIC_OUT])
     req[r, R_DELIVER] = deliver
     req[r, R_FLAGS] |= Z_ANSWERED
     th = slot[s, S_THREAD]

@@ -1,8 +1,8 @@
 """Several servers on one clock: each runs as far as nothing that the others may still send can reach it.
 
-Conservative synchronisation [chandy-misra-1979]: what another server sends takes a link's delay at least, so that a server may run to
-the others' clocks plus that delay. A server that came back to the control plane (serverCron, a question, no rows) stands there, and
-the others go on until they would need to know what it does next.
+Conservative synchronisation [chandy-misra-1979]: what another server sends takes a link's delay at least, so that a server may
+run to the others' clocks plus that delay. A server that came back to the control plane (serverCron, a question, no rows) stands
+there, and the others go on until they would need to know what it does next.
 
     run_together(worlds, delay, promise, why, until)
         delay     [n, n] ns from one to the other, NEVER: they have nothing to do with each other

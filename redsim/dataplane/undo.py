@@ -28,14 +28,17 @@ class Unit(NamedTuple):
 @dataclass(frozen=True)
 class Snapshot:
     """What the last completed snapshot holds: what a restart without an AOF loads. `commands`: writes counted when it was begun;
-    `columns`: copies of the World's kv, ke, kx, grown of that moment (lists of the
-    twin's)."""
+    `columns`: copies of the World's kv, ke, kx, grown of that moment (lists of the twin's). `replid`, `offset`, `row`: which
+    history of replication it belongs to (0: none), how much of it is in it, and the stream's row behind that."""
 
     at_ns: int
     file_bytes: int
     keys: int
     commands: int
     columns: dict[str, Any] = field(default_factory=dict)
+    replid: int = 0
+    offset: int = 0
+    row: int = 0
 
 
 @inlined

@@ -1,15 +1,16 @@
 """Connections between servers: what is on its way, when it arrives, whom it wakes.
 
 Mirrors a TCP connection as both ends see it: bytes leave in order at the link's bandwidth, arrive a one-way delay later, and the
-sender's write takes no more than both socket buffers have room for until it hears, a delay later, what was read. Positions travel,
-not bytes: `upto` is an offset of the stream, or a byte of the RDB file.
+sender's write takes no more than both socket buffers have room for until it hears, a delay later, what was read. Positions
+travel, not bytes: `upto` is an offset of the stream, or a byte of the RDB file.
 
     post(w, l, lane, at, upto)    something of connection `l` is on its way and arrives at `at`, not before what went before it
     take_mail(w, now)             what has arrived by now; whoever it concerns is ready for the next poll
     marker(l, is_master_end)      a connection with a peer among the ready and the pending clients: a number below NONE
 
-Differs: mail of one lane beyond MAIL_ROWS arrives with the last of them. What has arrived is taken before the clients' events of the
-same poll. Not modelled: packets, their loss but as a bandwidth and a hold (host/network.py), delayed ACKs, Nagle.
+Differs: mail of one lane beyond MAIL_ROWS arrives with the last of them. What has arrived is taken before the clients' events of
+the same poll.
+Not modelled: packets, their loss but as a bandwidth and a hold (host/network.py), delayed ACKs, Nagle.
 """
 
 import numpy as np
@@ -19,9 +20,8 @@ from redsim.dataplane.connections import ring_push
 from redsim.dataplane.draws import below_ns
 from redsim.dataplane.events import NEVER
 from redsim.dataplane.layout import *
-from redsim.dataplane.ledger import bytes_ns
+from redsim.dataplane.ledger import MSS_BYTES, bytes_ns, frame_bytes
 
-MSS_BYTES = 1448  # of an Ethernet frame
 PROBE_MIN_NS = 10_000_000  # net/ipv4/tcp_output.c: tcp_schedule_loss_probe
 PPB = 1_000_000_000
 
@@ -49,6 +49,16 @@ def wake_replica_end(w: World, link):
 
 
 @compiled
+def look_at_peers(w: World):
+    """The loop has not looked at its connections with other servers for a while: all of them are ready."""
+    for link in range(w.wire.shape[0]):
+        if w.wire[link, W_FROM] == w.repl[M_SELF]:
+            wake_master_end(w, link)
+        elif w.wire[link, W_TO] == w.repl[M_SELF]:
+            wake_replica_end(w, link)
+
+
+@compiled
 def post(w: World, link, lane, at, upto):
     """The position `upto` is on its way in `lane` and arrives at `at`, not before what went before it."""
     row, mail = w.wire[link], w.mail
@@ -69,6 +79,9 @@ def depart(w: World, link, lane, size, upto):
     """`size` bytes have been written to the connection now: they leave behind what is on the link already."""
     row = w.wire[link]
     row[W_BUSY] = max(w.st[NOW], row[W_BUSY]) + bytes_ns(size, row[W_PS])
+    if w.cost[NIC_PS] > 0:
+        w.st[NIC_OUT] = max(w.st[NOW], w.st[NIC_OUT]) + bytes_ns(frame_bytes(size), w.cost[NIC_PS])
+        row[W_BUSY] = max(row[W_BUSY], w.st[NIC_OUT])
     post(w, link, lane, max(row[W_BUSY] + row[W_DELAY] + trouble_ns(w, row, size), row[W_HOLD]), upto)
 
 
@@ -81,8 +94,8 @@ def reply(w: World, link, lane, upto):
 
 @compiled
 def trouble_ns(w: World, row, size):
-    """How much later `size` bytes arrive for jitter, and for a packet of them that was lost: a round trip, behind the last packets
-    the tail loss probe."""
+    """How much later `size` bytes arrive for jitter, and for a packet of them that was lost: a round trip, behind the last
+    packets the tail loss probe."""
     ns, luck = np.int64(0), w.rng.shape[0] - 1
     if row[W_JITTER] > 0:
         ns += below_ns(w.rng, luck, row[W_JITTER] + 1)

@@ -1,14 +1,15 @@
 """The network under connections between servers: delay and bandwidth of a path, what its faults do to them.
 
-Mirrors Linux TCP: a lost segment is sent again after a round trip (fast retransmit), one at the tail of what was sent after the tail
-loss probe (two round trips, 10 ms at least); while nothing comes through, after 200 ms and a round trip, doubled each time up to
-120 s (tcp_timer.c), so that a connection goes on up to as long again after a fault as the fault took. Random loss bounds the rate at
-MSS / RTT * 1.22 / sqrt(loss) [mathis-1997]. A payload of 1,448 bytes takes 1,538 of an Ethernet line.
+Mirrors Linux TCP: a lost segment is sent again after a round trip (fast retransmit), one at the tail of what was sent after the
+tail loss probe (two round trips, 10 ms at least); while nothing comes through, after 200 ms and a round trip, doubled each time
+up to 120 s (tcp_timer.c), so that a connection goes on up to as long again after a fault as the fault took. Random loss bounds
+the rate at MSS / RTT * 1.22 / sqrt(loss) [mathis-1997]. A payload of 1,448 bytes takes 1,538 of an Ethernet line.
 
     Network(env, file, names, wires, loopback_rtt_ns)   sets delay, picoseconds per byte and holds of `wires` for the scenario's
                                                         links and faults; `is_refused` and `on_cut` tell of closed connections
 
-Differs: a fault's first lost segment is sent when the fault begins. Not modelled: congestion windows as they grow, routers' queues.
+Differs: a fault's first lost segment is sent when the fault begins.
+Not modelled: congestion windows as they grow, routers' queues.
 """
 
 from collections.abc import Callable, Generator
@@ -23,7 +24,7 @@ from redsim.units import MS, S
 
 __all__ = ["Network"]
 
-MSS_BYTES, FRAME_BYTES = 1448, 1538  # 1500 less 52 of IP and TCP with timestamps; with Ethernet's preamble, header, checksum and gap
+MSS_BYTES, FRAME_BYTES = 1448, 1538  # dataplane/ledger.py: frame_bytes
 RTO_MIN_NS, RTO_MAX_NS = 200 * MS, 120 * S  # net/tcp.h
 MATHIS = 1.22
 SYN_NS = S  # net/tcp.h: TCP_TIMEOUT_INIT
@@ -59,7 +60,7 @@ class Network:
         self.env, self.file, self.names, self.wires = env, file, names, wires
         self.loopback_rtt_ns = loopback_rtt_ns
         self.refused_until = [0] * len(wires)
-        self.down: list[list[tuple[int, int]]] = [[] for _ in wires]  # per connection: spans in which packets are lost one way or both
+        self.down: list[list[tuple[int, int]]] = [[] for _ in wires]  # per connection: when packets are lost, one way or both
         self.on_cut: Callable[[int], None] = lambda _link: None
         for i in range(len(wires)):
             self._set(i, self._link(i))

@@ -2,7 +2,8 @@
 
 Mirrors nothing in Redis. The keys are those of `CaseFile`; `scenario` comes last, as an indented block that is a scenario file of
 its own, so that a mistake in it is told with its line. A rate may be the word LOAD: it becomes `load` times the capacity that is
-measured in the very run. NOT modelled: a scenario with several servers.
+measured in the very run.
+NOT modelled: a scenario with more than a master and one replica.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ class CaseFile(BaseModel):
 
     case: str = Field(min_length=1)
     says: str = Field(min_length=1)
-    capability: Literal["loop", "memory", "durability"]
+    capability: Literal["loop", "memory", "durability", "replication"]
     quantities: Annotated[list[str], Field(min_length=1)]
     group: str | None = None  # whose throughput and latencies; default: the first
     repeats: PositiveInt = 3
@@ -75,6 +76,11 @@ class Case:
     def is_durability(self) -> bool:
         """Whether the server's files are looked at: what it appends, forks, saves."""
         return self.file.capability == "durability"
+
+    @property
+    def is_replication(self) -> bool:
+        """Whether it has a master and a replica."""
+        return self.file.capability == "replication"
 
     def at(self, capacity_per_s: float) -> Scenario:
         """The scenario with its rates in requests per second, rounded to whole ones."""

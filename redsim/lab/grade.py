@@ -3,10 +3,11 @@
 A row shows the repeat whose error is the median of the repeats: a real measurement and the prediction made for it, so that
 measured, predicted and error_pct agree to the digit. Repeats are compared by the ratio of the two, which a common drift of the
 machine leaves alone. The noise of a row is how far one real run is off as a prediction of another of the same case: no model of
-the case can be expected to come nearer than that. NOT modelled: a confidence interval; three repeats give none.
+the case can be expected to come nearer than that.
+NOT modelled: a confidence interval; three repeats give none.
 
-pass          the error is within the bar, and real runs agree within the bar
-miss          the error is beyond the bar, and real runs agree within the bar, or each is beyond it on the same side; for a tail
+pass          the error is within the bar, and real runs agree within the bar miss          the error is beyond the bar, and real
+runs agree within the bar, or each is beyond it on the same side; for a tail
               that must be the upper side, since what disturbs a machine only lengthens tails
 inconclusive  everything else: too few calm repeats, or real runs that differ by more than the bar. Never `pass` on noise.
 """
@@ -85,6 +86,14 @@ QUANTITIES: dict[str, Quantity] = {
     "child_ms": Quantity("how long the child was at work", "ms", 20),
     "load_ms": Quantity("how long another server took to load the RDB file", "ms", 20),
     "rdb_bytes": Quantity("size of the RDB file", "bytes", 0.5, is_timeless=True),
+    "sync_full": Quantity("full syncs", "syncs", 0, is_count=True, is_timeless=True),
+    "sync_partial_ok": Quantity("partial resyncs", "syncs", 0, is_count=True, is_timeless=True),
+    "sync_partial_err": Quantity("partial resyncs refused", "syncs", 0, is_count=True, is_timeless=True),
+    "overflows": Quantity("full syncs begun in a loop of output buffer overflows", "syncs", 20, is_count=True),
+    "stream_bytes_per_write": Quantity("growth of master_repl_offset per write command", "bytes", 0.1, is_timeless=True),
+    "sync_ms": Quantity("a full sync, by the replica's log", "ms", 20),
+    "transfer_ms": Quantity("of which the file is on its way", "ms", 20),
+    "sync_load_ms": Quantity("of which it is loaded", "ms", 20),
 }  # bars of memory: 0.5 % and 5 % of issue 4, 2 % of the design's goals; of what follows luck or the loop, as the loop's
 OF_A_COMMAND = ("usec_per_call", "calls")  # written `usec_per_call KEYS`
 

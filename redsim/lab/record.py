@@ -2,7 +2,8 @@
 
 Holds, for every case and repeat, the measured figures, the drift of the machine, and the evidence of noise; and the profile as
 YAML, with the capacity that the rates were made from. The predictions are not in it: they are made again from the scenario, the
-profile and the drift, and come out the same on any machine. NOT modelled: latencies one by one; percentiles are what is kept.
+profile and the drift, and come out the same on any machine.
+NOT modelled: latencies one by one; percentiles are what is kept.
 """
 
 import json
@@ -18,6 +19,7 @@ from redsim.lab.grade import Repeat, Row, grade, lateness_of, noise_of
 from redsim.lab.memory_predicted import EXACT, predict_memory
 from redsim.lab.memory_twin import KeySeen
 from redsim.lab.predicted import Drift, Side, in_order, predict
+from redsim.lab.replication_predicted import predict_replication
 from redsim.lab.yardstick import AROUND, Mark, drift, reference
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.profile import HostProfile
@@ -139,6 +141,8 @@ def predicted_side(case: Case, shot: Shot, capacity_per_s: float, profile: HostP
         return predict_memory(scenario, case.group, profile, [KeySeen(*key) for key in shot.keys])
     if case.is_durability:
         return predict_files(scenario, case.group, profile)
+    if case.is_replication:
+        return predict_replication(scenario, case.group, profile)
     return predict(scenario, case.group, profile)
 
 

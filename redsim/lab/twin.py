@@ -61,11 +61,13 @@ def real_run(
     grace_s: float = 5.0,
     looks_at_memory: bool = False,
     looks_at_files: bool = False,
+    on_start: Callable[[int], None] = lambda base_ns: None,
 ) -> RealRun:
     """Play the scenario against a server of our own (or `server`, empty, already configured as it should be).
 
     `looks_at_memory`: the data set's bytes and some of its keys are measured before anything is played; `looks_at_files`: what
-    INFO persistence says, before and after, and children meanwhile.
+    INFO persistence says, before and after, and children meanwhile; `on_start` is called with the CLOCK_MONOTONIC ns at which the
+    play begins.
     Takes the scenario's duration and the time to fill the server. ScenarioError for what a real run cannot do, naming it.
     """
     refuse(scenario)
@@ -73,7 +75,7 @@ def real_run(
         live = stack.enter_context(start(conf_text(scenario))) if server is None else server
         if live.redis.dbsize():
             raise ScenarioError("the server holds keys already; give real_run an empty one")
-        return _Twin(scenario, live, spin, grace_s, say, looks_at_memory, looks_at_files).run()
+        return _Twin(scenario, live, spin, grace_s, say, looks_at_memory, looks_at_files, on_start).run()
 
 
 def load_dataset(server: RealServer, scenario: Scenario) -> dict[str, Shape]:
@@ -131,6 +133,7 @@ class _Twin:
     say: Say
     looks_at_memory: bool = False
     looks_at_files: bool = False
+    on_start: Callable[[int], None] = lambda base_ns: None
     shapes: dict[str, Shape] = field(default_factory=dict)
     sent: list[_Sent] = field(default_factory=list)
     benchmarks: dict[str, Benchmark] = field(default_factory=dict)
@@ -202,6 +205,7 @@ class _Twin:
             if self.looks_at_memory:
                 self.server.redis.config_resetstat()  # the histograms of what was called to look
             before.append(self.server.sample())
+            self.on_start(base_ns)
             if watch is not None:
                 watch.start(base_ns)
             if files is not None:

@@ -4,7 +4,8 @@
 
 Rounds go over all cases in turn, so that a drift of the machine falls on all alike; the yardstick before a case is the one after
 the case before it. What was measured is a Record; grading it needs no server. Differs from a benchmark: the model is told the
-machine's speed of that moment and nothing else. NOT modelled: cases that need several servers.
+machine's speed of that moment and nothing else.
+NOT modelled: cases that need several servers.
 """
 
 import math
@@ -34,6 +35,7 @@ from redsim.lab.memory_twin import MemorySeen, gone_after_ms
 from redsim.lab.predicted import DRAIN_WINDOW_NS, drained_after_us
 from redsim.lab.profile_out import default_data, machine_facts, write_profile
 from redsim.lab.record import Record, Shot, grade_record, read_record, write_record
+from redsim.lab.replication_twin import real_replicated_run, replication_figures
 from redsim.lab.twin import RealRun, real_run
 from redsim.lab.twin_result import NodeMeasured
 from redsim.lab.yardstick import Yardstick, apart_pct, middle, open_rate, reference
@@ -166,12 +168,22 @@ def measure(
         record.marks.append(readings[-1])
         for i, (number, case) in enumerate(turns):
             progress(i / len(turns), f"{case.name}, repeat {number + 1}")
-            run = real_run(case.at(record.capacity_per_s), looks_at_memory=case.is_memory, looks_at_files=case.is_durability)
-            record.shots.setdefault(case.name, []).append(shot_of(run, case, len(record.marks) - 1))
+            record.shots.setdefault(case.name, []).append(_play(case, record))
             record.marks.append(yardstick.read())
             if resume is not None:
                 write_record(record, resume)
     return record
+
+
+def _play(case: Case, record: Record) -> Shot:
+    """One repeat of a case, between the last reading of the yardstick and the next."""
+    scenario, turn = case.at(record.capacity_per_s), len(record.marks) - 1
+    if case.is_replication:
+        run, seen = real_replicated_run(scenario)
+        shot = shot_of(run, case, turn)
+        calls = {name: row["calls"] for name, row in run.node.commandstats.items()}
+        return replace(shot, measured={**shot.measured, **replication_figures(seen, calls)})
+    return shot_of(real_run(scenario, looks_at_memory=case.is_memory, looks_at_files=case.is_durability), case, turn)
 
 
 def _turns(record: Record, cases: Sequence[Case], repeats: int | None) -> list[tuple[int, Case]]:

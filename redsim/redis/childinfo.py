@@ -16,7 +16,7 @@ keys are at the end of their iteration. RSS is used_memory and what was resident
 Not modelled: a child's own memory growing.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import simpy
@@ -26,16 +26,14 @@ from redsim.host.disk import Disk
 from redsim.host.fork import fork_ns, page_tables_bytes, refusal, victim
 from redsim.host.pagecache import PageCache
 from redsim.redis.aof import ENOMEM_AOF, NO_SPACE_AOF, Rewriter
+from redsim.redis.child_life import life
 from redsim.redis.config import ChildRules
 from redsim.redis.rdb import EMPTY_FILE_BYTES, ENOMEM, NO_SPACE, RdbFile, Save
 from redsim.units import MIB, S
 
 __all__ = ["Child"]
 
-AUTOSYNC_BYTES = 4 * MIB  # server.h: REDIS_AUTOSYNC_BYTES
 RETRY_S = 5  # server.h: CONFIG_BGSAVE_RETRY_DELAY
-ORDER = 1 << 31  # cow.py: the whole of the order in which a child comes to the keys
-FILES = {"BGSAVE": "dump.rdb", "BGREWRITEAOF": "temp-rewriteaof.aof"}
 
 
 class Child:
@@ -67,7 +65,7 @@ class Child:
         self.alive: Save | None = None
         self.cached_bytes = 0  # of the last file, in the page cache
         self.last_cow_bytes = self.peak_cow_bytes = 0
-        self._fork, self._luck, self._flush_luck = fork, disk.stream("children"), disk.stream("flushall")
+        self._fork, self.luck, self._flush_luck = fork, disk.stream("children"), disk.stream("flushall")
         self._saved_changes = self._pids = self._last_try_s = 0
         self.last_save_s = self.now_s()
         self.is_ok, self._estimated_s, self.is_scheduled = True, -1, False
@@ -192,7 +190,7 @@ class Child:
 
     def _persist_manifest(self, times: int) -> None:
         """aof.c:persistAofManifest on the main thread: fdatasync of the new one, rename, fsync of the directory."""
-        last = [self.disk.fsync(0, self._luck) for _ in range(2 * times)][-1]
+        last = [self.disk.fsync(0, self.luck) for _ in range(2 * times)][-1]
         self._hold(self.world(), int(self.numbers[dp.CH_MANIFEST_CAUSE]), max(last.done_ns - int(self.env.now), 0))
 
     def _save_points(self) -> None:
@@ -209,8 +207,8 @@ class Child:
         return self.is_ok or self.now_s() - self._last_try_s > RETRY_S
 
     def save_for_replicas(self, *, to_socket: bool, on_over: Callable[[Save], None]) -> Save | None:
-        """replication.c:startBgsaveForReplication: to disk, or through a pipe to the replicas' sockets; None: it cannot fork. When the
-        child has been waited for, `on_over` is called with the save."""
+        """replication.c:startBgsaveForReplication: to disk, or through a pipe to the replicas' sockets; None: it cannot fork.
+        When the child has been waited for, `on_over` is called with the save."""
         save = Save("BGSAVE", "SYNC", self.now_ns(), on_over=on_over, drained=self.env.event() if to_socket else None)
         return save if self._begin_save(save) else None
 
@@ -260,72 +258,7 @@ class Child:
         self.peak_cow_bytes = 0
         what = "saving" if save.kind == "BGSAVE" else "append only file rewriting"
         self._log(f"Background {what} started by pid {1000 + self._pids}")
-        self.env.process(self._life(save, save.file))
-
-    def _life(self, save: Save, file: RdbFile) -> Generator[simpy.Event, None, None]:
-        """The child, from its fork to its exit."""
-        yield from (self._to_disk(save, file) if save.drained is None else self._to_sockets(save))
-        if save.done_ns is None:
-            save.status = save.status or "ok"
-            save.done_ns = int(self.env.now)
-            self.numbers[dp.CH_STRETCH] = 0
-            if save.status == "ok" and save.kind == "BGSAVE" and save.drained is None:
-                self.on_saved(save)
-
-    def _to_sockets(self, save: Save) -> Generator[simpy.Event, None, None]:
-        """rdb.c:rdbSaveToSlavesSockets: until the parent has relayed all of it (how fast, dataplane/replication.py)."""
-        assert save.drained is not None and save.file is not None, "it goes through a pipe"
-        yield save.drained
-        save.written_bytes = save.file.file_bytes
-
-    def _to_disk(self, save: Save, file: RdbFile) -> Generator[simpy.Event, None, None]:
-        self.disk.others += 1
-        cpu_ns, before, name = file.cpu_ns(self.rules.costs), None, FILES[save.kind]
-        is_incremental = self.rewriter.incremental if save.kind == "BGREWRITEAOF" and self.rewriter else self.rules.incremental
-        while save.written_bytes < file.file_bytes and not save.status:
-            part = min(AUTOSYNC_BYTES, file.file_bytes - save.written_bytes)
-            yield from self._work(cpu_ns * part // file.file_bytes)
-            if self.disk.full:
-                save.status = NO_SPACE if save.kind == "BGSAVE" else NO_SPACE_AOF
-                break
-            if is_incremental:
-                job = self.disk.write(part)
-                if before is not None:
-                    yield from self._asleep(save, self.disk.wait(before))
-                before = job
-            else:
-                yield from self._asleep(save, self.cache.room(part))
-                self.cache.dirty(name, part)
-            save.written_bytes += part
-            if self.alive is save:
-                self.numbers[dp.CH_PROGRESS] = int(save.share * ORDER)
-        if not save.status:
-            job = self.disk.fsync(0, self._luck) if is_incremental else self.cache.fsync(name)
-            yield from self._asleep(save, self.disk.wait(job))
-        self.disk.others -= 1
-
-    def _main_cpu_ns(self) -> int:
-        """What the main thread has used of the cores."""
-        st = self.world().st
-        return int(st[dp.NOW]) - int(st[dp.IDLE]) - int(self.numbers[dp.CH_WAITED_NS])
-
-    def _work(self, ns: int) -> Generator[simpy.Event, None, None]:
-        """So much CPU for the child; where cores are short it gets what the main thread leaves of its share."""
-        while ns > 0:
-            used_ns = self._main_cpu_ns()
-            yield self.env.timeout(ns)
-            ns = (self._main_cpu_ns() - used_ns) * self.rules.stretch // 1_000_000
-
-    def _asleep(self, save: Save, wait: Generator[simpy.Event, None, None]) -> Generator[simpy.Event, None, None]:
-        """The child waits for the disk: it takes no core meanwhile."""
-        a = self.numbers
-        if self.alive is save:
-            a[dp.CH_STRETCH] = 0
-        yield from wait
-        if self.alive is save and save.done_ns is None and self.rules.stretch:
-            st = self.world().st
-            a[dp.CH_MARK] = int(st[dp.NOW]) - int(st[dp.IDLE])
-            a[dp.CH_STRETCH] = self.rules.stretch
+        self.env.process(life(self, save, save.file))
 
     def _wait(self, save: Save) -> None:
         """server.c:checkChildrenDone, after wait3."""

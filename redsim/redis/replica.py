@@ -1,16 +1,17 @@
 """A server as a replica of another: it connects, asks, takes the file, loads it, follows the stream.
 
-Mirrors replication.c of 7.0, the replica's half: connectWithMaster, syncWithMaster (about one round trip for TCP and three for PING,
-REPLCONF, PSYNC), readSyncBulkPayload (the file to disk, fsync and rename on the main thread, flush, load), replicationCron
+Mirrors replication.c of 7.0, the replica's half: connectWithMaster, syncWithMaster (about one round trip for TCP and three for
+PING, REPLCONF, PSYNC), readSyncBulkPayload (the file to disk, fsync and rename on the main thread, flush, load), replicationCron
 (reconnects, ACKs, master timeout), replicationCacheMasterUsingMyself.
 
     link lost -> connect at once, then at each second's cron -> handshake -> PSYNC its history, its offset + 1
         +CONTINUE     goes on
         +FULLRESYNC   waits for the BGSAVE -> file -> fsync -> its data are gone -> load -> stream from the fork on
 
-Differs: keys are there from the beginning of the load, though nobody can read them. An AOF is rewritten after a full sync as Redis does,
-and what it had before counts until then.
-Not modelled: repl-diskless-load, replica-serve-stale-data no, a connection attempt that hangs for longer than its own time-outs.
+Differs: keys are there from the beginning of the load, though nobody can read them. An AOF is rewritten after a full sync as
+Redis does, and what it had before counts until then.
+Not modelled: memory for two data sets with swapdb, replica-serve-stale-data no, a connection attempt that hangs for longer than
+its own time-outs.
 """
 
 from collections.abc import Callable, Generator
@@ -22,7 +23,8 @@ import simpy
 from redsim.dataplane import layout as dp
 from redsim.dataplane.replica import acknowledge, begin_loading, look_again, restart_stream
 from redsim.host.network import Network
-from redsim.redis.replication import Master, Session, Sync
+from redsim.redis.repl_session import ReplRules, Session, Sync
+from redsim.redis.replication import Master
 from redsim.redis.server import Server
 from redsim.units import S
 
@@ -51,7 +53,7 @@ class Data:
 class Replica:
     """A server that follows `master` over connection `link`.
 
-    state    state    connect, handshake, wait_bgsave, send_bulk, transfer, loading, online, as a report names it
+    state    state    down, connect, handshake, wait_bgsave, send_bulk, transfer, loading, online, as a report names it
              replid, offset      the history it has and how much of it (offset: the World's while it is connected)
              syncs    phases and verdicts
              lines    (ns, text) of its log
@@ -61,10 +63,11 @@ class Replica:
 
     def __init__(
         self, env: simpy.Environment, server: Server, name: str, link: int, master: Master, network: Network, data: Data,
-        causes: tuple[int, int, int], timeout_s: int,
+        causes: tuple[int, int, int], rules: ReplRules,
     ) -> None:  # fmt: skip
         self.env, self.server, self.name, self.link, self.master = env, server, name, link, master
-        self.network, self.data, self.causes, self.timeout_s = network, data, causes, timeout_s
+        self.network, self.data, self.causes, self.rules = network, data, causes, rules
+        self.timeout_s = rules.timeout_s
         self.state, self.replid = "connect", 0
         self.syncs: list[Sync] = []
         self.lines: list[tuple[int, str]] = []
@@ -72,11 +75,15 @@ class Replica:
         self.resyncs: list[float] = []  # seconds from a loss to being online again
         self.session: Session | None = None
         self.own: Master | None = None  # what it is to replicas of its own
+        self.process: simpy.Process | None = None
+        self._alive = env.event()
         self._tick = env.event()
         self._ready = env.event()
         self._loading_from: int | None = None
         self._lost_ns: int | None = None
         self._open: Sync | None = None
+        self._file_costs = int(self.world.repl[dp.M_FILE_NS]), int(self.world.repl[dp.M_FILE_PS])
+        self._from_socket = False
         server.on_step.append(self._step)
 
     @property
@@ -102,13 +109,42 @@ class Replica:
         self.state = "online"
 
     def life(self) -> Step:
-        """The whole of it, as a SimPy process."""
+        """The whole of it, from death to death of the process."""
+        while True:
+            try:
+                yield from self._follow()
+            except simpy.Interrupt:
+                self._to("down", "down", "")
+                yield self._alive
+
+    def _follow(self) -> Step:
         while True:
             session = self.session
             if session is not None:
                 why = yield session.broken
                 yield from self._lose(session, str(why))
             self.session = yield from self._connect()
+
+    def died(self, *, with_host: bool) -> None:
+        """The process is gone; its master hears of it, unless the host is gone too."""
+        session, self.session = self.session, None
+        self.downs += 1
+        self._lost_ns, self._loading_from = self.now_ns(), None
+        self._alive = self.env.event()
+        if self.process is not None:
+            self.process.interrupt()
+        if session is not None and not with_host:
+            self.master.close(session, "the replica died")
+
+    def started(self, replid: int) -> None:
+        """A new process has loaded its data, which are of the history `replid` (0: of none that it knows)."""
+        for session in [one for one in self.master.sessions if one.link == self.link]:
+            self.master.close(session, "the replica is back with a new connection")
+        self.replid = replid
+
+    def revive(self) -> None:
+        """It serves, and begins to look for its master."""
+        self._alive.succeed()
 
     # ---- called by the server
 
@@ -189,7 +225,7 @@ class Replica:
         return (yield from self._full_sync(session))
 
     def _is_refused(self) -> bool:
-        return int(self.env.now) < self.network.refused_until[self.link]
+        return int(self.env.now) < self.network.refused_until[self.link] or self.master.is_down
 
     def _round_trip(self, *, is_first: bool = False) -> Step:
         begun_ns = int(self.env.now)
@@ -237,11 +273,26 @@ class Replica:
         if session.is_over:
             return session
         self._to("transfer", "transfer", f"{session.file_bytes} bytes")
+        self._prepare(session)
         yield session.bulk_read | session.broken
         if session.is_over:
             return session
         yield from self._load(session)
         return session
+
+    def _prepare(self, session: Session) -> None:
+        """What it does with the file as it comes: to its disk, or, by repl-diskless-load, into memory; and with the stream beside
+        it."""
+        m = self.world.repl
+        m[dp.M_FILE_NS], m[dp.M_FILE_PS] = self._file_costs
+        is_empty = not self.world.dataset[:, dp.D_LIVE].any()
+        self._from_socket = self.rules.diskless_load == "swapdb" or (self.rules.diskless_load == "on-empty-db" and is_empty)
+        if self._from_socket:
+            ns, _ = self.data.load_ns(session.file_bytes, session.snapshot.keys)
+            m[dp.M_FILE_NS], m[dp.M_FILE_PS] = 0, 1000 * ns // max(session.file_bytes, 1)
+            m[dp.M_FEW] = dp.LOADS if is_empty else 0
+        if self.master.rules.is_dual:
+            m[dp.M_OFFSET], m[dp.M_APPLY], m[dp.M_BUFFERING] = session.offset, session.row, 1
 
     def _until_sent(self, session: Session) -> Step:
         """Until the master has begun to send the file, or the connection is over."""
@@ -250,11 +301,14 @@ class Replica:
     def _load(self, session: Session) -> Step:
         """readSyncBulkPayload, from the last byte of the file on."""
         saving, flushing, loading = self.causes
-        self._to("loading", "save", "")
-        yield from self._hold(saving, self.data.fsync_ns())
+        self.world.repl[dp.M_FEW] = 0
+        if not self._from_socket:
+            self._to("loading", "save", "")
+            yield from self._hold(saving, self.data.fsync_ns())
         self._to("loading", "flush", "")
         self._log("MASTER <-> REPLICA sync: Flushing old data")
-        yield from self._hold(flushing, self.data.flush_ns(self.world))
+        if not self._from_socket:  # swapdb frees them in the background
+            yield from self._hold(flushing, self.data.flush_ns(self.world))
         self._to("loading", "load", "")
         self._log("MASTER <-> REPLICA sync: Loading DB in memory")
         if self.own is not None:
@@ -263,10 +317,11 @@ class Replica:
         self.data.take(self.world, session.snapshot)
         restart_stream(self.world, session.offset, session.row, self.master.rules.backlog_bytes)
         self.replid = self.master.replid
-        ns, every_ns = self.data.load_ns(session.file_bytes, session.snapshot.keys)
+        ns, every_ns = self.data.load_ns(session.file_bytes, session.snapshot.keys) if not self._from_socket else (1, 1)
         self._loading_from, self._ready = self.now_ns(), self.env.event()
         begin_loading(self.world, loading, max(ns, 1), max(every_ns, 1))
         yield self._ready
+        self.world.repl[dp.M_BUFFERING] = 0
         self._log("MASTER <-> REPLICA sync: Finished with success")
         child = self.server.child
         if self.server.aof is not None and child is not None and child.rewriter is not None:
@@ -274,7 +329,7 @@ class Replica:
         self._come_online()
         if session.is_over:
             return
-        if self.master.rules.is_diskless:
+        if self.master.rules.is_diskless and not self.master.rules.is_dual:
             acknowledge(self.world, self.link)
         self.world.wire[self.link, dp.W_LAST_IO] = self.now_ns()
         look_again(self.world, self.link, 0)

@@ -1,7 +1,8 @@
 """Replication as its two ends see it: who asks for what, what a master answers, what that sets going.
 
-Mirrors replication.c of 7.0: masterTryPartialResynchronization, syncCommand, startBgsaveForReplication, updateSlavesWaitingBgsave,
-rdbPipeReadHandler's end, replicaPutOnline, replicationCron; networking.c: checkClientOutputBufferLimits.
+Mirrors replication.c of 7.0: masterTryPartialResynchronization, syncCommand, startBgsaveForReplication,
+updateSlavesWaitingBgsave, rdbPipeReadHandler's end, replicaPutOnline, replicationCron; networking.c:
+checkClientOutputBufferLimits.
 
     psync      partial: the history is known and what is missing is in the backlog; the replica is online at once
     full       a BGSAVE for it (disk: at once; diskless: by replicationCron, after repl-diskless-sync-delay), the RDB file, then the
@@ -9,110 +10,28 @@ rdbPipeReadHandler's end, replicaPutOnline, replicationCron; networking.c: check
     cron       once a second: PING, timed out replicas, the next BGSAVE, the backlog's ttl, min-replicas
     soft limit at each serverCron, in whole seconds: over it for more than soft-seconds
 
-The bytes and what a loop spends on them are the data plane's (dataplane/replication.py, dataplane/replica.py); a replica's own side
-is redis/replica_link.py.
-Differs: commands of a handshake take a round trip and no CPU. 6.2: the window of the backlog is exact, but memory is counted as 7.0
-shares it. Not modelled: AUTH, failover, two-channel syncs, a replica that times out while it is sent an RDB file.
+The bytes and what a loop spends on them are the data plane's (dataplane/replication.py, dataplane/replica.py); a replica's own
+side is redis/replica.py.
+Differs: commands of a handshake take a round trip and no CPU. 6.2: the window of the backlog is exact, but memory is counted as
+7.0 shares it.
+With two channels the stream goes to the replica from the fork on, beside the file.
+Not modelled: AUTH, failover, a replica that times out while it is sent an RDB file.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import simpy
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.replica import look_again
-from redsim.dataplane.replication import BLOCK_HEADER_BYTES, LIST_NODE_BYTES, drop_backlog, ping
+from redsim.dataplane.replication import drop_backlog, ping
 from redsim.redis.rdb import Save
+from redsim.redis.repl_session import ReplRules, Session, output_buffer_bytes
 from redsim.redis.server import Server
 from redsim.units import S
 
-__all__ = ["FULL_SYNC_STATES", "Master", "ReplRules", "Session", "Sync", "output_buffer_bytes"]
-
-BACKLOG_MIN_BYTES = 16384  # server.h: CONFIG_REPL_BACKLOG_SIZE_MIN
-FULL_SYNC_STATES = ("wait_bgsave", "send_bulk")
-
-
-@dataclass(frozen=True, slots=True)
-class ReplRules:
-    """What a conf says of replication: bytes, seconds.
-
-    state    backlog_bytes, ttl_s        repl-backlog-size (16 KiB at least), repl-backlog-ttl
-             timeout_s, ping_s           repl-timeout, repl-ping-replica-period
-             is_diskless, delay_s, max_replicas    repl-diskless-sync, -delay, -max-replicas
-             hard_bytes, soft_bytes, soft_s        client-output-buffer-limit replica; hard: at least the backlog (7.0), 0: none
-             min_replicas, max_lag_s     min-replicas-to-write (0: off), min-replicas-max-lag
-             is_exact                    6.2: a ring of exactly so many bytes
-    """
-
-    backlog_bytes: int
-    ttl_s: int
-    timeout_s: int
-    ping_s: int
-    is_diskless: bool
-    delay_s: int
-    max_replicas: int
-    hard_bytes: int
-    soft_bytes: int
-    soft_s: int
-    min_replicas: int
-    max_lag_s: int
-    is_exact: bool
-
-
-@dataclass(slots=True)
-class Sync:
-    """A phase of what a replica went through, or a verdict (begun and over at once): times in ns, over None: still in it."""
-
-    replica: str
-    phase: str
-    begun_ns: int
-    over_ns: int | None = None
-    note: str = ""
-
-
-@dataclass(eq=False)
-class Session:
-    """A connection of a replica with its master.
-
-    state    link       its row of the World's wire
-             state      as INFO has it: wait_bgsave, send_bulk, online; before: handshake
-             offset, row      of the stream at the fork, or what a partial resync goes on from
-             snapshot   the master's keys at the fork
-             asked_s    when it asked for a full sync
-             soft_since_s    since when it has been over the soft limit, None: it is not
-             broken     event whose value says why it is over
-             forked, sending, bulk_read   events: +FULLRESYNC, the first byte of the file leaves, its last one is read
-             missed     bytes that a partial resync made up for
-    """
-
-    link: int
-    replica: str
-    broken: simpy.Event
-    forked: simpy.Event
-    sending: simpy.Event
-    bulk_read: simpy.Event
-    state: str = "handshake"
-    offset: int = 0
-    row: int = 0
-    snapshot: Any = None
-    file_bytes: int = 0
-    save: Save | None = None
-    asked_s: int = 0
-    soft_since_s: int | None = None
-    is_over: bool = False
-    missed: int = 0
-
-
-def output_buffer_bytes(world: Any, link: int) -> int:
-    """networking.c:getClientOutputBufferMemoryUsage: from the block the replica is at to the end of the last one."""
-    m, mask, at = world.repl, len(world.block) - 1, int(world.wire[link, dp.W_BLOCK])
-    blocks = int(m[dp.M_BLOCKS])
-    if at >= blocks or world.wire[link, dp.W_STATE] == dp.WIRE_OFF:
-        return 0
-    end, payload = world.block[at & mask].tolist()
-    return int(world.block[(blocks - 1) & mask, 0]) - (end - payload) + (blocks - at) * (LIST_NODE_BYTES + BLOCK_HEADER_BYTES)
+__all__ = ["Master"]
 
 
 class Master:
@@ -126,7 +45,9 @@ class Master:
              omem         bytes that those had: (ns, replica, bytes, which limit)
     """
 
-    def __init__(self, env: simpy.Environment, server: Server, rules: ReplRules, name: str, snapshot: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, env: simpy.Environment, server: Server, rules: ReplRules, name: str, snapshot: Callable[[Any], Any],
+    ) -> None:  # fmt: skip
         self.env, self.server, self.rules, self.name, self._snapshot = env, server, rules, name, snapshot
         self.replid, self.replid2, self.second_offset = 1, 0, -1
         self.sessions: list[Session] = []
@@ -136,6 +57,7 @@ class Master:
         self._loops = 0
         self._ids = 1
         self._lonely_since_s: int | None = 0
+        self.is_down = False  # there is no process, or one that loads
         self.is_ready: Callable[[], bool] = lambda: True  # of a replica with replicas: is it online itself?
 
     @property
@@ -170,8 +92,8 @@ class Master:
         return Session(link, replica, event(), event(), event(), event())
 
     def psync(self, session: Session, replid: int, offset: int) -> str:
-        """masterTryPartialResynchronization of a replica that has `offset` bytes of the history `replid` (0: of none). Why not, "":
-        it goes on from there."""
+        """masterTryPartialResynchronization of a replica that has `offset` bytes of the history `replid` (0: of none). Why not,
+        "": it goes on from there."""
         self._lonely_since_s = None
         self.sessions.append(session)
         refusal = self._refusal(replid, offset)
@@ -254,11 +176,12 @@ class Master:
         else:
             self._start_bgsave()
 
-    def _create_backlog(self) -> None:
+    def _create_backlog(self, *, with_history: bool = True) -> None:
         """createReplicationBacklog, with a new history (syncCommand)."""
         m = self.world.repl
         if not self.has_backlog:
-            self._new_history()
+            if with_history:
+                self._new_history()
             m[dp.M_BACKLOG], m[dp.M_HISTLEN], m[dp.M_FIRST] = self.rules.backlog_bytes, 0, m[dp.M_OFFSET] + 1
             if not m[dp.M_IS_REPLICA]:
                 m[dp.M_ON], m[dp.M_BEGUN], m[dp.M_SELECTED] = 1, m[dp.M_ROWS], 0
@@ -297,7 +220,8 @@ class Master:
             session.snapshot, session.save, session.file_bytes = snapshot, save, save.file.file_bytes
             self._place(session, session.offset)
             if to_socket:
-                world.wire[session.link, dp.W_STATE], world.wire[session.link, dp.W_BULK] = dp.WIRE_PIPE, save.file.file_bytes
+                state = dp.WIRE_DUAL if self.rules.is_dual else dp.WIRE_PIPE
+                world.wire[session.link, dp.W_STATE], world.wire[session.link, dp.W_BULK] = state, save.file.file_bytes
             session.forked.succeed()
         m[dp.M_SELECTED] = 0
         if to_socket:
@@ -341,6 +265,8 @@ class Master:
             for session in self.sessions:
                 if wire[session.link, dp.W_STATE] == dp.WIRE_PIPE:
                     wire[session.link, dp.W_STATE] = dp.WIRE_WAITS
+                elif wire[session.link, dp.W_STATE] == dp.WIRE_DUAL:
+                    self._put_online(session)
             child = self.server.child
             if child is not None and child.alive is not None and child.alive.drained is not None:
                 child.alive.drained.succeed()
@@ -365,9 +291,9 @@ class Master:
         row[dp.W_ARRIVED], row[dp.W_BULK_ARRIVED] = row[dp.W_READ], row[dp.W_BULK_READ]
         session.broken.succeed(why)
         self._count_good()
-        child = self.server.child
-        save = session.save
-        if save is not None and save.drained is not None and not any(one.save is save for one in self.sessions) and child is not None:
+        child, save = self.server.child, session.save
+        is_last = save is not None and save.drained is not None and not any(one.save is save for one in self.sessions)
+        if is_last and save is not None and child is not None:
             child.kill(save, "killed: no replica is left to send it to")
         if not self.sessions:
             self._lonely_since_s = self.now_s()
@@ -375,8 +301,18 @@ class Master:
     def _overflow(self, session: Session, limit: str) -> None:
         omem = output_buffer_bytes(self.world, session.link)
         self.omem.append((self.now_ns(), session.replica, omem, limit))
-        self._log(f"Client {session.replica} flags=S omem={omem} scheduled to be closed ASAP for overcoming of output buffer limits.")
+        said = "scheduled to be closed ASAP for overcoming of output buffer limits."
+        self._log(f"Client {session.replica} flags=S omem={omem} {said}")
         self.close(session, f"output buffer of {omem} bytes over the {limit} limit")
+
+    def restarted(self, replid: int, offset: int) -> None:
+        """loadDataFromDisk of a master: a new history; that of the RDB file, if it says one, is the one before (7.0)."""
+        m = self.world.repl
+        self._new_history()
+        m[dp.M_OFFSET] = offset
+        if replid and not self.rules.is_exact:
+            self._create_backlog(with_history=False)
+            self.replid2, self.second_offset = replid, offset + 1
 
     # ---- cron
 

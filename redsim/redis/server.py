@@ -6,8 +6,8 @@ visits max(clients/hz, 5) clients.
 
     SimPy: next event of anybody?  ->  data plane: whole iterations until then  ->  timer due? serverCron  ->  ...
 
-Differs: what databasesCron does with nothing to do is part of the fixed cost. Not modelled: what the rest of the world
-does after a server was killed for want of memory: the run ends there.
+Differs: what databasesCron does with nothing to do is part of the fixed cost.
+Not modelled: what the rest of the world does after a server was killed for want of memory: the run ends there.
 """
 
 from collections.abc import Callable, Generator

@@ -1,7 +1,8 @@
 """The answer: the first sentence of a report, with the figure, the sufferer and the culprit.
 
-Mirrors nothing in Redis. NOT modelled: the question itself is not parsed; the sentence tells the gravest
-thing the run shows, in the order refused, stalled, saturated, nothing held the loop.
+Mirrors nothing in Redis.
+NOT modelled: the question itself is not parsed; the sentence tells the gravest thing the run shows, in the order refused,
+stalled, saturated, nothing held the loop.
 """
 
 from redsim.report import facts

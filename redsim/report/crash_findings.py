@@ -1,7 +1,8 @@
 """Findings about crashes that happened: what they took, how long nobody was served, whom it hit, what would have been better.
 
-Mirrors the server's own log lines in what is told, not how. Differs: what was lost is known to the write. NOT modelled: what the
-application does about a write that is gone.
+Mirrors the server's own log lines in what is told, not how.
+Differs: what was lost is known to the write.
+NOT modelled: what the application does about a write that is gone.
 """
 
 from redsim.report import facts
@@ -43,6 +44,8 @@ def lost_writes(result: Result) -> Findings:
     """A crash that took acknowledged writes, or the whole data set."""
     for node, row in facts.crashes(result):
         lost, policy = number(row["lost_acked_writes"]), str(row["appendfsync"])
+        if node in (result.summary.get("replicas") or {}):
+            continue  # what it had is its master's
         if not lost and policy != "none":
             kept = f"The {SAID[row['fault']]} of {node} at {number(row['at_s']):.4g} s took no acknowledged write."
             yield Finding("info", kept, "")

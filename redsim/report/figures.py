@@ -1,8 +1,7 @@
 """The figures of a report, by name, and how to read each: figure(result, "stall") gives a matplotlib Figure.
 
-Mirrors nothing in Redis. Differs from the frames: percentiles over time are read off a Series' buckets
-(1/16 wide), all commands of a group together. The offered load of one rate is drawn as its mean, of a
-changing one by window.
+Mirrors nothing in Redis. Differs from the frames: percentiles over time are read off a Series' buckets (1/16 wide), all commands
+of a group together. The offered load of one rate is drawn as its mean, of a changing one by window.
 """
 
 import math

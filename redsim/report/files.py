@@ -1,8 +1,8 @@
 """What a run leaves in its folder: the page, the numbers, the frames as CSV, the log and the trace.
 
-Mirrors nothing in Redis. Each file is written beside its place and then renamed, so that a reader never
-meets half a file; a run again replaces them. NOT modelled: old files that a new run does not write are left
-alone.
+Mirrors nothing in Redis. Each file is written beside its place and then renamed, so that a reader never meets half a file; a run
+again replaces them.
+NOT modelled: old files that a new run does not write are left alone.
 """
 
 import json

@@ -1,10 +1,10 @@
 """Findings: what a run shows, graded, with the figure, the cause and the directive or command to change.
 
 Mirrors latency.c:createLatencyReport (LATENCY DOCTOR) in manner: measure, grade, advise in a sentence.
-Differs: clients' latencies and their blame are known here, so a finding can say who suffered. One small
-function per finding, each given the Result: the loop's are here, the clients' in client_findings.py, those about
-memory in memory_findings.py; the list at the end is the order in which equals are told. NOT modelled: what the
-application could do without Redis.
+Differs: clients' latencies and their blame are known here, so a finding can say who suffered. One small function per finding,
+each given the Result: the loop's are here, the clients' in client_findings.py, those about memory in memory_findings.py; the list
+at the end is the order in which equals are told.
+NOT modelled: what the application could do without Redis.
 """
 
 from collections.abc import Callable

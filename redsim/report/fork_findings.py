@@ -1,7 +1,9 @@
 """Findings about children: who waited for a fork, how much was copied, what could not be saved, whom the host killed.
 
 Mirrors LATENCY DOCTOR's grades of a fork (10, 25 and 100 GB/s) and what redis-server says at start about overcommit_memory and
-huge pages. Differs: copied bytes are told beside the memory the host has. NOT modelled: what a restart would cost after a kill.
+huge pages.
+Differs: copied bytes are told beside the memory the host has.
+NOT modelled: what a restart would cost after a kill.
 """
 
 from typing import Any
@@ -17,6 +19,7 @@ TERRIBLE_GIB_PER_S, POOR_GIB_PER_S = 10, 25  # latency.c: createLatencyReport
 MANY_COPIED = 0.3  # of RSS
 OFTEN = 0.4  # of the time with a child at work
 SHARED_CORE = 0.1  # of p99.9
+GOOD = ("ok", "at work", "killed by FLUSHALL", "killed: no replica is left to send it to")  # statuses that are no failure
 COW, CORE = "copy-on-write", "sharing a core with a child"
 
 
@@ -68,7 +71,7 @@ def copied_pages(result: Result) -> Findings:
 def failed_saves(result: Result) -> Findings:
     """A fork that was refused, a disk without space, a child that was killed; and what that did to writes."""
     for node, numbers in facts.nodes(result).items():
-        bad = [one for one in _children(numbers) if one["status"] not in ("ok", "at work", "killed by FLUSHALL")]
+        bad = [one for one in _children(numbers) if one["status"] not in GOOD]
         refused = number(numbers.get("rdb_misconf_errors"))
         if bad:
             cure = "vm.overcommit_memory 1" if "fork" in str(bad[-1]["status"]) else "alarm on free space"

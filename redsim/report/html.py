@@ -1,9 +1,9 @@
 """report.html: one self-contained page that says the answer first. No network, no script.
 
-Mirrors nothing in Redis. Order: question and answer, findings, key numbers, plots with how to read them,
-tables, SLOWLOG, redis.conf, what the model leaves out and guesses, how to repeat it. Each plot is drawn
-twice, for a screen and for a phone; the browser picks one. NOT modelled: nothing is computed here beyond
-sums that a table needs.
+Mirrors nothing in Redis. Order: question and answer, findings, key numbers, plots with how to read them, tables, SLOWLOG,
+redis.conf, what the model leaves out and guesses, how to repeat it. Each plot is drawn twice, for a screen and for a phone; the
+browser picks one.
+NOT modelled: nothing is computed here beyond sums that a table needs.
 """
 
 import math

@@ -1,10 +1,14 @@
-"""The figures of replication: how far each replica is behind and whether the backlog still has what it lacks; full syncs as a Gantt.
+"""The figures of replication: how far each replica is behind and whether the backlog still has what it lacks; full syncs as a
+Gantt.
 
-Mirrors INFO replication. Differs: lag in seconds is the age of the oldest write that a replica has not executed, which INFO does not
-tell; INFO's own lag, the age of the last ACK, is drawn beside it. NOT modelled: nothing is computed but differences of offsets.
+Mirrors INFO replication.
+Differs: lag in seconds is the age of the oldest write that a replica has not executed, which INFO does not tell; INFO's own lag,
+the age of the last ACK, is drawn beside it.
+NOT modelled: nothing is computed but differences of offsets.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,14 +41,16 @@ from redsim.run.result import Result
 from redsim.units import say_bytes
 
 HOW_TO_READ = {
-    "replication": "The line is what a replica lacks, the band what the master's backlog still has: while the line is in the band, a "
-    "replica that lost its connection gets the rest only; a cross marks where it fell out. Below, how old the oldest write is that it "
-    "has not executed, and, dotted, what INFO calls lag: the age of its last ACK.",
-    "syncs": "What each replica went through, from losing its master to following it again; a triangle is a partial resync, a cross "
-    "a full one.",
+    "replication": "The line is what a replica lacks, the band what the master's backlog still has: while it is in the band, "
+    "a replica that lost its connection gets the rest only; a cross marks where it fell out. Below, how old the oldest write is "
+    "that it has not executed, and, dotted, what INFO calls lag: the age of its last ACK.",
+    "syncs": "What each replica went through, from losing its master to following it again; a triangle is a partial resync, a "
+    "cross a full one.",
 }
 PANELS_MAX = 3
+MARK: dict[str, Any] = {"markersize": 8, "markeredgewidth": 2}
 PHASES = {
+    "down": ("no process", GREY, "//"),
     "disconnected": ("no connection", PALE, ""),
     "handshake": ("handshake", BLACK, ""),
     "wait_bgsave": ("waits for a BGSAVE", YELLOW, ".."),
@@ -153,7 +159,7 @@ def syncs(result: Result, width_in: float) -> Figure:
         if len(mine):
             lanes = [names.index(name) for name in mine["replica"]]
             colour = GREEN if phase == "partial" else RED
-            ax.plot(mine["start_s"], lanes, linestyle="", marker=marker, label=said, markersize=8, markeredgewidth=2, color=colour)
+            ax.plot(mine["start_s"], lanes, linestyle="", marker=marker, label=said, color=colour, **MARK)
     ax.set_yticks(range(len(names)), [short(name, 12) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlim(0, facts.duration_s(result) or 1)

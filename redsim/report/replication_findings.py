@@ -1,11 +1,14 @@
 """Findings about replicas: full syncs that a larger backlog would have spared, buffers that overflow, how stale reads are.
 
-Mirrors the inequality that operators go by: a full sync converges if what is written meanwhile stays below the output buffer's limit; a
-partial one is possible if what was missed is in the backlog. NOT modelled: which of several cures is the cheapest.
+Mirrors the inequality that operators go by: a full sync converges if what is written meanwhile stays below the output buffer's
+limit; a partial one is possible if what was missed is in the backlog.
+NOT modelled: which of several cures is the cheapest.
 """
 
 import re
 from typing import Any
+
+import numpy as np
 
 from redsim.report import facts
 from redsim.report.client_findings import Findings
@@ -48,7 +51,8 @@ def resynced(result: Result) -> str:
         elif numbers.get("state") != "online":
             told.append(f"{name} is not back at the end, after {syncs}")
         elif downs:
-            told.append(f"{name} lost its master {say_times(int(downs))} and came back by {syncs}, {say_ns(round(longest * S))} at most")
+            lasted = f"{say_ns(round(longest * S))} at most"
+            told.append(f"{name} lost its master {say_times(int(downs))} and came back by {syncs}, {lasted}")
         else:
             told.append(f"{name} came online by {syncs}")
     return f"{'; '.join(told)}. " if told else ""
@@ -63,13 +67,15 @@ def overflow_loop(result: Result) -> Findings:
         last = over[-1]
         omem, at_s = number(last["omem_bytes"]), number(last["at_s"])
         rows = result.replication[(result.replication["replica"] == name) & (result.replication["time_s"] <= at_s)]
-        grown = rows["master_offset"].diff().sum() / max(rows["time_s"].iloc[-1] - rows["time_s"].iloc[0], 1e-9) if len(rows) > 1 else 0
+        grown = rows["master_offset"].diff().sum() / max(np.ptp(rows["time_s"]), 1e-9) if len(rows) > 1 else 0
         rate = f" at {say_bytes(round(grown))}/s" if grown > 0 else ""
-        text = f"{numbers['master']} closed {name} {say_times(len(over))} because its output buffer was full, at {say_bytes(round(omem))}{rate}"
+        text = f"{numbers['master']} closed {name} {say_times(len(over))} because its output buffer was full"
+        text += f", at {say_bytes(round(omem))}{rate}"
         if len(over) >= LOOP and numbers.get("state") != "online":
             text += f": {say_count(number(numbers['full_syncs']))} full syncs began and none ended. This goes on for ever"
         severity = "critical" if len(over) >= LOOP else "warning"
-        cure = f"client-output-buffer-limit replica {_next_size(2 * omem)} {_next_size(omem)} 60; a faster transfer or load, or fewer writes"
+        cure = f"client-output-buffer-limit replica {_next_size(2 * omem)} {_next_size(omem)} 60"
+        cure += "; a faster transfer or load, or fewer writes"
         yield Finding(severity, text + ".", cure)
 
 
@@ -82,10 +88,11 @@ def spared_full_syncs(result: Result) -> Findings:
             continue
         missed = max(_missed(result, name, row.start_s) for row, _ in found)
         size = number(result.replication["backlog_size"].iloc[0]) if len(result.replication) else 0
+        count = "one full sync" if len(found) == 1 else f"{len(found)} full syncs"
         text = (
-            f"{name} needed {say_times(len(found)).replace('once', 'one')} full sync{'s' if len(found) > 1 else ''} of {numbers['master']}"
-            f" because the backlog of {say_bytes(round(size))} no longer had what it missed, {say_bytes(round(missed))} at most"
-        ).replace(" times full", " full")
+            f"{name} needed {count} of {numbers['master']} because the backlog of {say_bytes(round(size))} no longer had what it"
+            f" missed, {say_bytes(round(missed))} at most"
+        )
         yield Finding("warning", text + ".", f"repl-backlog-size {_next_size(missed)}")
 
 
@@ -101,9 +108,10 @@ def stale_reads(result: Result) -> Findings:
         p99, worst = number(lag.get("p99")), number(lag.get("max"))
         if not number(numbers.get("units_executed")):
             continue
+        p50_said, p99_said, worst_said = (say_ns(round(one * S)) for one in (number(lag.get("p50")), p99, worst))
         text = (
-            f"A write is on {name} {say_ns(round(number(lag.get('p50')) * S))} after it was on {numbers['master']} at the median, "
-            f"{say_ns(round(p99 * S))} at p99 and {say_ns(round(worst * S))} at worst; INFO's lag counts seconds since the last ACK instead"
+            f"A write is on {name} {p50_said} after it was on {numbers['master']} at the median, {p99_said} at p99 and"
+            f" {worst_said} at worst; INFO's lag counts seconds since the last ACK instead"
         )
         severity = "warning" if p99 > STALE_S else "info"
         yield Finding(severity, text + ".", "read from the master what must be fresh, or WAIT after the write")
@@ -118,7 +126,8 @@ def pinned_backlog(result: Result) -> Findings:
     length, size = (int(frame[column].iloc[at]) for column in ("backlog_histlen", "backlog_size"))
     if length > PINNED * size:
         text = (
-            f"The replication buffer grew to {say_bytes(length)}, with repl-backlog-size {say_bytes(size)}: a slow replica keeps its blocks, up to client-output-buffer-limit replica"
+            f"The replication buffer grew to {say_bytes(length)}, with repl-backlog-size {say_bytes(size)}: a slow replica keeps"
+            " its blocks, up to client-output-buffer-limit replica"
         )
         yield Finding("info", text + ".", "leave that much room above maxmemory, which does not count it")
 
@@ -135,7 +144,8 @@ def replica_rows(result: Result) -> tuple[str, list[str], list[list[str]]]:
         longest = max(numbers.get("resync_s") or [0])
         rows.append([
             name, str(numbers.get("master")), str(numbers.get("state")), *(say_count(number(count)) for count in counts),
-            say_count(len(numbers.get("output_buffer_overflows") or [])), *seconds, say_bytes(int(number(bytes_behind.get("max")))),
+            say_count(len(numbers.get("output_buffer_overflows") or [])), *seconds,
+            say_bytes(int(number(bytes_behind.get("max")))),
             say_ns(round(longest * S)) if longest else "–",
         ])  # fmt: skip
     return "Replicas", head, rows

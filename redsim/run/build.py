@@ -9,7 +9,7 @@ import numpy as np
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
-from redsim.dataplane.memory import REPLY_BYTES
+from redsim.dataplane.plain import may_be_plain
 from redsim.host.malloc import ALLOCATORS
 from redsim.records import Cause, LatencyEvent
 from redsim.redis.config import Rules
@@ -19,7 +19,7 @@ from redsim.rng import stream
 from redsim.run.aof import aof_row
 from redsim.run.bgsave import child_row, note_resident
 from redsim.run.crash_plan import plan_crashes
-from redsim.run.crowd import commands_about, taking_turns
+from redsim.run.crowd import commands_about, connect, taking_turns
 from redsim.run.datasets import fill_datasets
 from redsim.run.defrag import has_defrag
 from redsim.run.eviction import eviction_costs, sampled_tables
@@ -103,6 +103,7 @@ class _Builder:
         self.series: list[tuple[str, str]] = []
         host = self.file.hosts[self.file.nodes[node].host]
         self.cores = host.cores or self.profile.cores
+        self.nic = host.nic
         self.hiccups: Hiccups | None = None
         if isinstance(host.hiccups, Hiccups):
             self.hiccups = host.hiccups
@@ -213,7 +214,7 @@ class _Builder:
         row[dp.G_MEASURE] = int(load.station.kind == "redis-benchmark")
         if load.station.kind == "ample":
             row[dp.G_SEND], row[dp.G_RECV] = client["ample_send_ns"].value, client["ample_recv_ns"].value
-            if not load.bandwidth:
+            if not load.bandwidth and not self.nic:
                 row[dp.G_SHIFT] = row[dp.G_SEND] + row[dp.G_NET]
 
     def _group_keys(self, row: dp.I64, plan: Plan, dataset: dp.I64) -> None:
@@ -290,6 +291,7 @@ class _Builder:
             cost[dp.HICCUP_DIST] = self.tables.weighted(
                 [length for length, _ in self.hiccups.table], [weight for _, weight in self.hiccups.table]
             )
+        cost[dp.NIC_PS] = 8 * 10**12 // self.nic if self.nic else 0
         if self.profile.wake_spread:
             cost[dp.WAKE_DIST] = self.tables.weighted(*map(list, zip(*self.profile.wake_spread, strict=True)))
         return cost
@@ -326,7 +328,8 @@ class _Builder:
         cpu = ("host.cpu", self.node) if self.node in self.family.links else ("host.cpu",)  # each host has its own
         seeds += [stream(file.seed, *cpu, name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
         seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync"),
-                  stream(file.seed, self.node, "child", "elements"), stream(file.seed, self.node, "network")]  # fmt: skip
+                  stream(file.seed, self.node, "child", "elements")]  # fmt: skip
+        seeds += [stream(file.seed, self.node, "network")] if self.family.links else []
         events = dp.event_rows(
             slot.shape[0], requests, len(rates.rows) + len(rates.planned) + len(self.crashes.events), group.shape[0]
         )
@@ -336,7 +339,9 @@ class _Builder:
             kind=kind, dataset=dataset,
             thread=thread, held=np.zeros(causes, dtype=np.int64), heldp=np.zeros(causes, dtype=np.int64),
             log=dp.rows(dp.LOG_SIZE, 2), ring=np.zeros(dp.power_of_two(2 * (conns + len(self.family.links)) + 2), dtype=np.int64),
-            batch=np.zeros(conns + 1 + 2 * len(self.family.links), dtype=np.int64), pending=np.zeros(conns + len(self.family.links), dtype=np.int64),
+            blocked=np.zeros((conns, 4), dtype=np.int64),
+            batch=np.zeros(conns + 1 + 2 * len(self.family.links), dtype=np.int64),
+            pending=np.zeros(conns + len(self.family.links), dtype=np.int64),
             tread=np.zeros(conns, dtype=np.int64), fifo=dp.rows(dp.power_of_two(events), 4), heap=dp.rows(events, 4),
             rng=np.stack(seeds), tab=self.tables.tab, dist=self.tables.dist, curve=self.maker.curves.table,
             **keys, lag=dp.rows(2, dp.COARSE_BUCKETS + 2), dicts=first_tables(dataset), **sampled_tables(cost, keys["kv"]),
@@ -355,11 +360,11 @@ class _Builder:
         dp.chain_free(world.req, dp.R_NEXT, 0)
         dp.chain_free(world.conn, dp.C_NEXT, 0)
         st[dp.REQ_FREE_N], st[dp.CONN_FREE_N] = requests, conns
-        self._connect(world)
+        connect(world)
         self._first_events(world, rates)
         world = dp.placed(world)
         count_used_memory(world)
-        st[dp.IS_PLAIN] = int(commands_about(self.plans.plans, file.duration) >= MANY_COMMANDS and dp.may_be_plain(world))
+        st[dp.IS_PLAIN] = int(commands_about(self.plans.plans, file.duration) >= MANY_COMMANDS and may_be_plain(world))
         return world
 
     def _trace(self, group: dp.I64, dataset: dp.I64) -> dp.I64:
@@ -378,24 +383,6 @@ class _Builder:
             offset += len(trace)
             parts.append(trace)
         return np.concatenate(parts) if parts else dp.rows(1, 5)
-
-    def _connect(self, w: dp.World) -> None:
-        """Clients that are there from the start are connected before it, up to maxclients; the rest connect at first use."""
-        st, slot, conn = w.st, w.slot, w.conn
-        for s in np.flatnonzero(slot[:, dp.S_STATE] == dp.UP):
-            if st[dp.CLIENTS] >= w.cost[dp.MAXCLIENTS]:
-                slot[s, dp.S_STATE] = dp.DOWN
-                continue
-            c = int(st[dp.CONN_FREE])
-            st[dp.CONN_FREE] = conn[c, dp.C_NEXT]
-            st[dp.CONN_FREE_N] -= 1
-            st[dp.CLIENTS] += 1
-            conn[c] = 0
-            conn[c, [dp.C_HEAD, dp.C_TAIL, dp.C_RHEAD, dp.C_RTAIL, dp.C_NEXT]] = dp.NONE
-            conn[c, [dp.C_RBUF, dp.C_PEAK]] = REPLY_BYTES
-            conn[c, dp.C_SLOT], conn[c, dp.C_GROUP] = s, slot[s, dp.S_GROUP]
-            conn[c, dp.C_FLAGS], conn[c, dp.C_LIVE] = dp.F_ACCEPTED, 1
-            slot[s, dp.S_CONN] = c
 
     def _first_events(self, w: dp.World, rates: Rates) -> None:
         """What is planned before the start: groups beginning, rates changing, crashes. In time order, which is a heap."""

@@ -4,7 +4,7 @@ offered = completed + failed + in flight                      for each group
 integral of N(t) dt = sum of times in system                  Little's law [little-1961], exactly, for each group
 busy + idle = elapsed                                         for the main thread
 used_memory = what keys, tables and clients take              added up anew, in bytes
-what a plain World has not, it has not at the end     layout.PLAIN
+what a plain World has not, it has not at the end     plain.PLAIN
 own + network + client + waiting for X, Y, … = latency        for each group, and within the edges of each latency bucket
 """
 
@@ -12,6 +12,7 @@ from redsim.dataplane import layout as dp
 from redsim.dataplane.cron import live_requests
 from redsim.dataplane.histogram import COARSE_EDGES
 from redsim.dataplane.memory import recount
+from redsim.dataplane.plain import may_be_plain
 from redsim.run.build import Built
 from redsim.run.stats import blame_counts, series_of_group
 
@@ -40,4 +41,4 @@ def check_conservation(built: Built, w: dp.World) -> None:
         _check_blame(built, w, g)
     assert int(st[dp.USED]) == recount(w), f"used_memory {st[dp.USED]} is {recount(w)} counted anew"
     assert (w.dataset[:, dp.D_LIVE] >= 0).all(), "a data set has fewer than no keys"
-    assert not st[dp.IS_PLAIN] or dp.may_be_plain(w), "a plain World is none any more: compiled code took a column for a constant"
+    assert not st[dp.IS_PLAIN] or may_be_plain(w), "a plain World is none any more: compiled code took a column for a constant"

@@ -26,6 +26,7 @@ from redsim.redis.rdb import RdbFile, Save
 from redsim.redis.server import Server
 from redsim.run import restart
 from redsim.run.build import Built
+from redsim.run.replicas import Peers
 from redsim.run.restart import Loaded, Snapshot
 from redsim.run.server_memory import MemoryGauge
 from redsim.scenario.crashes import CRASHES, HOST_CRASHES, NodeFault, faults_of
@@ -92,6 +93,7 @@ class Life:
         self.snapshot: Snapshot | None = None
         self.since = (0, 0)
         self.events: list[tuple[int, str]] = []
+        self.peers: Peers | None = None  # what it is to other servers
         self._saving: Snapshot | None = None
         self._rewriting = 0, 0  # bytes, commands written when the rewrite under way forked
         self.faults = faults_of(scenario.file, built.node)
@@ -154,6 +156,8 @@ class Life:
             self._rewriting = int(world.aof[dp.A_WRITTEN]), int(world.aof[dp.A_WRITTEN_CMDS])
         else:
             self._saving = replace(self.snapshot_of(world), file_bytes=RdbFile.of(world).file_bytes)
+            if self.peers is not None:
+                self._saving = self.peers.noted(self._saving)
 
     def _keep(self, save: Save) -> None:
         """Its file is whole: a restart would load it."""
@@ -219,6 +223,8 @@ class Life:
             crash.oldest_ns = at - since_ns if crash.lost_commands else 0
         self.crashes.append(crash)
         self.events.append((at, fault.say()))
+        if self.peers is not None and before is None:
+            self.peers.died(with_host=with_host)
         server.deaths += 1
         self.fall(server.world, self._next_after(at))
 
@@ -257,6 +263,8 @@ class Life:
             server.child.begin_again()
         if self.gauge is not None:
             self.gauge.begin_again()
+        if self.peers is not None:
+            self.peers.started(self.snapshot if crash.loaded.what == "RDB" else None)
         self.revive(server.world, crash.loaded.load_ns, crash.loaded.every_ns)
 
     def _load(self, crash: Crash, with_host: bool) -> Loaded:
@@ -305,6 +313,8 @@ class Life:
                 crash.ready_ns = ready_ns
                 took = say_ns(ready_ns - crash.back_ns)
                 what = f"{crash.loaded.what}, {say_bytes(crash.loaded.file_bytes)}, {crash.loaded.keys} keys"
+                if self.peers is not None:
+                    self.peers.ready()
                 self.events.append((ready_ns, f"DB loaded from {what} in {took}. Ready to accept connections"))
         if server.aof is not None and not self.is_down and 4 * int(server.world.st[dp.UNDO_N]) > len(server.world.undo):
             server.world = self.forget_before(server.world, self._safe_bytes(self._worst, now_ns))

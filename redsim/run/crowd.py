@@ -1,4 +1,5 @@
-"""How many connections take turns in a server's caches: those touched between two requests of the same one.
+"""A node's connections: those that are there from the start, and how many take turns in its caches, which is to say how many are
+touched between two requests of the same one.
 
 Mirrors nothing in Redis. A connection that sends once an hour drives nobody's socket and client struct out of the caches; of ten
 thousand that send in turn each finds its own gone. Between two requests of a connection of group h, c_h / rate_h passes, in which
@@ -9,6 +10,10 @@ Not modelled: clientsCron, which visits every client once a second.
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.memory import REPLY_BYTES
 from redsim.run.groups import Plan
 from redsim.scenario.schema import Open
 from redsim.units import S
@@ -66,3 +71,22 @@ def commands_about(plans: Sequence[Plan], duration_ns: int) -> float:
         elif opened is not None and opened.rate_per_s is not None and plan.trace is None:
             total += opened.rate_per_s * duration_ns / S
     return total
+
+
+def connect(w: dp.World) -> None:
+    """Clients that are there from the start are connected before it, up to maxclients; the rest connect at first use."""
+    st, slot, conn = w.st, w.slot, w.conn
+    for s in np.flatnonzero(slot[:, dp.S_STATE] == dp.UP):
+        if st[dp.CLIENTS] >= w.cost[dp.MAXCLIENTS]:
+            slot[s, dp.S_STATE] = dp.DOWN
+            continue
+        c = int(st[dp.CONN_FREE])
+        st[dp.CONN_FREE] = conn[c, dp.C_NEXT]
+        st[dp.CONN_FREE_N] -= 1
+        st[dp.CLIENTS] += 1
+        conn[c] = 0
+        conn[c, [dp.C_HEAD, dp.C_TAIL, dp.C_RHEAD, dp.C_RTAIL, dp.C_NEXT]] = dp.NONE
+        conn[c, [dp.C_RBUF, dp.C_PEAK]] = REPLY_BYTES
+        conn[c, dp.C_SLOT], conn[c, dp.C_GROUP] = s, slot[s, dp.S_GROUP]
+        conn[c, dp.C_FLAGS], conn[c, dp.C_LIVE] = dp.F_ACCEPTED, 1
+        slot[s, dp.S_CONN] = c

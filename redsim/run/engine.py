@@ -92,6 +92,10 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     env.process(Lockstep(env, list(servers.values()), family.wire).main() if family.links else first.main())
     for name, node in nodes.items():
         node.peers = peers.get(name)
+        if node.life is not None and node.peers is not None:
+            node.life.peers = node.peers
+            for other in peers.values():
+                other.lives.append(node.life)
         env.process(_sample(env, node))
     if family.links:
         env.process(record.sample(int(first.world.st[dp.WINDOW]), scenario.file.duration))
@@ -184,7 +188,9 @@ def _result(scenario: Scenario, nodes: list[Node], record: Record, partial: bool
         stall_view=max(views, key=lambda view: view.end_ns - view.start_ns, default=None),
         slowlog={name: slowlog_get(rows) for name, rows in slowlogs.items()},
         not_modelled=_not_modelled(scenario, nodes, directives),
-        offered={plan.name: one.server.world.offered[:, g].copy() for one in nodes for g, plan in enumerate(one.built.plans.plans)},
+        offered={
+            plan.name: one.server.world.offered[:, g].copy() for one in nodes for g, plan in enumerate(one.built.plans.plans)
+        },
         datasets=_together(datasets_frame(one.built.datasets, one.gauge.rules, scenario.file.seed) for one in nodes),
         durability=_together(exposure_frame(one.server.aof, one.built.node) for one in nodes),
         fsyncs=_together(fsyncs_frame(one.server.aof, one.built.node) for one in nodes),

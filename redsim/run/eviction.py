@@ -21,8 +21,8 @@ HASH_BITS = 31  # of the seed that a table's keys are mixed with
 
 
 def eviction_costs(cost: dp.I64, conf: RedisConf, maker: KindMaker, seed: int, keys: int, *, is_replica: bool) -> None:
-    """Fill the columns of the World's cost row that maxmemory.py and evict.py read; `keys`: how many there may be at most. A replica
-    leaves evictions to its master (replica-ignore-maxmemory)."""
+    """Fill the columns of the World's cost row that maxmemory.py and evict.py read; `keys`: how many there may be at most. A
+    replica leaves evictions to its master (replica-ignore-maxmemory)."""
     cost[dp.POLICY] = policy = POLICIES[conf.get("maxmemory-policy")]
     cost[dp.SAMPLES] = conf.get("maxmemory-samples")
     cost[dp.LFU_DECAY], cost[dp.LFU_LOG] = conf.get("lfu-decay-time"), conf.get("lfu-log-factor")

@@ -6,22 +6,20 @@ own commands, keys and times; what it cannot show (how many elements a key has) 
 
 import shlex
 from dataclasses import dataclass, field
-from fnmatch import translate
-from re import compile as compile_re
 
 import numpy as np
 import numpy.typing as npt
 
 from redsim.dataplane import layout as dp
 from redsim.redis.commands import COMMANDS, Command
-from redsim.run.kinds import SAME_AS, Kind, KindMaker, check_type, find_command
+from redsim.run.kinds import SAME_AS, Kind, KindMaker, check_type, find_command, match_ppm
 from redsim.run.rdb_datasets import datasets_of
 from redsim.run.refusals import refuse_writes
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.load import Scenario
 from redsim.scenario.monitor import MonitorCapture
 from redsim.scenario.schema import Arrivals, CommandUse, Dataset, Group, Open, Size, TimelineEntry
-from redsim.units import S, duration_ns, say_ns
+from redsim.units import MS, S, duration_ns, say_ns
 
 Ints = npt.NDArray[np.int64]
 CLI = "redis-cli"
@@ -321,7 +319,7 @@ def _parse_entry(scenario: Scenario, plans: Plans, i: int, entry: TimelineEntry)
     first = dataset if dataset is not None else next(iter(plans.datasets), None)
 
     def make(maker: KindMaker, group: str) -> Kind:
-        ppm = _match_ppm(pattern, plans) if command.op == dp.OP_KEYS else 1_000_000
+        ppm = match_ppm(pattern, plans.datasets) if command.op == dp.OP_KEYS else 1_000_000
         target = _dataset(plans, first) if command.types or command.op in (dp.OP_KEYS, dp.OP_SCAN) else None
         return maker.make(group, command, use, target, name=label, match_ppm=ppm, key=key, variant=variant,
                           pattern_bytes=len(pattern), words=tuple(words))  # fmt: skip
@@ -350,6 +348,8 @@ def _entry_use(command: Command, args: list[str], entry: TimelineEntry, where: s
             return use.model_copy(update={"ttl": int(args[1]) * S})
         if command.op == dp.OP_SLEEP:
             return use.model_copy(update={"duration": duration_ns(f"{args[0]}s")})
+        if command.op == dp.OP_WAIT:
+            return use.model_copy(update={"replicas": int(args[0]), "timeout": int(args[1]) * MS})
     except (IndexError, ValueError) as error:
         raise ScenarioError(f"{where}: run {entry.run!r} is not a complete {command.name}; {_example(command)}") from error
     if command.op == dp.OP_SCRIPT and entry.duration is None:
@@ -361,7 +361,7 @@ def _entry_use(command: Command, args: list[str], entry: TimelineEntry, where: s
 
 def _example(command: Command) -> str:
     examples = {dp.OP_SCAN: "SCAN 0 COUNT 1000", dp.OP_RANGE: f"{command.name} users:7 0 -1",
-                dp.OP_EXPIRE: "EXPIRE users:7 60", dp.OP_SLEEP: "DEBUG SLEEP 0.5"}  # fmt: skip
+                dp.OP_EXPIRE: "EXPIRE users:7 60", dp.OP_SLEEP: "DEBUG SLEEP 0.5", dp.OP_WAIT: "WAIT 1 100"}  # fmt: skip
     return f"write it like {examples[command.op]}"
 
 
@@ -380,19 +380,6 @@ def _entry_key(command: Command, args: list[str], plans: Plans, where: str) -> t
     if not number.isdigit() or int(number) >= plans.datasets[dataset].keys:
         raise ScenarioError(f"{where}: key {args[0]!r}: the number goes from 0 to {plans.datasets[dataset].keys - 1}")
     return dataset, int(number)
-
-
-def _match_ppm(pattern: str, plans: Plans) -> int:
-    """Share of the keys, in millionths, that a KEYS pattern matches, by 2,000 names of each data set."""
-    matches = compile_re(translate(pattern.replace("[^", "[!"))).match
-    total, hit = 0.0, 0.0
-    for name, data in plans.datasets.items():
-        if data.keys:
-            step = max(1, data.keys // 2000)
-            names = [f"{name}:{i}" for i in range(0, data.keys, step)]
-            total += data.keys
-            hit += data.keys * sum(matches(n) is not None for n in names) / len(names)
-    return round(1_000_000 * hit / total) if total else 0
 
 
 def say_plan(plan: Plan) -> str:

@@ -5,6 +5,8 @@ server's INFO).
 """
 
 from dataclasses import dataclass
+from fnmatch import translate
+from re import compile as compile_re
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from redsim.scenario.schema import CommandUse, Dataset, Size
 from redsim.workload.tables import Tables, mean
 
 CURVE_POINTS = 42
+WAIT_NS = 500  # of WAIT's own function: a guess, as of a command that looks at a list of clients
 PROPAGATED_OPS = {dp.OP_SET, dp.OP_INCR, dp.OP_APPEND, dp.OP_MSET, dp.OP_FLUSHALL, dp.OP_PUSH}
 DIRTYING_OPS = {dp.OP_DEL, dp.OP_UNLINK, dp.OP_EXPIRE, dp.OP_POP}  # and SADD, of a member that is not there
 WRITING_OPS = PROPAGATED_OPS | DIRTYING_OPS | {dp.OP_PUT}
@@ -109,6 +112,7 @@ def argument_bytes(command: Command, use: CommandUse, key_bytes: int, element_by
         dp.OP_EXPIRE: [5],
         dp.OP_SCRIPT: [40, 1],
         dp.OP_SLEEP: [5],
+        dp.OP_WAIT: [len(str(use.replicas)), len(str(use.timeout // 1_000_000))],
         dp.OP_RANGE: [len(str(use.start)), len(str(use.stop))],
         dp.OP_FIELD: [6],
     }
@@ -132,6 +136,19 @@ def propagation(command: Command, use: CommandUse) -> tuple[int, int]:
     is_sure = command.op in PROPAGATED_OPS or command.name in ("HSET", "ZADD")
     with_ttl = command.op == dp.OP_SET and use.ttl is not None
     return dp.PROPAGATED if is_sure else dp.IF_DIRTY, more + len("PXAT") - len("EX") if with_ttl else 0
+
+
+def match_ppm(pattern: str, datasets: dict[str, Dataset]) -> int:
+    """Share of the keys, in millionths, that a KEYS pattern matches, by 2,000 names of each data set."""
+    matches = compile_re(translate(pattern.replace("[^", "[!"))).match
+    total, hit = 0.0, 0.0
+    for name, data in datasets.items():
+        if data.keys:
+            step = max(1, data.keys // 2000)
+            names = [f"{name}:{i}" for i in range(0, data.keys, step)]
+            total += data.keys
+            hit += data.keys * sum(matches(n) is not None for n in names) / len(names)
+    return round(1_000_000 * hit / total) if total else 0
 
 
 @dataclass(frozen=True)
@@ -186,6 +203,8 @@ class KindMaker:
         row[dp.K_LO], row[dp.K_HI] = use.start, use.stop
         row[dp.K_COUNT] = use.count
         row[dp.K_DUR] = use.duration or 0
+        if command.op == dp.OP_WAIT:
+            row[dp.K_CONST], row[dp.K_NELEM], row[dp.K_DUR] = WAIT_NS, use.replicas, use.timeout
         row[dp.K_TTL], row[dp.K_TTL_JITTER] = use.ttl or 0, use.ttl_jitter
         row[dp.K_DENYOOM] = int(command.denyoom)
         row[dp.K_AOF], row[dp.K_AOF_MORE] = propagation(command, use)

@@ -29,6 +29,7 @@ class Lockstep:
         self.env, self.servers, self.wires = env, servers, wires
         self._why = np.full(len(servers), dp.REACHED, dtype=np.int64)
         self._over = [False] * len(servers)
+        self._deaths = [0] * len(servers)
 
     def main(self) -> Generator[simpy.Event, Any, None]:
         """As a SimPy process: ends when all clocks have passed the end of the run, or a server is gone."""
@@ -38,6 +39,7 @@ class Lockstep:
         while not any(self._over):
             for server in servers:
                 server.before_run()
+            self._deaths = [server.deaths for server in servers]
             horizon = int(min(env.peek(), end))
             promise[:] = horizon
             self.run_together([server.world for server in servers], self._delays(), promise, why, horizon)
@@ -70,6 +72,9 @@ class Lockstep:
         self._why[i] = WAITS
         yield self.env.timeout(max(0, now - self.env.now))
         server.after_run(now)
+        if server.deaths != self._deaths[i]:
+            self._why[i] = dp.REACHED
+            return
         turn = server.turn(why, server.deaths)
         try:
             event = next(turn)

@@ -1,11 +1,13 @@
 """What a conf asks of a build that it cannot do: refused before a run.
 
-Mirrors nothing in Redis, which takes them. Not modelled: I/O threads of 8.0 and Valkey 8.0.
+Mirrors nothing in Redis, which takes them.
+Not modelled: I/O threads of 8.0 and Valkey 8.0.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
+from redsim.dataplane import layout as dp
 from redsim.run.kinds import WRITING_OPS
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
@@ -31,8 +33,9 @@ def refuse_writes(scenario: Scenario, plans: Iterable[Any]) -> None:
         return
     for plan in plans:
         for kind in plan.all_kinds:
-            if kind.command.op in WRITING_OPS:
+            if kind.command.op in WRITING_OPS or kind.command.op == dp.OP_WAIT:
                 where = scenario.where(*(("timeline",) if plan.is_cli else ("clients", plan.name)))
+                error = "WAIT cannot be used with replica instances" if kind.command.op == dp.OP_WAIT else "READONLY"
                 raise ScenarioError(
-                    f"{where}: {kind.name} on {node} would answer READONLY: it is a replica; send it to {what.replica_of}"
+                    f"{where}: {kind.name} on {node} would answer {error}: it is a replica; send it to {what.replica_of}"
                 )

@@ -2,21 +2,24 @@
 
 Mirrors config.c (repl-*, client-output-buffer-limit replica, min-replicas-*); the loop's part is dataplane/replication.py and
 dataplane/replica.py, the control's redis/replication.py and redis/replica.py, the network's host/network.py.
-Differs: a replica that is synced at the start has an empty backlog at offset 0, as its master. Executing a unit costs a replica what it
-cost its master times the ratio of what a call costs on their hosts.
+Differs: a replica that is synced at the start has an empty backlog at offset 0, as its master. Executing a unit costs a replica
+what it cost its master times the ratio of what a call costs on their hosts.
 Not modelled: used_memory of the connections between servers, besides the replication buffer.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import simpy
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.replication import drop_backlog
+from redsim.dataplane.undo import Snapshot
 from redsim.host.network import Network
+from redsim.redis.repl_session import BACKLOG_MIN_BYTES, ReplRules
 from redsim.redis.replica import Data, Replica
-from redsim.redis.replication import BACKLOG_MIN_BYTES, Master, ReplRules
+from redsim.redis.replication import Master
 from redsim.redis.server import Server
 from redsim.rng import generator
 from redsim.run import restart
@@ -34,6 +37,7 @@ STREAM_CAUSE, REPLICAS_CAUSE = "replication stream", "writing to replicas"
 SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE = "full sync: fsync of the file", "full sync: flush of old data", "full sync: loading"
 STREAM_ROWS = 1 << 18  # at first; as many as nobody needs any more are room for new ones
 BLOCKS_MAX = 1 << 20
+TWO_CHANNELS = {"valkey-8.0": "dual-channel-replication-enabled", "8.0": "repl-rdb-channel"}
 REPLICA_LIMITS = 256 * MIB, 64 * MIB, 60  # config.c: clientBufferLimitsDefaults, where a conf names other classes only
 SYNC_BYTES = 8 * MIB  # replication.c: REPL_MAX_WRITTEN_BEFORE_FSYNC: what fsync of the file finds at most
 RDB_STEP_BYTES = 2 * MIB  # config.c: loading-process-events-interval-bytes
@@ -57,7 +61,8 @@ def repl_rules(scenario: Scenario, node: str) -> ReplRules:
         max_replicas=int(conf.get("repl-diskless-sync-max-replicas")) if since_70 else 0,
         hard_bytes=max(int(hard), backlog) if hard and since_70 else int(hard), soft_bytes=int(soft), soft_s=int(soft_s),
         min_replicas=int(conf.get("min-replicas-to-write")), max_lag_s=int(conf.get("min-replicas-max-lag")),
-        is_exact=not since_70,
+        is_exact=not since_70, diskless_load=str(conf.get("repl-diskless-load")),
+        is_dual=version in TWO_CHANNELS and bool(conf.get(TWO_CHANNELS[version])),
     )  # fmt: skip
 
 
@@ -91,7 +96,7 @@ class Family:
         blocks = 16
         if self.links:
             blocks = self._fill(row, scenario, node, maker)
-            aof[dp.A_FEED] |= int(row[dp.M_ON])
+            aof[dp.A_FEED] |= int(node not in self.links)  # commands are counted from the start, fed once there is a backlog
         return {
             "repl": row, "behind": np.zeros(dp.COARSE_BUCKETS + 2, dtype=np.int64), "block": dp.rows(blocks, 2),
             "stream": self.stream, "wire": self.wire, "mail": self.mail,
@@ -156,6 +161,7 @@ class Peers:
     master: Master
     replica: Replica | None = None
     shares: list[Server] = field(default_factory=list)  # all servers that share the stream
+    lives: list[Any] = field(default_factory=list)  # run/crash.py: what their restarts would load
 
     def cron(self, *, is_a_second: bool) -> None:
         """serverCron."""
@@ -173,6 +179,49 @@ class Peers:
         if self.replica is not None:
             self.replica.answer()
 
+    def noted(self, snapshot: Snapshot) -> Snapshot:
+        """rdb.c:rdbSaveInfoAuxFields: a file that is begun now knows the history it belongs to."""
+        m = self.server.world.repl
+        replid = self.replica.replid if self.replica is not None else self.master.replid if self.master.has_backlog else 0
+        row = int(m[dp.M_APPLY] if self.replica is not None else m[dp.M_ROWS])
+        return replace(snapshot, replid=replid, offset=int(m[dp.M_OFFSET]), row=row)
+
+    def died(self, *, with_host: bool) -> None:
+        """The process is gone. Its host resets its connections; one that is gone too says nothing, and the others wait for
+        time-outs."""
+        world = self.server.world
+        for row in world.wire:
+            if row[dp.W_TO] == world.repl[dp.M_SELF]:
+                row[dp.W_READY_REPLICA] = 0
+            elif row[dp.W_FROM] == world.repl[dp.M_SELF]:
+                row[[dp.W_READY_MASTER, dp.W_PENDING]] = 0
+        if not with_host:
+            for session in list(self.master.sessions):
+                self.master.close(session, "the master died")
+        self.master.is_down = True
+        if self.replica is not None:
+            self.replica.died(with_host=with_host)
+        drop_backlog(world)
+        world.repl[[dp.M_WANT, dp.M_UNIT_BYTES, dp.M_GETACK]] = 0
+
+    def started(self, snapshot: Snapshot | None) -> None:
+        """A new process has its data: does it know how far it was in which history? (loadDataFromDisk; an AOF does not say.)"""
+        world = self.server.world
+        replid, offset, row = (snapshot.replid, snapshot.offset, snapshot.row) if snapshot is not None else (0, 0, 0)
+        for session in list(self.master.sessions):
+            self.master.close(session, "the master has restarted")
+        if self.replica is not None:
+            world.repl[dp.M_OFFSET], world.repl[dp.M_APPLY] = offset, row if replid else world.repl[dp.M_APPLY]
+            self.replica.started(replid)
+        else:
+            self.master.restarted(replid, offset)
+
+    def ready(self) -> None:
+        """The new process serves: it connects to its master, and others to it."""
+        self.master.is_down = False
+        if self.replica is not None:
+            self.replica.revive()
+
     def _make_room(self) -> None:
         """The stream keeps the rows that a replica may still need; if they fill half of it, it becomes twice as large."""
         world = self.server.world
@@ -181,7 +230,8 @@ class Peers:
             int(other.world.repl[dp.M_APPLY]) for other in self.shares
             if other is not self.server and int(other.world.repl[dp.M_OFFSET]) + 1 >= first
         ]  # fmt: skip
-        needed += [session.row for session in self.master.sessions if session.state in ("wait_bgsave", "send_bulk") and session.save]
+        needed += [one.snapshot.row for one in self.lives if one.snapshot is not None and one.snapshot.offset + 1 >= first]
+        needed += [one.row for one in self.master.sessions if one.state in ("wait_bgsave", "send_bulk") and one.save]
         tail, size = min(needed, default=rows), len(world.stream)
         assert rows - tail <= size, "the replication stream has run over"
         if 2 * (rows - tail) > size:
@@ -203,22 +253,23 @@ def attach_peers(
     loopback_ns = scenario.profiles[file.nodes[family.names[0]].host].loopback_rtt_ns
     network = Network(env, file, family.names, family.wire, loopback_ns)
     peers = {
-        name: Peers(server, Master(env, server, repl_rules(views[name], name), name, restart.snapshot_of), None, list(servers.values()))
+        name: Peers(server, Master(env, server, repl_rules(views[name], name), name, restart.snapshot_of), None,
+                    list(servers.values()))
         for name, server in servers.items()
-    }
+    }  # fmt: skip
     for name, link in family.links.items():
         view, server = views[name], servers[name]
         numbers = [causes[name].index(cause) for cause in (SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE)]
         master = peers[str(file.nodes[name].replica_of)].master
         replica = Replica(env, server, name, link, master, network, _data(view, name), (numbers[0], numbers[1], numbers[2]),
-                          int(view.confs[name].get("repl-timeout")))  # fmt: skip
+                          repl_rules(view, name))  # fmt: skip
         peers[name].replica, replica.own = replica, peers[name].master
         peers[name].master.is_ready = lambda replica=replica: replica.state == "online"  # type: ignore[misc]
         if file.nodes[name].synced:
             replica.adopt()
         else:
             restart.empty(server.world)
-        env.process(replica.life())
+        replica.process = env.process(replica.life())
 
     def cut(link: int) -> None:
         for one in peers.values():

@@ -1,7 +1,7 @@
 """What a run says of replication: a row per window and replica, phases and verdicts, the log, the summary's part.
 
-Mirrors INFO replication (replication.c, server.c:genRedisInfoString): lag_s is how long ago the master executed what the replica has not
-executed yet, which INFO does not show; INFO's own `lag` is the age of the last ACK, here ack_age_s.
+Mirrors INFO replication (replication.c, server.c:genRedisInfoString): lag_s is how long ago the master executed what the replica
+has not executed yet, which INFO does not show; INFO's own `lag` is the age of the last ACK, here ack_age_s.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ import simpy
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.histogram import COARSE_EDGES, percentiles_ns
+from redsim.redis.repl_session import output_buffer_bytes
 from redsim.redis.replica import Replica
-from redsim.redis.replication import output_buffer_bytes
 from redsim.run.replicas import Family, Peers
 from redsim.run.result import REPLICATION_COLUMNS, SYNC_COLUMNS
 from redsim.units import S
@@ -125,7 +125,8 @@ class Record:
             "master": replica.master.name, "state": replica.state,
             "full_syncs": marks.count("full"), "partial_syncs_ok": marks.count("partial"), "partial_syncs_refused": refused,
             "output_buffer_overflows": [
-                {"at_s": at / S, "omem_bytes": omem, "limit": limit} for at, who, omem, limit in replica.master.omem if who == name
+                {"at_s": at / S, "omem_bytes": omem, "limit": limit}
+                for at, who, omem, limit in replica.master.omem if who == name
             ],
             "link_downs": replica.downs,
             "lag_bytes": {**{key: int(np.percentile(lags, 100 * q)) for key, q in QUANTILES.items()}, "max": int(lags.max())},

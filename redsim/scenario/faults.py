@@ -53,7 +53,8 @@ class DiskFault(Model):
 
 
 def kind_of_entry(value: Any) -> str:
-    """Which of the timeline's shapes an entry has: a fault of a disk, one of a server or host, one of the network, or a command."""
+    """Which of the timeline's shapes an entry has: a fault of a disk, one of a server or host, one of the network, or a
+    command."""
     if isinstance(value, NetworkFault) or (isinstance(value, dict) and value.get("fault") in NETWORK_FAULTS):
         return "a network fault"
     if isinstance(value, NodeFault) or (isinstance(value, dict) and value.get("fault") in NODE_FAULTS):

@@ -80,8 +80,8 @@ class Scenario:
         return replace(self, file=_smoke_file(self.file))
 
     def of_node(self, name: str) -> "Scenario":
-        """What concerns one node: it alone, its master's data sets, its clients, its part of the timeline and of what happens to its
-        host."""
+        """What concerns one node: it alone, its master's data sets, its clients, its part of the timeline and of what happens to
+        its host."""
         file, root = self.file, root_of(self.file, name)
         host = file.nodes[name].host
         mine = [i for i, entry in enumerate(file.timeline)

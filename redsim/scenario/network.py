@@ -7,7 +7,8 @@
     - {at: 10s, fault: slow_link, between: [a, b], rtt: 80ms, for: 5s}     # rtt, bandwidth, loss: what is given changes
     - {at: 10s, fault: flapping, between: [a, b], up: 2s, down: 500ms, for: 30s}
 
-Clients are not on these links: each group has its own rtt and bandwidth. Two hosts without a link between them have LINK's figures.
+Clients are not on these links: each group has its own rtt and bandwidth. Two hosts without a link between them have LINK's
+figures.
 Not modelled: routes over other hosts, links that share a cable.
 """
 
@@ -94,7 +95,7 @@ class NetworkFault(Model):
         if self.fault == "cut":
             return (sender, receiver) == (self.from_host, self.to_host)
         if self.fault == "partition":
-            groups = [{name for name in group} for group in self.groups or []]
+            groups = [set(group) for group in self.groups or []]
             return not any(sender in g and receiver in g for g in groups) and all(
                 any(one in g for g in groups) for one in (sender, receiver)
             )
@@ -136,8 +137,8 @@ def network_fits(file: Any) -> Iterator[tuple[Place, str]]:
 
 
 def replicas_fit(file: Any) -> Iterator[tuple[Place, str]]:
-    """(path, sentence) of what is wrong with replica_of: unknown masters, circles, servers that have nothing to do with each other, data
-    and writes on a replica, crashes where there are replicas. `file`: a ScenarioFile."""
+    """(path, sentence) of what is wrong with replica_of: unknown masters, circles, servers that have nothing to do with each
+    other, data on a replica. `file`: a ScenarioFile."""
     nodes = file.nodes
     for name, node in nodes.items():
         path = ("nodes", name, "replica_of")
@@ -156,12 +157,9 @@ def replicas_fit(file: Any) -> Iterator[tuple[Place, str]]:
         )
     for name, data in file.datasets.items():
         if data.node in nodes and nodes[data.node].replica_of is not None:
-            said = f"datasets.{name}.node: {data.node} is a replica and has its master's data; write node: {root_of(file, data.node)}"
+            cure = f"write node: {root_of(file, data.node)}"
+            said = f"datasets.{name}.node: {data.node} is a replica and has its master's data; {cure}"
             yield ("datasets", name, "node"), said
-    for i, fault in file.node_faults:
-        if len(nodes) > 1 and fault.fault != "pause":
-            said = f"timeline.{i}: {fault.fault} of a server that has replicas, or is one, is not modelled yet; use pause or disconnect"
-            yield ("timeline", i, "fault"), said
 
 
 def root_of(file: Any, name: str) -> str | None:

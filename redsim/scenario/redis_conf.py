@@ -140,6 +140,8 @@ class RedisConf:
             status, says = "accepted", f"overridden by line {self.lines[last].number}"
         elif row.ignored or status == "modelled":
             pass
+        elif row.type == "buffer-limit" and set(row.value(line.args, self.version)) == {"replica"}:
+            status, says = "modelled", "when a replica is closed that is too far behind"
         elif row.is_off(row.value(line.args, self.version), self.version):
             status, says = "accepted", "off"
         elif row.needs:

@@ -25,68 +25,15 @@ from redsim.scenario.faults import DiskFault, kind_of_entry
 from redsim.scenario.linux import Linux
 from redsim.scenario.network import Link, NetworkFault
 from redsim.scenario.shape import Bandwidth, Duration, Memory, Model, Ttl
+from redsim.scenario.sizes import Gpareto, Lognormal, Size, Uniform
 
 Version = Annotated[
     Literal["6.2", "7.0", "7.2", "7.4", "8.0", "valkey-8.0"],
     BeforeValidator(lambda v: str(v) if isinstance(v, float) else v),  # `version: 7.0` without quotes
 ]
+__all__ = ["Arrivals", "CommandUse", "Dataset", "Gpareto", "Group", "Hiccups", "Host", "Lognormal", "Node", "Open", "Popularity",
+           "ScenarioFile", "Size", "TimelineEntry", "Uniform"]  # fmt: skip
 KeyType = Literal["string", "list", "hash", "set", "zset"]
-
-
-# ---- sizes -------------------------------------------------------------------------------------------------
-
-
-class Uniform(Model):
-    low: NonNegativeInt
-    high: NonNegativeInt
-
-
-class Lognormal(Model):
-    median: PositiveInt
-    sigma: float = Field(gt=0, le=10)
-    max: PositiveInt | None = None
-
-
-class Gpareto(Model):
-    """Generalised Pareto (location, scale, shape), truncated at `max`; e.g. Facebook ETC [atikoglu-2012]."""
-
-    location: float = Field(ge=0)
-    scale: float = Field(gt=0)
-    shape: float = Field(ge=-1, le=5)
-    max: PositiveInt = 1024 * 1024
-
-
-class Size(Model):
-    """A size or a count: `100`, `4kb`, or one distribution."""
-
-    constant: Memory | None = None
-    uniform: Uniform | None = None
-    lognormal: Lognormal | None = None
-    gpareto: Gpareto | None = None
-    table: list[Annotated[tuple[Memory, float], Field(strict=False)]] | None = None  # (value, weight) pairs
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        if isinstance(value, (int, str)) and not isinstance(value, bool):
-            return {"constant": value}
-        if isinstance(value, dict) and isinstance(value.get("uniform"), list) and len(value["uniform"]) == 2:
-            return {**value, "uniform": {"low": value["uniform"][0], "high": value["uniform"][1]}}
-        return value
-
-    @model_validator(mode="after")
-    def _one_form(self) -> "Size":
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of constant, uniform, lognormal, gpareto, table")
-        if self.uniform is not None and self.uniform.low > self.uniform.high:
-            low, high = self.uniform.low, self.uniform.high
-            raise ValueError(f"uniform [{low}, {high}] is empty; the smaller goes first")
-        if self.table is not None and not (self.table and sum(w for _, w in self.table) > 0):
-            raise ValueError("table needs at least one [value, weight] pair with a positive weight")
-        if self.table is not None and any(w < 0 for _, w in self.table):
-            raise ValueError("table has a negative weight")
-        return self
 
 
 # ---- hosts and nodes ---------------------------------------------------------------------------------------
@@ -109,6 +56,7 @@ class Host(Linux):
     profile: str = "default"  # a shipped profile, or a path
     cores: PositiveInt | None = None  # None: as the profile says
     memory: Memory | None = Field(default=None, gt=0)  # None: as the profile says
+    nic: Bandwidth | None = Field(default=None, gt=0)  # what all its connections share, each way; None: no limit
     hiccups: Literal["none", "profile"] | Hiccups = "none"
     disk: DiskUse | None = None  # None: the profile's; a name of disks.yaml, or figures
 
@@ -251,6 +199,8 @@ class CommandUse(Model):
     ttl_jitter: Duration = 0  # up to so much more, drawn for each call
     duration: Duration | None = None  # EVAL, DEBUG SLEEP
     value_bytes: Size | None = None  # SET, APPEND, MSET: instead of the data set's
+    replicas: PositiveInt = 1  # WAIT: how many must have the connection's last write
+    timeout: Duration = 0  # WAIT: how long it waits for them, in whole ms; 0: for ever
     time_per_call: Duration | None = Field(default=None, gt=0)  # a real server's usec_per_call, instead of the profile's cost
 
     @model_validator(mode="before")

@@ -1,0 +1,104 @@
+"""What a master and a replica have between them besides bytes: the rules of a conf, a connection as the master sees it, phases.
+
+Mirrors the fields of struct client and struct redisServer that replication.c goes by (7.0), networking.c:
+getClientOutputBufferMemoryUsage.
+Not modelled: authentication, ports, capabilities.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import simpy
+
+from redsim.dataplane import layout as dp
+from redsim.dataplane.replication import BLOCK_HEADER_BYTES, LIST_NODE_BYTES
+from redsim.redis.rdb import Save
+
+__all__ = ["BACKLOG_MIN_BYTES", "ReplRules", "Session", "Sync", "output_buffer_bytes"]
+
+BACKLOG_MIN_BYTES = 16384  # server.h: CONFIG_REPL_BACKLOG_SIZE_MIN
+
+
+@dataclass(frozen=True, slots=True)
+class ReplRules:
+    """What a conf says of replication: bytes, seconds.
+
+    state    backlog_bytes, ttl_s        repl-backlog-size (16 KiB at least), repl-backlog-ttl
+             timeout_s, ping_s           repl-timeout, repl-ping-replica-period
+             is_diskless, delay_s, max_replicas    repl-diskless-sync, -delay, -max-replicas
+             hard_bytes, soft_bytes, soft_s        client-output-buffer-limit replica; hard: at least the backlog (7.0), 0: none
+             min_replicas, max_lag_s     min-replicas-to-write (0: off), min-replicas-max-lag
+             is_exact                    6.2: a ring of exactly so many bytes
+             is_dual                     two channels: dual-channel-replication-enabled (Valkey 8.0), repl-rdb-channel (8.0)
+             diskless_load               repl-diskless-load of a replica
+    """
+
+    backlog_bytes: int
+    ttl_s: int
+    timeout_s: int
+    ping_s: int
+    is_diskless: bool
+    delay_s: int
+    max_replicas: int
+    hard_bytes: int
+    soft_bytes: int
+    soft_s: int
+    min_replicas: int
+    max_lag_s: int
+    is_exact: bool
+    is_dual: bool
+    diskless_load: str
+
+
+@dataclass(slots=True)
+class Sync:
+    """A phase of what a replica went through, or a verdict (begun and over at once): times in ns, over None: still in it."""
+
+    replica: str
+    phase: str
+    begun_ns: int
+    over_ns: int | None = None
+    note: str = ""
+
+
+@dataclass(eq=False)
+class Session:
+    """A connection of a replica with its master.
+
+    state    link       its row of the World's wire
+             state      as INFO has it: wait_bgsave, send_bulk, online; before: handshake
+             offset, row      of the stream at the fork, or what a partial resync goes on from
+             snapshot   the master's keys at the fork
+             asked_s    when it asked for a full sync
+             soft_since_s    since when it has been over the soft limit, None: it is not
+             broken     event whose value says why it is over
+             forked, sending, bulk_read   events: +FULLRESYNC, the first byte of the file leaves, its last one is read
+             missed     bytes that a partial resync made up for
+    """
+
+    link: int
+    replica: str
+    broken: simpy.Event
+    forked: simpy.Event
+    sending: simpy.Event
+    bulk_read: simpy.Event
+    state: str = "handshake"
+    offset: int = 0
+    row: int = 0
+    snapshot: Any = None
+    file_bytes: int = 0
+    save: Save | None = None
+    asked_s: int = 0
+    soft_since_s: int | None = None
+    is_over: bool = False
+    missed: int = 0
+
+
+def output_buffer_bytes(world: Any, link: int) -> int:
+    """networking.c:getClientOutputBufferMemoryUsage: from the block the replica is at to the end of the last one."""
+    m, mask, at = world.repl, len(world.block) - 1, int(world.wire[link, dp.W_BLOCK])
+    blocks = int(m[dp.M_BLOCKS])
+    if at >= blocks or world.wire[link, dp.W_STATE] == dp.WIRE_OFF:
+        return 0
+    end, payload = world.block[at & mask].tolist()
+    return int(world.block[(blocks - 1) & mask, 0]) - (end - payload) + (blocks - at) * (LIST_NODE_BYTES + BLOCK_HEADER_BYTES)
