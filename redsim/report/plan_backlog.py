@@ -167,7 +167,9 @@ def _assumed(plan: BacklogPlan) -> list[str]:
         )
     cut = "the connection breaks at both ends at once; the replica tries at once, then each second (replicationCron)"
     if plan.silent:
-        cut = "packets are lost and nobody is told until repl-timeout; then TCP repeats its SYN after 1, 2, 4, 8, 16 s"
+        cut = (
+            "packets are lost and nobody is told until repl-timeout; then the replica connects, TCP repeating its SYN ever later"
+        )
     return [
         f"An outage: {cut}. Bytes missed: outage + up to that wait + 4 round trips of {say_ns(master.rtt_ns)}.",
         f"The backlog holds {window}. It is full: the master has written more than that since its start.",
