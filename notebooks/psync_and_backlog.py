@@ -43,12 +43,13 @@ def blips(size):
     return list(told.phase)
 
 
-table = pd.DataFrame({size: blips(size) for size in ("1mb", "4mb", "16mb", "64mb")}, index=["1 s", "5 s", "20 s", "60 s", "120 s"])
+sizes = ("1mb", "4mb", "16mb", "64mb")
+table = pd.DataFrame({size: blips(size) for size in sizes}, index=["1 s", "5 s", "20 s", "60 s", "120 s"])
 table"""),
         say(f"""
-The rule is one line: what was written while the replica was away must still be in the backlog. {say_bytes(round(rate))} times 20
-seconds are {say_bytes(round(20 * rate))}, which 1 MiB has not and 4 MiB has. A second more than the blip counts as well: the first
-attempt is refused, the next one is made by the replica's cron of that second."""),
+The rule is one line: what was written while the replica was away must still be in the backlog. {say_bytes(round(rate))} times
+20 seconds are {say_bytes(round(20 * rate))}, which 1 MiB has not and 4 MiB has. A second more than the blip counts as well: the
+first attempt is refused, the next one is made by the replica's cron of that second."""),
     ]
 
 
@@ -99,8 +100,8 @@ seconds, and `client-output-buffer-limit replica` is 16mb. What happens, and wha
 loop = redsim.run(redsim.load("../scenarios/incident/full-sync-loop.yaml"))
 loop.figure("syncs")"""),
         say(f"""
-{loop["full_syncs"]} full syncs in a minute, and {len(loop["output_buffer_overflows"])} times the master closed the connection. Each time
-the replica comes back with the offset it had before, which is long gone. What helps is in the inequality: bytes per second, times
+{loop["full_syncs"]} full syncs in a minute, and {len(loop["output_buffer_overflows"])} times the master closed the connection.
+Each time the replica comes back with the offset it had before, which is long gone. What helps is in the inequality: bytes per second, times
 the time from the fork until it has loaded, must stay below the limit."""),
         do("""
 cure = ["nodes.main.conf.client-output-buffer-limit=replica 256mb 64mb 60"]
@@ -132,5 +133,6 @@ def _exercise() -> list[nbformat.NotebookNode]:
 
 Your outages last 8 seconds at the median, with a spread of a factor of three. How large must the backlog of the first scenario
 be, so that 99.9 % of them are made up for? Compute it by hand first, then ask
-`redsim plan backlog scenarios/learn/psync-blips.yaml --outage lognormal:8s:1.1`, and explain the difference to `rate x outage x 2`."""),
+`redsim plan backlog scenarios/learn/psync-blips.yaml --outage lognormal:8s:1.1`, and explain the difference to
+`rate x outage x 2`."""),
     ]

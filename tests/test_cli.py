@@ -48,7 +48,7 @@ def test_a_run_leaves_every_file_the_design_lists(small, tmp_path):
     out = tmp_path / "out"
     done = CliRunner().invoke(app, ["run", str(small), "--out", str(out), "--trace"])
     assert done.exit_code == 0, done.output
-    frames = {"durability.csv", "latency.csv", "memory.csv", "replication.csv", "stalls.csv"}
+    frames = {"durability.csv", "latency.csv", "memory.csv", "replication.csv", "stalls.csv", "syncs.csv"}
     assert {p.name for p in out.iterdir()} == frames | {"report.html", "summary.json", "events.log", "trace.json"}
     summary = json.loads((out / "summary.json").read_text())
     stable = {"schema", "redsim_version", "scenario", "question", "seed", "digest", "simulated_s", "wall_s", "clients", "nodes"}

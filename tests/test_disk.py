@@ -176,7 +176,7 @@ def test_a_disk_that_makes_no_sense_is_refused_in_a_sentence(inside: str, told: 
         ("{at: 1s, fault: stuck_disk, host: box, for: 1s, factor: 2.0}", "belong to slow_disk"),
         ("{at: 1s, fault: stuck_disk, host: bax, for: 1s}", "no host is named 'bax'"),
         ("{at: 9s, fault: stuck_disk, host: box, for: 1s}", "is not before the end"),
-        ("{at: 1s, fault: partition, node: main}", "does not model the fault"),
+        ("{at: 1s, fault: earthquake, node: main}", "does not model the fault"),
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused_in_a_sentence(fault: str, told: str) -> None:

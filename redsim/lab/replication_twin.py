@@ -194,7 +194,7 @@ class _Watch:
         self._restored: float | None = None
         self._timers: list[threading.Timer] = []
         self._thread = threading.Thread(target=self._look, name="replication", daemon=True)
-        self._begun = time.time()
+        self._log_at = 0
 
     def follow(self) -> None:
         """The replica follows the master, and is waited for."""
@@ -206,7 +206,7 @@ class _Watch:
     def begin(self, base_ns: int, faults: list[NetworkFault]) -> None:
         """The play begins at `base_ns`, CLOCK_MONOTONIC."""
         self._before = self._counts()
-        self._begun = time.time()
+        self._log_at = self._log.stat().st_size
         for fault in faults:
             for at_ns, what in ((fault.at, self._proxy.cut), (fault.at + fault.for_ns, self._restore)):
                 delay = max((base_ns + at_ns - time.monotonic_ns()) / S, 0)
@@ -228,7 +228,8 @@ class _Watch:
             timer.cancel()
         after = self._counts()
         counts = {name: after[name] - self._before[name] for name in COUNTS}
-        sync_ms, transfer_ms, load_ms = phases_of(self._log.read_text(encoding="utf-8", errors="replace"), self._begun)
+        log = self._log.read_bytes()[self._log_at :].decode("utf-8", "replace")
+        sync_ms, transfer_ms, load_ms = phases_of(log)
         return ReplicationSeen(
             counts, after["master_repl_offset"] - self._before["master_repl_offset"], self._behind, self._resyncs, sync_ms,
             transfer_ms, load_ms,
@@ -257,15 +258,10 @@ class _Watch:
                     self._restored = None
 
 
-def phases_of(log: str, begun_s: float) -> tuple[float, float, float]:
-    """(whole, transfer, load) in ms of the last full sync in a replica's log that was asked for after `begun_s`, time.time();
-    nan: there was none."""
-    day_s = begun_s % 86400
+def phases_of(log: str) -> tuple[float, float, float]:
+    """(whole, transfer, load) in ms of the last full sync in a replica's log; nan: there is none."""
     at: dict[str, float] = {}
-    for line in _matches(log):
-        seconds, text = line
-        if (seconds - day_s + 1) % 86400 > 43200:
-            continue  # before the play
+    for seconds, text in _matches(log):
         for name, words in PHASES.items():
             if text.startswith(words):
                 at = {name: seconds} if name == "asked" else {**at, name: seconds}

@@ -18,7 +18,7 @@ from redsim.scenario.schema import CommandUse
 from redsim.units import MS, S
 
 LUA = "local i,n=0,tonumber(ARGV[1]) while i<n do i=i+1 end return 1"
-KEYLESS = ("PING", "DBSIZE", "KEYS", "SCAN", "FLUSHALL", "EVAL", "EVALSHA", "DEBUG SLEEP", "FLUSHDB", "ECHO")
+KEYLESS = ("PING", "DBSIZE", "KEYS", "SCAN", "FLUSHALL", "EVAL", "EVALSHA", "DEBUG SLEEP", "FLUSHDB", "ECHO", "WAIT")
 MANY = ("MGET", "MSET", "DEL", "UNLINK", "EXISTS", "SUNION", "TOUCH")
 
 
@@ -114,6 +114,8 @@ class Writer:
             return ["EVAL", LUA, 0, self.turns]
         if self.command == "DEBUG SLEEP":
             return ["DEBUG", "SLEEP", f"{(self.use.duration or 0) / S:.9f}"]
+        if self.command == "WAIT":
+            return ["WAIT", self.use.replicas, self.use.timeout // MS]
         return [self.command, "x"] if self.command == "ECHO" else [self.command]
 
     @property

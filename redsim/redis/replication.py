@@ -5,8 +5,8 @@ updateSlavesWaitingBgsave, rdbPipeReadHandler's end, replicaPutOnline, replicati
 checkClientOutputBufferLimits.
 
     psync      partial: the history is known and what is missing is in the backlog; the replica is online at once
-    full       a BGSAVE for it (disk: at once; diskless: by replicationCron, after repl-diskless-sync-delay), the RDB file, then the
-               stream from the fork on, which has been kept for it meanwhile and counts against its output buffer limit
+    full       a BGSAVE for it (disk: at once; diskless: by replicationCron, after repl-diskless-sync-delay), the RDB file, then
+               the stream from the fork on, which has been kept for it meanwhile and counts against its output buffer limit
     cron       once a second: PING, timed out replicas, the next BGSAVE, the backlog's ttl, min-replicas
     soft limit at each serverCron, in whole seconds: over it for more than soft-seconds
 
