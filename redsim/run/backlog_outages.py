@@ -12,8 +12,8 @@ Silent: packets are lost and nobody is told. TCP sends what was lost again after
 before; if that gets through before repl-timeout (60 s: the eighth try, after 51 s), nobody asks for anything. Otherwise the cron
 finds more than repl-timeout in whole seconds and the replica connects, TCP repeating a lost SYN after 1, 2, 4, 8, 16 s [tcp-rto];
 a second after one more repl-timeout it connects anew.
-Measured: at a port that drops SYNs Redis 7.0.15 with repl-timeout 8 said `Timeout connecting` each 9.03 s. Linux 6.18 sent SYNs at
-0, 1, 2, 3, 4, 5, 7, 11, 19, 35 s (tcp_syn_linear_timeouts, since 6.5); the older times are used here, which come back later.
+Measured: at a port that drops SYNs Redis 7.0.15 with repl-timeout 8 said `Timeout connecting` each 9.03 s. Linux 6.18 sends SYNs
+at 0, 1, 2, 3, 4, 5, 7, 11, 19, 35 s (tcp_syn_linear_timeouts, since 6.5); the older times are used here, which come back later.
 Not modelled: a replica whose loop is busy when the link is back.
 """
 
