@@ -71,8 +71,9 @@ def answer(plan: BacklogPlan) -> str:
         said = f"{plan.draws:,} draws cannot show that {goal} of {outages} end in a partial resync: {why}."
         return f"{said} With the {now} end in a full one."
     share, (_, high) = plan.share(plan.hits), plan.band(plan.hits)
+    drawn = f"{_percent(share)} of {outages} end" if plan.hits else f"none of {plan.draws:,} {outages} ends"
     said = (
-        f"With repl-backlog-size {say_size(plan.backlog_bytes)}, {_percent(share)} of {outages} end in a full resync, under"
+        f"With repl-backlog-size {say_size(plan.backlog_bytes)}, {drawn} in a full resync, under"
         f" {_percent(high)} with 97.5 % confidence: {goal} or more are partial. With the {now} are full."
     )
     return f"{said} {_sync_answer(plan)}".strip()
