@@ -12,7 +12,7 @@ import pytest
 
 from redsim.rng import generator
 from redsim.run.backlog_band import ROUND_SIZES, band, draws_needed, say_size
-from redsim.run.backlog_outages import away, parse_outages
+from redsim.run.backlog_outages import away, parse_outages, resent_until_ns
 from redsim.run.backlog_sync import Limits, full_sync_spans, gathered, plan_sync
 from redsim.run.backlog_window import (
     BlockBacklog,
@@ -181,19 +181,24 @@ def test_a_replica_is_back_by_the_next_cron_and_four_round_trips():
 
 
 def test_a_silent_outage_is_noticed_after_repl_timeout():
-    """Shorter ones end by TCP alone; longer ones wait for the next SYN, 0, 1, 3, 7, 15, 31 s after a try, or the next try."""
+    """Shorter ones end by TCP alone, whose eighth try comes after 0.201 x 255 s; longer ones wait for the next SYN, 0, 1, 3, 7,
+    15, 31 s after a try, or the next try, a second after repl-timeout."""
     lost = generator(1, "lost").integers(S, 300 * S, DRAWS)
     gone = away(lost, generator(1, "cron"), MS, 60 * S)
-    assert (gone.asks == (lost > 60 * S)).all()
+    assert gone.unasked_ns == 255 * 201 * MS == resent_until_ns(MS, 60 * S)
+    assert (gone.asks == (lost > gone.unasked_ns)).all()
     late = (gone.ns - lost)[gone.asks]
     assert late.min() >= 4 * MS
     assert late.max() <= gone.longer_ns
-    noticed = 60 * S + (generator(1, "cron").random(DRAWS) * S).astype(np.int64)
+    cron = generator(1, "cron")
+    phase, last_io = ((cron.random(DRAWS) * S).astype(np.int64) for _ in range(2))
+    noticed = 61 * S + phase - last_io
     tried = {one / S for one in (gone.ns - 4 * MS - noticed)[gone.asks].tolist()}
     assert tried <= {61 * again + after for again in range(5) for after in (0, 1, 3, 7, 15, 31)}
     assert {0, 1, 3, 7, 15, 31, 61, 62} <= tried
     just = away(np.full(100, 60 * S + 1), generator(2, "cron"), MS, 60 * S)
-    assert (just.ns <= 61 * S + 4 * MS).all()
+    assert (just.ns <= 62 * S + 4 * MS).all()
+    assert resent_until_ns(0, 100 * MS) == 0
 
 
 # ---- offsets over time -----------------------------------------------------------------------------------------------------

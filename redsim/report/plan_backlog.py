@@ -71,8 +71,9 @@ def answer(plan: BacklogPlan) -> str:
         said = f"{plan.draws:,} draws cannot show that {goal} of {outages} end in a partial resync: {why}."
         return f"{said} With the {now} end in a full one."
     share, (_, high) = plan.share(plan.hits), plan.band(plan.hits)
+    drawn = f"{_percent(share)} of {outages} end" if plan.hits else f"none of {plan.draws:,} {outages} ends"
     said = (
-        f"With repl-backlog-size {say_size(plan.backlog_bytes)}, {_percent(share)} of {outages} end in a full resync, under"
+        f"With repl-backlog-size {say_size(plan.backlog_bytes)}, {drawn} in a full resync, under"
         f" {_percent(high)} with 97.5 % confidence: {goal} or more are partial. With the {now} are full."
     )
     return f"{said} {_sync_answer(plan)}".strip()
@@ -167,7 +168,9 @@ def _assumed(plan: BacklogPlan) -> list[str]:
         )
     cut = "the connection breaks at both ends at once; the replica tries at once, then each second (replicationCron)"
     if plan.silent:
-        cut = "packets are lost and nobody is told until repl-timeout; then TCP repeats its SYN after 1, 2, 4, 8, 16 s"
+        cut = (
+            "packets are lost and nobody is told until repl-timeout; then the replica connects, TCP repeating its SYN ever later"
+        )
     return [
         f"An outage: {cut}. Bytes missed: outage + up to that wait + 4 round trips of {say_ns(master.rtt_ns)}.",
         f"The backlog holds {window}. It is full: the master has written more than that since its start.",

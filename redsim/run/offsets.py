@@ -5,6 +5,8 @@
                  master_repl_offset:123
     INFO dumps   uptime_in_seconds:… or server_time_usec:…   of `INFO` or `INFO everything`: no line of one's own is needed
 
+    while sleep 10; do date '+# %s'; redis-cli INFO replication; done > offsets.txt
+
 Mirrors INFO replication (server.c:genRedisInfoString): master_repl_offset, and master_replid, the history that it counts in.
 Between two samples the stream is taken to grow evenly: a burst that is shorter than their distance is not seen.
 Not modelled: a history that changes in between (a restart, a failover); it is refused, with the line where it does.

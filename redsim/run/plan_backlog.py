@@ -161,7 +161,7 @@ def plan_backlog(
     else:
         notes.append("nothing is said of the output buffer, as no full sync was seen; say how long one takes: --full-sync 40s")
     name = source.name if isinstance(source, Scenario) else source.stem
-    rows = _rows(needed, backlog, master, _Bounds(written, outages, gone, silent_for, master.freed_after_ns(silent_for)))
+    rows = _rows(needed, backlog, master, _Bounds(written, outages, gone, master.freed_after_ns(silent_for)))
     notes += _above_soft(backlog or master.backlog_bytes, master.limits, written)
     formulas = _formulas(needed, written, outages, master, target, gone)
     return BacklogPlan(
@@ -193,7 +193,10 @@ def _needed(
         short = int((~gone.asks).sum())
         piled = written.bytes_between(start, start + np.minimum(lost, silent_for))[~gone.asks]
         hard = master.limits.hard_bytes
-        notes.append(f"silent: {short:,} of {draws:,} outages are over before repl-timeout: TCP goes on, nobody asks anything")
+        notes.append(
+            f"silent: {short:,} of {draws:,} outages are over by TCP's last try within repl-timeout, after"
+            f" {say_ns(gone.unasked_ns)}: it goes on by itself, and nobody asks for anything"
+        )
         if hard and (piled >= hard).any():
             count = int((piled >= hard).sum())
             notes.append(f"in {count:,} of them the output buffer reaches its hard limit and the link is closed: not modelled")
@@ -245,19 +248,20 @@ class _Bounds:
     written: Written
     outages: Outages
     gone: Away
-    silent_for_ns: int
     freed_after_ns: int
 
     def mean(self, size_bytes: int) -> float:
         """P(outage > size / mean rate)."""
-        return self._asked(min(size_bytes * S / self.written.mean_per_s, self.freed_after_ns))
+        return self.outages.survival(max(min(size_bytes * S / self.written.mean_per_s, self.freed_after_ns), self._least_ns))
 
     def peak(self, size_bytes: int) -> float:
         """P(outage + the longest that reconnecting takes > size / highest rate): never less than what is simulated."""
-        return self._asked(min(size_bytes * S / self.written.peak_per_s, self.freed_after_ns) - self.gone.longer_ns)
+        ns = min(size_bytes * S / self.written.peak_per_s, self.freed_after_ns) - self.gone.longer_ns
+        return self.outages.survival(max(ns, self._least_ns))
 
-    def _asked(self, ns: float) -> float:
-        return self.outages.survival(max(ns, float(self.silent_for_ns)) if self.silent_for_ns else ns)
+    @property
+    def _least_ns(self) -> float:
+        return float(self.gone.unasked_ns or -1)
 
 
 def _row(needed: Ints, size: int) -> dict[str, Any]:
