@@ -27,7 +27,7 @@ from redsim.dataplane.loading import BUSY_ROUNDS_MAX, idle_while_down, load_step
 from redsim.dataplane.maxmemory import OOM_REPLY_BYTES, eviction_timer, make_room
 from redsim.dataplane.memory import client_comes, first_call, owe_more, resize_query_buffer
 from redsim.dataplane.replica import peer_event
-from redsim.dataplane.replication import NOREPLICAS_REPLY_BYTES
+from redsim.dataplane.replication import NOREPLICAS_REPLY_BYTES, TRIM_BLOCKS_BEFORE_SLEEP, ask_to_write, trim
 from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
 from redsim.dataplane.wait import ask_for_acks, end_wait, must_wait, next_answered
 
@@ -80,6 +80,8 @@ def iterate(w: World, until):
                 return ASK
             if st[BLOCKED_N]:
                 unblock(w)
+            if w.repl[M_LINKED] and w.repl[M_HISTLEN] > w.repl[M_BACKLOG]:
+                trim(w, TRIM_BLOCKS_BEFORE_SLEEP)
             if w.aof[A_STAGE] == WANT_NONE and w.expiry[X_FAST_DUE] and not st[BUSY]:
                 fast_expire_cycle(w)
             if st[CAN_FORK] and w.child[CH_STRETCH] and w.aof[A_STAGE] == WANT_NONE:
@@ -368,6 +370,8 @@ def call(w: World, c, r):
     if kind[k, K_OP] == OP_WAIT and not st[BUSY] and must_wait(w, c, r, k):
         return
     add_reply(w, c, r)
+    if w.repl[M_FED]:
+        ask_to_write(w)
 
 
 @compiled

@@ -9,7 +9,7 @@ A World of its own for each server; stream, wire and mail are one array each tha
 (M_ON, M_SELF, M_LINKED, M_IS_REPLICA, M_OFFSET, M_SELECTED, M_WRAP, M_UNIT_BYTES, M_UNIT_NS, M_ROWS, M_BEGUN, M_APPLY,
  M_BACKLOG, M_HISTLEN, M_FIRST, M_BLOCK, M_BLOCKS, M_ROOM, M_MEMORY, M_BLOCK_MAX, M_HARD, M_WANT, M_FEW,
  M_CAUSE, M_FEED_NS, M_FEED_PS, M_FILE_NS, M_FILE_PS, M_SCALE_PPM, M_APPLIED,
- M_PIPE_SIZE, M_PIPE_MADE, M_PIPE_READ, M_PIPE_AT, M_PIPE_PS, M_PIPE_CALLED, M_GETACK, M_BUFFERING, M_WAKE_NS) = range(39)
+ M_PIPE_SIZE, M_PIPE_MADE, M_PIPE_READ, M_PIPE_AT, M_PIPE_PS, M_PIPE_CALLED, M_GETACK, M_BUFFERING, M_WAKE_NS, M_FED) = range(40)
 M_SIZE = 40
 LINK_OVERFLOWS, BULK_SENT, BULK_READ, PIPE_EMPTY, LINK_ACKED = 1, 2, 4, 8, 16  # M_WANT: what the control plane hears of
 # stream: what the master's stream makes of a key, in the order of offsets; a row of a ring for each key that a unit changed. Key

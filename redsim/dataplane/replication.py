@@ -32,6 +32,7 @@ PING_BYTES = 14  # *1 $4 PING
 BLOCK_BYTES = 16384  # server.h: PROTO_REPLY_CHUNK_BYTES
 BLOCK_HEADER_BYTES = 40  # server.h: replBufBlock
 TRIM_BLOCKS = 64  # server.h: REPL_BACKLOG_TRIM_BLOCKS_PER_CALL
+TRIM_BLOCKS_BEFORE_SLEEP = 640  # server.c: beforeSleep
 CHUNK_BYTES = 16384  # server.h: PROTO_IOBUF_LEN: of an RDB file read and sent at once
 PIPE_BYTES = 65536  # pipe(7): what a pipe holds
 NOREPLICAS_REPLY_BYTES = 48  # server.c: shared.noreplicaserr
@@ -172,13 +173,15 @@ def end_unit(w: World, size, ns):
     w.stream[(m[M_ROWS] - 1) & mask, Y_NS] = ns
     m[M_BEGUN] = m[M_ROWS]
     m[M_UNIT_BYTES] = 0
-    ask_to_write(w)
+    m[M_FED] = 1
     return m[M_FEED_NS] + bytes_ns(size, m[M_FEED_PS])
 
 
 @compiled
 def ask_to_write(w: World):
-    """networking.c:prepareClientToWrite, for each replica that the stream goes to."""
+    """networking.c:prepareClientToWrite, for each replica that the stream goes to: behind the client whose command it was, so
+    that it is written to before that one."""
+    w.repl[M_FED] = 0
     for link in range(w.wire.shape[0]):
         row = w.wire[link]
         is_fed = row[W_STATE] == WIRE_STREAM or row[W_STATE] == WIRE_DUAL
@@ -337,6 +340,13 @@ def pipe_is_readable(w: World):
 def ping(w: World):
     """replication.c:replicationCron: PING for the replicas, in the stream."""
     end_unit(w, PING_BYTES, 0)
+    ask_to_write(w)
+
+
+@entry
+def trim_backlog(w: World):
+    """networking.c:freeClient of a replica, freeReplicaReferencedReplBuffer: what it kept may go."""
+    trim(w, TRIM_BLOCKS)
 
 
 @entry

@@ -12,7 +12,7 @@ Not modelled: WAITAOF, WAIT on a replica (an error), other blocking commands.
 
 from redsim.dataplane.compile import compiled
 from redsim.dataplane.layout import *
-from redsim.dataplane.replication import end_unit
+from redsim.dataplane.replication import ask_to_write, end_unit
 from redsim.dataplane.requests import drop_server_interest
 from redsim.dataplane.undo import note
 
@@ -55,6 +55,7 @@ def ask_for_acks(w: World):
         if w.repl[M_ON]:
             note(w, NONE, GETACK)
             end_unit(w, GETACK_BYTES, 0)
+            ask_to_write(w)
 
 
 @compiled

@@ -28,6 +28,7 @@ MSS_BYTES, FRAME_BYTES = 1448, 1538  # dataplane/ledger.py: frame_bytes
 RTO_MIN_NS, RTO_MAX_NS = 200 * MS, 120 * S  # net/tcp.h
 MATHIS = 1.22
 SYN_NS = S  # net/tcp.h: TCP_TIMEOUT_INIT
+SYN_LINEAR, SYN_LINEAR_SINCE = 4, (6, 5)  # net/ipv4/tcp_ipv4.c: so many are sent a second apart before that doubles
 
 
 def ps_per_byte(link: Link) -> int:
@@ -81,10 +82,18 @@ class Network:
     def travel_ns(self, i: int, at_ns: int, *, is_first: bool = False) -> int:
         """How long something sent over connection `i` at `at_ns` is on its way; a connection's first packet is a SYN."""
         rtt_ns, at, wait = 2 * self.one_way_ns(i), at_ns, (SYN_NS if is_first else RTO_MIN_NS + 2 * self.one_way_ns(i))
+        linear = SYN_LINEAR if is_first and self._is_linear(i) else 0
         while any(begin <= at < end for begin, end in self.down[i]):
             at += wait
-            wait = min(2 * wait, RTO_MAX_NS)
+            linear -= 1
+            if linear < 0:
+                wait = min(2 * wait, RTO_MAX_NS)
         return at - at_ns + rtt_ns // 2
+
+    def _is_linear(self, i: int) -> bool:
+        """Whether the replica's Linux sends its first SYNs at even distances (tcp_syn_linear_timeouts)."""
+        major, minor = (int(word) for word in self.file.hosts[self.hosts(i)[1]].linux.split(".")[:2])
+        return (major, minor) >= SYN_LINEAR_SINCE
 
     def _link(self, i: int) -> Link:
         a, b = self.hosts(i)

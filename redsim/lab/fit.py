@@ -129,8 +129,8 @@ def value_of(profile: HostProfile, name: str) -> float:
 
 
 def spinning(profile: HostProfile) -> HostProfile:
-    """The profile as our load generator meets it, whose thread never sleeps: nothing is paid for waking the client. Another server
-    on the host sleeps as ever."""
+    """The profile as our load generator meets it, whose thread never sleeps: nothing is paid for waking the client. Another
+    server on the host sleeps as ever."""
     wake = profile.costs["wake_peer_ns"]
     costs = {**profile.costs, "wake_peer_ns": replace(wake, value=0), "wake_server_ns": wake}
     client = {**profile.client, "loop_wake_ns": replace(profile.client["loop_wake_ns"], value=0)}

@@ -203,8 +203,13 @@ class Replica:
         begun_ns = int(self.env.now)
         if self._is_refused():
             return None
+        limit_ns = (self.timeout_s + 1) * S
+        if self.network.travel_ns(self.link, begun_ns, is_first=True) > limit_ns:
+            yield self.env.timeout(limit_ns)
+            self._log("Timeout connecting to the MASTER...")
+            return None
         yield from self._round_trip(is_first=True)
-        if self._is_refused() or self.env.now - begun_ns > self.timeout_s * S:
+        if self._is_refused():
             return None
         self._to("handshake", "handshake", "")
         for _ in range(2):  # PING; REPLCONF

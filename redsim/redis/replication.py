@@ -25,7 +25,7 @@ import simpy
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.replica import look_again
-from redsim.dataplane.replication import drop_backlog, ping
+from redsim.dataplane.replication import drop_backlog, ping, trim_backlog
 from redsim.redis.rdb import Save
 from redsim.redis.repl_session import ReplRules, Session, output_buffer_bytes
 from redsim.redis.server import Server
@@ -55,6 +55,7 @@ class Master:
         self.full = self.partial_ok = self.partial_err = 0
         self.omem: list[tuple[int, str, int, str]] = []
         self._loops = 0
+        self._had_child = False
         self._ids = 1
         self._lonely_since_s: int | None = 0
         self.is_down = False  # there is no process, or one that loads
@@ -289,6 +290,7 @@ class Master:
         row[dp.W_STATE] = dp.WIRE_OFF  # what is on its way is lost
         row[dp.W_QUEUED : dp.W_QUEUED + dp.LANES] = 0
         row[dp.W_ARRIVED], row[dp.W_BULK_ARRIVED] = row[dp.W_READ], row[dp.W_BULK_READ]
+        trim_backlog(self.world)
         session.broken.succeed(why)
         self._count_good()
         child, save = self.server.child, session.save
@@ -341,18 +343,30 @@ class Master:
         for session in self.sessions:
             if session.state == "wait_bgsave":
                 world.wire[session.link, dp.W_LAST_IO] = self.now_ns()  # the newline that keeps it waiting
-        waiting = [one for one in self.sessions if one.state == "wait_bgsave" and one.save is None]
-        child = self.server.child
-        if waiting and child is not None and child.alive is None:
-            is_enough = 0 < self.rules.max_replicas <= len(waiting)
-            if not self.rules.is_diskless or is_enough or now_s - min(one.asked_s for one in waiting) >= self.rules.delay_s:
-                self._start_bgsave()
+        self._start_pending()
         is_lonely = self.has_backlog and self._lonely_since_s is not None and not m[dp.M_IS_REPLICA]
         if is_lonely and self.rules.ttl_s and now_s - (self._lonely_since_s or 0) > self.rules.ttl_s:
             self._new_history()
             drop_backlog(world)
             self._log(f"Replication backlog freed after {self.rules.ttl_s} seconds without connected replicas.")
         self._count_good()
+
+    def child_is_gone(self) -> None:
+        """checkChildrenDone: who has waited for the end of a child need not wait for the next second."""
+        has_child = self.server.child is not None and self.server.child.alive is not None
+        if self._had_child and not has_child:
+            self._start_pending()
+        self._had_child = has_child
+
+    def _start_pending(self) -> None:
+        """replicationStartPendingFork."""
+        waiting = [one for one in self.sessions if one.state == "wait_bgsave" and one.save is None]
+        child = self.server.child
+        if waiting and child is not None and child.alive is None:
+            is_enough = 0 < self.rules.max_replicas <= len(waiting)
+            waited_s = self.now_s() - min(one.asked_s for one in waiting)
+            if not self.rules.is_diskless or is_enough or waited_s >= self.rules.delay_s:
+                self._start_bgsave()
 
     def _count_good(self) -> None:
         """refreshGoodSlavesCount."""

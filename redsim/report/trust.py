@@ -31,7 +31,8 @@ WORDS = {
     "fork_us": "fork", "cow_bytes": "copy-on-write", "child_ms": "the child's time", "rdb_bytes": "RDB size",
     "load_ms": "time to load", "sync_full": "full syncs", "sync_partial_ok": "partial resyncs",
     "sync_partial_err": "partial resyncs refused", "overflows": "full syncs in a loop",
-    "stream_bytes_per_write": "stream bytes per write", "sync_ms": "a full sync's time", "transfer_ms": "time to transfer", "sync_load_ms": "time to load in a full sync",
+    "stream_bytes_per_write": "stream bytes per write", "sync_ms": "a full sync's time", "transfer_ms": "time to transfer",
+    "sync_load_ms": "time to load in a full sync",
 }  # fmt: skip
 TOLD = ("throughput_per_s", "p50_us", "p99_us", "p999_us", "stall_us", "timeouts", "failed")
 FEW = 2  # rows: fewer than this say little

@@ -168,6 +168,7 @@ class Peers:
     def cron(self, *, is_a_second: bool) -> None:
         """serverCron."""
         self.master.soft_limits()
+        self.master.child_is_gone()
         if is_a_second:
             self.master.cron()
             if self.replica is not None:
