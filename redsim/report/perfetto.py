@@ -17,7 +17,7 @@ from redsim.report import facts
 from redsim.run.result import Result
 
 REQUESTS_MAX = 2_000
-STALLS, SEGMENTS, CHILDREN, BIO = 1, 2, 3, 4
+STALLS, SEGMENTS, CHILDREN, BIO, REPLICATION = 1, 2, 3, 4, 5
 Event = dict[str, Any]
 
 
@@ -26,11 +26,12 @@ def trace_events(result: Result) -> dict[str, Any]:
     pids = {name: pid for pid, name in enumerate(facts.nodes(result), start=1)}
     clients_pid = len(pids) + 1
     events = [
-        *_names(pids, clients_pid),
+        *_names(result, pids, clients_pid),
         *_stalls(result, pids),
         *_view(result, pids),
         *_children(result, pids),
         *_fsyncs(result, pids),
+        *_syncs(result, pids),
         *_counters(result, clients_pid),
     ]
     keys = ("scenario", "question", "seed", "digest", "redsim_version")
@@ -38,7 +39,7 @@ def trace_events(result: Result) -> dict[str, Any]:
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": other}
 
 
-def _names(pids: dict[str, int], clients_pid: int) -> Iterator[Event]:
+def _names(result: Result, pids: dict[str, int], clients_pid: int) -> Iterator[Event]:
     for node, pid in pids.items():
         yield {
             "ph": "M",
@@ -58,6 +59,9 @@ def _names(pids: dict[str, int], clients_pid: int) -> Iterator[Event]:
         yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": SEGMENTS, "args": {"name": said}}
         for tid, said in ((CHILDREN, "children"), (BIO, "bio thread: fsync of the AOF")):
             yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": said}}
+        if node in set(result.syncs["replica"]):
+            args = {"name": "as a replica: resyncs"}
+            yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": REPLICATION, "args": args}
     yield {"ph": "M", "name": "process_name", "pid": clients_pid, "tid": 0, "args": {"name": "clients"}}
 
 
@@ -138,6 +142,21 @@ def _fsyncs(result: Result, pids: dict[str, int]) -> Iterator[Event]:
         none: Event = {}
         spans = [(at, at + length, "fdatasync", none) for at, length in zip(starts_us, lengths_us, strict=True)]
         yield from _nested(spans, pid, BIO, "bio")
+
+
+def _syncs(result: Result, pids: dict[str, int]) -> Iterator[Event]:
+    """What each replica went through; a verdict is an instant."""
+    for node, pid in pids.items():
+        mine = result.syncs[result.syncs["replica"] == node]
+        is_point = mine["phase"].isin(["partial", "full"])
+        spans = [
+            (float(row.start_s) * 1e6, float(row.end_s) * 1e6, str(row.phase), {"note": str(row.note)})
+            for row in facts.rows(mine[~is_point])
+        ]
+        yield from _nested(spans, pid, REPLICATION, "replication")
+        for row in facts.rows(mine[is_point]):
+            shared = {"cat": "replication", "pid": pid, "tid": REPLICATION, "s": "t", "args": {"note": str(row.note)}}
+            yield {"ph": "i", "name": f"{row.phase} resync", "ts": float(row.start_s) * 1e6, **shared}
 
 
 def _counters(result: Result, pid: int) -> Iterator[Event]:

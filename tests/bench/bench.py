@@ -10,7 +10,7 @@ that what is the same whatever their length is a twentieth of it at most. Median
 second over the peer's in the same round; `lean` is the ratio to a peer without a process per request. What runs from a shell
 is timed by the wall.
 The durable run has an AOF (everysec) and a BGSAVE every five seconds, so that a child lives and pages are copied during a good
-part of it. Not measured: replication (not modelled yet).
+part of it; the replicated one a replica besides, which executes each write once more. Five replicas have no bar.
 """
 
 import json
@@ -37,14 +37,14 @@ from tests.bench import peer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECTIONS = 50
-BARS = {"closed": 100.0, "open": 50.0, "durable": 30.0}  # ratio to the peer, one core
+BARS = {"closed": 100.0, "open": 50.0, "durable": 30.0, "replicated": 30.0, "five": None}  # ratio to the peer
 SHELL_BAR_S, SETUP_BAR_S = 5.0, 1.0
 SCENARIO = """\
 question: How fast is redsim itself?
 duration: {seconds}s
 seed: {seed}
-hosts: {{box: {{profile: default}}}}
-nodes: {{main: {{host: box, conf: {conf}}}}}
+hosts: {{box: {{profile: default}}{hosts}}}
+nodes: {{main: {{host: box, conf: {conf}}}{more}}}
 datasets: {{users: {{node: main, keys: {keys}, value_bytes: 100}}}}
 clients:
   api:
@@ -78,9 +78,14 @@ class Pair:
         return statistics.median(a / b for a, b in zip(self.redsim, self.lean, strict=True))
 
 
-def scenario(arrivals: str, seconds: float, *, keys: int = 1_000_000, seed: int = 1, durable: bool = False) -> Scenario:
-    """The benchmark's scenario with these arrivals (YAML in one line); `durable`: with an AOF and BGSAVEs."""
-    numbers = {"seconds": seconds, "seed": seed, "keys": keys, "connections": CONNECTIONS}
+def scenario(
+    arrivals: str, seconds: float, *, keys: int = 1_000_000, seed: int = 1, durable: bool = False, replicas: int = 0
+) -> Scenario:
+    """The benchmark's scenario with these arrivals (YAML in one line); `durable`: with an AOF and BGSAVEs; `replicas`: so many,
+    each on a host of its own."""
+    more = "".join(f", r{i}: {{host: h{i}, replica_of: main, conf: {PLAIN}}}" for i in range(replicas))
+    hosts = "".join(f", h{i}: {{profile: default}}" for i in range(replicas))
+    numbers = {"seconds": seconds, "seed": seed, "keys": keys, "connections": CONNECTIONS, "more": more, "hosts": hosts}
     text = SCENARIO.format(**numbers, arrivals=arrivals, conf=DURABLE if durable else PLAIN)
     return Scenario.from_text(text + SAVES.format(times=max(int(seconds) // 5, 1)) if durable else text)
 
@@ -107,7 +112,11 @@ def compare(rounds: int = 5, *, requests: int = 40_000, seconds: float = 160.0) 
     rate = round(warm.summary["clients"]["api"]["throughput_per_s"] / 4)
     closed, opened = Pair("closed loop, 50 connections"), Pair(f"open loop, {rate}/s (a quarter of capacity)")
     closed_scenario = scenario("{closed: {}}", seconds)
-    durable, durable_scenario = Pair("closed loop, AOF everysec and BGSAVEs"), scenario("{closed: {}}", seconds, durable=True)
+    others = [
+        (Pair("closed loop, AOF everysec and BGSAVEs"), scenario("{closed: {}}", seconds, durable=True)),
+        (Pair("the same with a replica"), scenario("{closed: {}}", seconds / 4, durable=True, replicas=1)),
+        (Pair("closed loop, five replicas"), scenario("{closed: {}}", seconds / 8, replicas=5)),
+    ]
     open_scenario = scenario(f"{{open: {{rate_per_s: {rate}}}}}", 4 * seconds)
     for turn in range(rounds):
         closed.naive.append(requests / cpu_s(lambda turn=turn: peer.closed_loop(requests, CONNECTIONS, turn))[0])
@@ -116,10 +125,11 @@ def compare(rounds: int = 5, *, requests: int = 40_000, seconds: float = 160.0) 
         opened.naive.append(requests / cpu_s(lambda turn=turn: peer.open_loop(requests, rate, turn))[0])
         _redsim_rate(opened, open_scenario)
         opened.lean.append(opened.naive[-1])
-        _redsim_rate(durable, durable_scenario)
-        durable.naive.append(closed.naive[-1])
-        durable.lean.append(closed.lean[-1])
-    return [closed, opened, durable]
+        for pair, loaded in others:
+            _redsim_rate(pair, loaded)
+            pair.naive.append(closed.naive[-1])
+            pair.lean.append(closed.lean[-1])
+    return [closed, opened, *(pair for pair, _ in others)]
 
 
 _SETUP = """
@@ -206,7 +216,8 @@ def table(pairs: list[Pair], shell: float, setups: dict[int, tuple[float, float]
     lines = [f"{'':44}{'redsim':>12}{'peer':>10}{'ratio':>8}{'bar':>6}{'lean':>7}"]
     for pair, bar in zip(pairs, BARS.values(), strict=True):
         mine, theirs = statistics.median(pair.redsim), statistics.median(pair.naive)
-        lines.append(f"{pair.name:44}{mine:>10,.0f}/s{theirs:>8,.0f}/s{pair.ratio():>8.1f}{bar:>6.0f}{pair.lean_ratio():>7.1f}")
+        asked = "–" if bar is None else f"{bar:.0f}"
+        lines.append(f"{pair.name:44}{mine:>10,.0f}/s{theirs:>8,.0f}/s{pair.ratio():>8.1f}{asked:>6}{pair.lean_ratio():>7.1f}")
     lines += [f"set-up of {keys:>10,} keys: {s:.3f} s CPU (bar {SETUP_BAR_S:.0f} s at 10 M), {mib:.0f} MiB at the peak"
               for keys, (s, mib) in setups.items()]  # fmt: skip
     lines.append(f"redsim run, 60 s at 50,000/s, shell to report: {shell:.2f} s (bar {SHELL_BAR_S:.0f} s)")

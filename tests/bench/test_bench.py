@@ -17,11 +17,13 @@ def pairs() -> dict[str, bench.Pair]:
     return dict(zip(bench.BARS, bench.compare(5), strict=True))
 
 
-@pytest.mark.parametrize("load", list(bench.BARS))
+@pytest.mark.parametrize("load", [name for name, bar in bench.BARS.items() if bar is not None])
 def test_redsim_outruns_the_naive_peer_by_its_bar(pairs, load):
     """DESIGN 8: closed loop with 50 connections 100 times, open loop at a quarter of capacity 50 times; with an AOF
-    everysec and BGSAVEs that copy pages 30 times (the design adds a replica, which is not modelled yet)."""
-    assert pairs[load].ratio() >= bench.BARS[load], f"{load}: {pairs[load].ratio():.1f}"
+    everysec and BGSAVEs that copy pages 30 times, and with a replica besides."""
+    bar = bench.BARS[load]
+    assert bar is not None
+    assert pairs[load].ratio() >= bar, f"{load}: {pairs[load].ratio():.1f}"
 
 
 def test_the_naive_peer_is_an_mm1_queue():
