@@ -60,8 +60,8 @@ COST_SIZE = 80
  G_TRACE_I, G_OFFERED, G_COMPLETED, G_FAILED, G_ERR_TIMEOUT, G_ERR_CONN, G_ERR_BUSY, G_RETRIED, G_AREA, G_LAT_SUM,
  G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT,
  G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES, G_ERR_OOM, G_DRAWN, G_AHEAD) = range(61)
-G_ERR_MISCONF, G_ERR_LOADING, G_ERR_NOREPLICAS = 61, 62, 63
-G_SIZE = 64
+G_ERR_MISCONF, G_ERR_LOADING, G_ERR_NOREPLICAS, G_ERR_READONLY, G_ERR_MASTERDOWN = 61, 62, 63, 64, 65
+G_SIZE = 72
 OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
 
@@ -88,7 +88,8 @@ R_SIZE = 24
 Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS, Z_OOM = 1, 2, 4, 8, 16, 32, 64
 Z_MISCONF = 128  # refused: the AOF cannot be written
 Z_LOADING = 256  # refused: the server is loading its data
-Z_NOREPLICAS = 512  # refused: too few replicas are in step
+Z_NOREPLICAS, Z_READONLY, Z_MASTERDOWN = 512, 1024, 2048  # refused: too few replicas in step; by a replica; without a master
+Z_REFUSED = Z_BUSY | Z_OOM | Z_MISCONF | Z_LOADING | Z_NOREPLICAS | Z_READONLY | Z_MASTERDOWN
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,

@@ -7,7 +7,7 @@ A World of its own for each server; stream, wire and mail are one array each tha
 # of the stream: where the next one goes, where the unit under way began, on a replica the next one to apply. Blocks: numbers of
 # the first one kept and behind the last one; bytes kept, bytes free in the last one
 (M_ON, M_SELF, M_LINKED, M_IS_REPLICA, M_OFFSET, M_SELECTED, M_WRAP, M_UNIT_BYTES, M_UNIT_NS, M_ROWS, M_BEGUN, M_APPLY,
- M_BACKLOG, M_HISTLEN, M_FIRST, M_BLOCK, M_BLOCKS, M_ROOM, M_MEMORY, M_BLOCK_MAX, M_HARD, M_WANT, M_FEW,
+ M_BACKLOG, M_HISTLEN, M_FIRST, M_BLOCK, M_BLOCKS, M_ROOM, M_MEMORY, M_BLOCK_MAX, M_HARD, M_WANT, M_REFUSES,
  M_CAUSE, M_FEED_NS, M_FEED_PS, M_FILE_NS, M_FILE_PS, M_SCALE_PPM, M_APPLIED,
  M_PIPE_SIZE, M_PIPE_MADE, M_PIPE_READ, M_PIPE_AT, M_PIPE_PS, M_PIPE_CALLED, M_GETACK, M_BUFFERING, M_WAKE_NS, M_FED) = range(40)
 M_SIZE = 40
@@ -28,6 +28,8 @@ W_SIZE = 48
 WIRE_OFF, WIRE_WAITS, WIRE_STREAM, WIRE_BULK, WIRE_PIPE, WIRE_DUAL = range(6)  # W_STATE; dual: stream and file at once
 LANE_STREAM, LANE_BULK, LANE_SEEN, LANE_BULK_SEEN, LANE_ACK = range(5)
 LANES = 5
-FEW, LOADS = 1, 2  # M_FEW: too few replicas are in step; it loads from its socket, and answers nothing
+# M_REFUSES: too few replicas are in step; it loads from its socket, and answers nothing; it is a replica, which takes no writes;
+# it has no master, and does not serve stale data
+FEW, LOADS, READS_ONLY, STALE = 1, 2, 4, 8
 MAIL_ROWS = 4096  # of a lane; beyond them the last one takes on what comes
 # fmt: on

@@ -35,7 +35,6 @@ TRIM_BLOCKS = 64  # server.h: REPL_BACKLOG_TRIM_BLOCKS_PER_CALL
 TRIM_BLOCKS_BEFORE_SLEEP = 640  # server.c: beforeSleep
 CHUNK_BYTES = 16384  # server.h: PROTO_IOBUF_LEN: of an RDB file read and sent at once
 PIPE_BYTES = 65536  # pipe(7): what a pipe holds
-NOREPLICAS_REPLY_BYTES = 48  # server.c: shared.noreplicaserr
 
 
 # ---- the shared buffer -------------------------------------------------------------------------------------------

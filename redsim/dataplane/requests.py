@@ -195,7 +195,9 @@ def count_refusal(w: World, g, flags):
     """An answer that is an error, of group `g`."""
     group = w.group
     group[g, G_FAILED] += 1
-    if flags & (Z_LOADING | Z_NOREPLICAS):
+    if flags & (Z_READONLY | Z_MASTERDOWN):
+        group[g, G_ERR_READONLY if flags & Z_READONLY else G_ERR_MASTERDOWN] += 1
+    elif flags & (Z_LOADING | Z_NOREPLICAS):
         group[g, G_ERR_LOADING if flags & Z_LOADING else G_ERR_NOREPLICAS] += 1
     else:
         group[g, G_ERR_BUSY if flags & Z_BUSY else G_ERR_OOM if flags & Z_OOM else G_ERR_MISCONF] += 1
@@ -208,7 +210,7 @@ def complete(w: World, r, g, start, done):
     flags = req[r, R_FLAGS]
     group[g, G_AREA] -= w.st[END] - done
     group[g, G_LAT_SUM] += done - req[r, R_INTENDED]
-    if flags & (Z_BUSY | Z_OOM | Z_MISCONF | Z_LOADING | Z_NOREPLICAS):
+    if flags & Z_REFUSED:
         count_refusal(w, g, flags)
     else:
         group[g, G_COMPLETED] += 1

@@ -31,6 +31,7 @@ class ReplRules:
              is_exact                    6.2: a ring of exactly so many bytes
              is_dual                     two channels: dual-channel-replication-enabled (Valkey 8.0), repl-rdb-channel (8.0)
              diskless_load               repl-diskless-load of a replica
+             serves_stale                replica-serve-stale-data: what it answers while it has no master
     """
 
     backlog_bytes: int
@@ -48,6 +49,7 @@ class ReplRules:
     is_exact: bool
     is_dual: bool
     diskless_load: str
+    serves_stale: bool
 
 
 @dataclass(slots=True)

@@ -75,6 +75,13 @@ def build(scenario: Scenario, family: Family | None = None) -> Built:
     return _Builder(scenario, node, maker, plans, family or Family(scenario)).build()
 
 
+def _everybody(family: Family, plans: Plans) -> Plans:
+    """What the clients of all servers do, with the data sets of `plans`."""
+    views = {name: family.scenario.of_node(name) for name in family.names}
+    every = [plan for name, view in views.items() for plan in make_plans(view, _maker(view, name)).plans]
+    return Plans(plans=every, datasets=plans.datasets)
+
+
 def _profile(scenario: Scenario, node: str) -> HostProfile:
     return scenario.profiles[scenario.file.nodes[node].host]
 
@@ -90,11 +97,13 @@ class _Builder:
     def __init__(self, scenario: Scenario, node: str, maker: KindMaker, plans: Plans, family: Family) -> None:
         self.family = family
         self.writers = plans  # whose commands say what becomes of keys: on a replica its master's
-        if node in family.links:
+        if family.is_replica(node):
             assert family.plans is not None, "a master is built before its replicas"
             self.writers, plans.datasets = family.plans, family.plans.datasets
         else:
             family.plans = plans
+        if family.has_roles:
+            self.writers = family.writers = family.writers or _everybody(family, plans)
         self.scenario, self.node, self.maker, self.plans = scenario, node, maker, plans
         self.file = scenario.file
         self.profile = _profile(scenario, node)
@@ -119,7 +128,7 @@ class _Builder:
         cost = self._costs(group)
         memory_costs(cost, rules, self.tables)
         eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()),
-                       is_replica=self.node in self.family.links)
+                       is_replica=self.family.is_replica(self.node) and not self.family.has_roles)
         if has_defrag(self.scenario, self.node):
             self.maker.cause(str(LatencyEvent.ACTIVE_DEFRAG_CYCLE))
         self.aof = aof_row(self.scenario, self.node, self.maker)
@@ -321,11 +330,11 @@ class _Builder:
         st[dp.GROUP_DUE] = NEVER
         st[dp.CRASH_AT], st[dp.LOAD_CAUSE] = self.crashes.first_ns, self.crashes.load_cause
         st[dp.CRON_DUE], st[dp.CAN_FORK] = MS, int(self.child[2].size > 1)
-        st[dp.WATCH_ABOVE] = cost[dp.MAXMEMORY]
+        st[dp.WATCH_ABOVE] = NEVER if self.family.is_replica(self.node) else cost[dp.MAXMEMORY]
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
-        cpu = ("host.cpu", self.node) if self.node in self.family.links else ("host.cpu",)  # each host has its own
+        cpu = ("host.cpu", self.node) if self.family.is_replica(self.node) else ("host.cpu",)  # each host has its own
         seeds += [stream(file.seed, *cpu, name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
         seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync"),
                   stream(file.seed, self.node, "child", "elements")]  # fmt: skip

@@ -58,7 +58,8 @@ class Lockstep:
         """[n, n]: at least so long is what one server sends another on its way, ns."""
         delays = np.full((len(self.servers), len(self.servers)), NEVER, dtype=np.int64)
         for master, replica, delay in self.wires[:, [dp.W_FROM, dp.W_TO, dp.W_DELAY]].tolist():
-            delays[master, replica] = delays[replica, master] = delay
+            if master >= 0:
+                delays[master, replica] = delays[replica, master] = delay
         return delays
 
     def _serve(self, i: int) -> Generator[simpy.Event, Any, None]:

@@ -11,6 +11,7 @@ from redsim.dataplane import layout as dp
 from redsim.run.kinds import WRITING_OPS
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
+from redsim.scenario.roles import role_change
 
 __all__ = ["io_threads", "refuse_writes"]
 
@@ -29,11 +30,13 @@ def io_threads(scenario: Scenario, node: str) -> int:
 def refuse_writes(scenario: Scenario, plans: Iterable[Any]) -> None:
     """ScenarioError for a command that writes to a replica (processCommand: READONLY). `plans`: run/groups.py's, of the node."""
     node, what = next(iter(scenario.file.nodes.items()))
+    whole = scenario.whole or scenario
+    is_promoted = any(entry.node == node and role_change(entry).master is None for _, entry in whole.file.role_entries)
     if what.replica_of is None:
         return
     for plan in plans:
         for kind in plan.all_kinds:
-            if kind.command.op in WRITING_OPS or kind.command.op == dp.OP_WAIT:
+            if (kind.command.op in WRITING_OPS and not is_promoted) or kind.command.op == dp.OP_WAIT:
                 where = scenario.where(*(("timeline",) if plan.is_cli else ("clients", plan.name)))
                 error = "WAIT cannot be used with replica instances" if kind.command.op == dp.OP_WAIT else "READONLY"
                 raise ScenarioError(

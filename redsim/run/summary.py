@@ -83,6 +83,8 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
             "misconf": int(row[dp.G_ERR_MISCONF]),
             "loading": int(row[dp.G_ERR_LOADING]),
             "noreplicas": int(row[dp.G_ERR_NOREPLICAS]),
+            "readonly": int(row[dp.G_ERR_READONLY]),
+            "masterdown": int(row[dp.G_ERR_MASTERDOWN]),
         },
         "retries": int(row[dp.G_RETRIED]),
         **_cache(built, w, g),

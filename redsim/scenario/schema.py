@@ -24,6 +24,7 @@ from redsim.scenario.disk import DiskUse
 from redsim.scenario.faults import DiskFault, kind_of_entry
 from redsim.scenario.linux import Linux
 from redsim.scenario.network import Link, NetworkFault
+from redsim.scenario.roles import is_role_change
 from redsim.scenario.shape import Bandwidth, Duration, Memory, Model, Ttl
 from redsim.scenario.sizes import Gpareto, Lognormal, Size, Uniform
 
@@ -331,8 +332,13 @@ class ScenarioFile(Model):
 
     @property
     def commands_at(self) -> list[tuple[int, TimelineEntry]]:
-        """The timeline's commands, each with its place in it."""
-        return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, TimelineEntry)]
+        """The timeline's commands, each with its place in it, without those that change roles."""
+        return [(i, e) for i, e in enumerate(self.timeline) if isinstance(e, TimelineEntry) and not is_role_change(e)]
+
+    @property
+    def role_entries(self) -> list[tuple[int, TimelineEntry]]:
+        """Its REPLICAOFs, each with its place."""
+        return [(i, e) for i, e in enumerate(self.timeline) if isinstance(e, TimelineEntry) and is_role_change(e)]
 
     @property
     def faults(self) -> list[tuple[int, DiskFault]]:
