@@ -28,8 +28,8 @@ nodes:
       maxmemory {maxmemory}
       maxmemory-policy allkeys-lru
       client-output-buffer-limit replica 1mb 0 0
-  r1: {{host: b, replica_of: main, conf: "save \\"\\"\\nreplica-serve-stale-data {stale}"}}
-  r2: {{host: c, replica_of: {above}, synced: {synced}, conf: "save \\"\\"\\nappendonly yes"}}
+  r1: {{host: b, replica_of: main, conf: "save \\"\\"\\nreplica-serve-stale-data {stale}\\nrepl-diskless-sync-delay 0"}}
+  r2: {{host: c, replica_of: {above}, synced: {synced}, conf: "save \\"\\"\\nappendonly yes\\nrepl-diskless-sync-delay 0"}}
 datasets:
   s: {{node: main, keys: 20000, value_bytes: {{uniform: [10, 300]}}, ttl: {{uniform: [1s, 8s], share: 0.5}}}}
   n: {{node: main, keys: 500, value_bytes: 3}}
