@@ -116,7 +116,8 @@ def poll(w: World):
     n = st[BATCH_N]
     st[POLLS] += 1
     charge(w, POLL, cost[POLL_NS] + n * cost[POLL_EVENT_NS])
-    if n > 0 or st[EVICT_ARMED]:
+    if n > 0 or st[EVICT_ARMED] or w.repl[M_MOVED]:
+        w.repl[M_MOVED] = 0
         st[BATCH_SUM] += n
         st[MAX_BATCH] = max(st[MAX_BATCH], n)
         st[PHASE] = PH_FILE_EVENTS
@@ -344,7 +345,7 @@ def call(w: World, c, r):
         ns, reply = run_command(w, r)
         if w.aof[A_FEED]:
             around += propagate(w, r, k, ns)
-            if w.repl[M_ON] and kind[k, K_AOF]:
+            if (w.repl[M_ON] or w.repl[M_COUNTS]) and kind[k, K_AOF]:
                 w.conn[c, C_WOFF] = w.repl[M_OFFSET]
         if kind[k, K_CALLS] == 0:
             first_call(w, k)
@@ -368,7 +369,7 @@ def call(w: World, c, r):
         return
     if ns >= cost[SLOW_NS] and not st[BUSY]:
         slowlog_push(w, r, start, ns)
-    if kind[k, K_OP] == OP_WAIT and not st[BUSY] and must_wait(w, c, r, k):
+    if kind[k, K_OP] >= OP_WAIT and not st[BUSY] and must_wait(w, c, r, k):
         return
     add_reply(w, c, r)
     if w.repl[M_FED]:

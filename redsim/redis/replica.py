@@ -14,8 +14,7 @@ Redis does, and what it had before counts until then.
 Not modelled: memory for two data sets with swapdb, a connection attempt that hangs for longer than its own time-outs.
 """
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Generator
 from typing import Any
 
 import simpy
@@ -23,31 +22,15 @@ import simpy
 from redsim.dataplane import layout as dp
 from redsim.dataplane.replica import acknowledge, begin_loading, look_again, restart_stream
 from redsim.host.network import Network
-from redsim.redis.repl_session import ReplRules, Session, Sync
+from redsim.redis.repl_session import Data, ReplRules, Session, Sync
 from redsim.redis.replication import Master
 from redsim.redis.server import Server
 from redsim.units import S
 
-__all__ = ["Data", "Replica"]
+__all__ = ["Replica"]
 
 STEP_TIMEOUT_S = 5  # replication.c: repl-timeout of synchronous I/O, server.repl_syncio_timeout
 Step = Generator[simpy.Event, Any, Any]
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the run knows of files and keys.
-
-    state    take       makes the keys of a World those of a snapshot
-             load_ns    (ns, ns between two looks at the clients) of loading a file of so many bytes and keys
-             flush_ns   what emptying the World's keys takes, on the main thread
-             fsync_ns   what fsync and rename of the file take
-    """
-
-    take: Callable[[Any, Any], None]
-    load_ns: Callable[[int, int], tuple[int, int]]
-    flush_ns: Callable[[Any], int]
-    fsync_ns: Callable[[], int]
 
 
 class Replica:
@@ -79,9 +62,7 @@ class Replica:
         self.session: Session | None = None
         self.process: simpy.Process | None = None
         self.is_dead = False
-        self._alive = env.event()
-        self._tick = env.event()
-        self._ready = env.event()
+        self._alive, self._tick, self._ready = env.event(), env.event(), env.event()
         self._loading_from: int | None = None
         self._lost_ns: int | None = None
         self._open: Sync | None = None
@@ -323,7 +304,7 @@ class Replica:
         self._log(f"Full resync from master: {self.master.name}:{self.master.replid}:{session.offset}")
         self._to("wait_bgsave" if session.state == "wait_bgsave" else "transfer", "bgsave", "")
         if session.state == "wait_bgsave":  # from its master's disk: nothing comes before the child is done
-            yield from self._until_sent(session)
+            yield session.sending | session.broken
         if session.is_over:
             return session
         self._to("transfer", "transfer", f"{session.file_bytes} bytes")
@@ -349,10 +330,6 @@ class Replica:
             self._share_stream()
             m = self.world.repl
             m[dp.M_OFFSET], m[dp.M_APPLY], m[dp.M_BUFFERING] = session.offset, session.row, 1
-
-    def _until_sent(self, session: Session) -> Step:
-        """Until the master has begun to send the file, or the connection is over."""
-        yield session.sending | session.broken
 
     def _load(self, session: Session) -> Step:
         """readSyncBulkPayload, from the last byte of the file on."""

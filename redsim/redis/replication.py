@@ -14,8 +14,7 @@ The bytes and what a loop spends on them are the data plane's (dataplane/replica
 side is redis/replica.py.
 A promoted replica's history goes on under a new ID; the one before is known as replid2 (shiftReplicationId), so that who followed
 the same master goes on with it (PSYNC2).
-Differs: commands of a handshake take a round trip and no CPU. 6.2: the window of the backlog is exact, but memory is counted as
-7.0 shares it.
+Differs: commands of a handshake take a round trip and no CPU.
 With two channels the stream goes to the replica from the fork on, beside the file.
 Not modelled: AUTH, FAILOVER, a replica that times out while it is sent an RDB file.
 """
@@ -26,10 +25,11 @@ from typing import Any
 import simpy
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.output_buffers import take_ring
 from redsim.dataplane.replica import look_again
 from redsim.dataplane.replication import drop_backlog, ping, trim_backlog
 from redsim.redis.rdb import Save
-from redsim.redis.repl_session import ReplRules, Session, output_buffer_bytes
+from redsim.redis.repl_session import ReplRules, Session, output_buffer_bytes, psync_refusal
 from redsim.redis.server import Server
 from redsim.units import S
 
@@ -101,7 +101,8 @@ class Master:
         "": it goes on from there."""
         self._lonely_since_s = None
         self.sessions.append(session)
-        refusal = self._refusal(replid, offset)
+        window = (self.first_byte(), int(self.world.repl[dp.M_OFFSET]) + 1) if self.has_backlog else None
+        refusal = psync_refusal((replid, offset), (self.replid, self.replid2, self.second_offset), window)
         if not refusal:
             self.partial_ok += 1
             session.missed = int(self.world.repl[dp.M_OFFSET]) - offset
@@ -115,21 +116,6 @@ class Master:
             self._log(f"Unable to partial resync with replica {session.replica}: {refusal}")
         self._wait_for_bgsave(session)
         return refusal
-
-    def _refusal(self, replid: int, offset: int) -> str:
-        m = self.world.repl
-        if replid == 0:
-            return "it has no data yet"
-        if replid not in (self.replid, self.replid2):
-            return "its history is another one (replication ID mismatch)"
-        if replid == self.replid2 != self.replid and offset + 1 > self.second_offset:
-            return f"offset {offset + 1} of the second replication ID, which is the same up to {self.second_offset}"
-        if not self.has_backlog:
-            return "there is no backlog"
-        first, last = self.first_byte(), int(m[dp.M_OFFSET]) + 1
-        if offset + 1 < first:
-            return f"offset {offset + 1} is before the backlog's first byte {first}"
-        return f"offset {offset + 1} is beyond the backlog's end {last}" if offset + 1 > last else ""
 
     def _go_on(self, session: Session, offset: int) -> None:
         """The stream goes to the replica from there on."""
@@ -190,6 +176,7 @@ class Master:
             if with_history:
                 self._new_history()
             m[dp.M_BACKLOG], m[dp.M_HISTLEN], m[dp.M_FIRST] = self.rules.backlog_bytes, 0, m[dp.M_OFFSET] + 1
+            take_ring(self.world)
             if not m[dp.M_IS_REPLICA]:
                 m[dp.M_ON], m[dp.M_BEGUN], m[dp.M_SELECTED] = 1, m[dp.M_ROWS], 0
             self._log(f"Replication backlog created, my new replication IDs are {self.name}:{self.replid} and 0")

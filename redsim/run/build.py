@@ -24,7 +24,7 @@ from redsim.run.datasets import fill_datasets
 from redsim.run.defrag import has_defrag
 from redsim.run.eviction import eviction_costs, sampled_tables
 from redsim.run.groups import Plan, Plans, make_plans
-from redsim.run.kinds import Curves, Kind, KindMaker
+from redsim.run.kinds import Kind, KindMaker, maker_of
 from redsim.run.lookups import set_lookup_curves
 from redsim.run.memory import count_used_memory, first_tables, memory_costs, size_datasets
 from redsim.run.refusals import io_threads
@@ -35,7 +35,7 @@ from redsim.scenario.schema import Dataset, Hiccups
 from redsim.units import MS
 from redsim.workload.arrivals import Rates, plan_rates
 from redsim.workload.keys import KeyChoice, key_choice
-from redsim.workload.tables import Tables, alias_words
+from redsim.workload.tables import alias_words
 
 STREAMS = ("mix", "keys", "arrivals", "connections", "sizes", "jitter", "ttls", "fetches")
 WINDOWS = 200
@@ -62,7 +62,7 @@ def check(scenario: Scenario) -> None:
     """Raise ScenarioError for whatever a run would trip over: commands, key types, io-threads of an unknown kind."""
     for node in scenario.file.nodes:
         view = scenario.of_node(node)
-        make_plans(view, _maker(view, node))
+        make_plans(view, maker_of(_profile(view, node)))
         io_threads(view, node)
         has_defrag(view, node)
 
@@ -70,25 +70,13 @@ def check(scenario: Scenario) -> None:
 def build(scenario: Scenario, family: Family | None = None) -> Built:
     """Allocate and fill the World of the one server of a scenario, or of a node's part of one, which `family` belongs to."""
     node = next(iter(scenario.file.nodes))
-    maker = _maker(scenario, node)
+    maker = maker_of(_profile(scenario, node))
     plans = make_plans(scenario, maker)
     return _Builder(scenario, node, maker, plans, family or Family(scenario)).build()
 
 
-def _everybody(family: Family, plans: Plans) -> Plans:
-    """What the clients of all servers do, with the data sets of `plans`."""
-    views = {name: family.scenario.of_node(name) for name in family.names}
-    every = [plan for name, view in views.items() for plan in make_plans(view, _maker(view, name)).plans]
-    return Plans(plans=every, datasets=plans.datasets)
-
-
 def _profile(scenario: Scenario, node: str) -> HostProfile:
     return scenario.profiles[scenario.file.nodes[node].host]
-
-
-def _maker(scenario: Scenario, node: str) -> KindMaker:
-    profile = _profile(scenario, node)
-    return KindMaker(profile, Tables(), Curves(profile), [])
 
 
 class _Builder:
@@ -103,7 +91,7 @@ class _Builder:
         else:
             family.plans = plans
         if family.has_roles:
-            self.writers = family.writers = family.writers or _everybody(family, plans)
+            self.writers = family.writers = family.writers or family.everybody(plans)
         self.scenario, self.node, self.maker, self.plans = scenario, node, maker, plans
         self.file = scenario.file
         self.profile = _profile(scenario, node)
@@ -134,6 +122,7 @@ class _Builder:
         self.aof = aof_row(self.scenario, self.node, self.maker)
         self.repl = self.family.arrays(self.scenario, self.node, self.maker, self.aof)
         self.crashes = plan_crashes(self.file, self.node, self.maker, self.aof)
+        self.repl["repl"][dp.M_COUNTS] = int(self.aof[dp.A_POLICY] > 0 and (kind[:, dp.K_OP] == dp.OP_WAITAOF).any())
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
         written = [kind.row for plan in self.writers.plans for kind in plan.all_kinds]
         size_datasets(dataset, self.plans.datasets, written, rules, self.tables)

@@ -15,18 +15,19 @@ import numpy as np
 import simpy
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.output_buffers import take_ring
 from redsim.dataplane.replication import drop_backlog
 from redsim.dataplane.undo import Snapshot
 from redsim.host.network import Network
-from redsim.redis.repl_session import BACKLOG_MIN_BYTES, ReplRules
-from redsim.redis.replica import Data, Replica
+from redsim.redis.repl_session import BACKLOG_MIN_BYTES, Data, ReplRules
+from redsim.redis.replica import Replica
 from redsim.redis.replication import Master
 from redsim.redis.roles import Role, replicaof
 from redsim.redis.server import Server
 from redsim.rng import generator
 from redsim.run import restart
-from redsim.run.groups import Plans
-from redsim.run.kinds import KindMaker
+from redsim.run.groups import Plans, make_plans
+from redsim.run.kinds import KindMaker, maker_of
 from redsim.scenario.disk import chosen_disk
 from redsim.scenario.load import Scenario
 from redsim.scenario.network import RTT_NS, SOCKET_BUFFER_BYTES, link_between
@@ -101,6 +102,12 @@ class Family:
         self.mail = dp.rows(dp.LANES * dp.MAIL_ROWS * len(replicas) or 1, 2)
         self.stream = dp.rows(STREAM_ROWS if replicas else 16, dp.Y_SIZE)
 
+    def everybody(self, plans: Plans) -> Plans:
+        """What the clients of all servers do, with the data sets of `plans`."""
+        views = [(name, self.scenario.of_node(name)) for name in self.names]
+        every = [plan for name, view in views for plan in make_plans(view, maker_of(self._profile(name))).plans]
+        return Plans(plans=every, datasets=plans.datasets)
+
     def is_replica(self, node: str) -> bool:
         """Whether it follows another at the start."""
         return self.scenario.file.nodes[node].replica_of is not None
@@ -122,6 +129,7 @@ class Family:
         rules, is_replica = repl_rules(scenario, node), self.is_replica(node)
         row[dp.M_SELF], row[dp.M_LINKED], row[dp.M_IS_REPLICA] = self.names.index(node), 1, int(is_replica)
         row[dp.M_WRAP] = int(scenario.file.nodes[node].version != "6.2")
+        row[dp.M_RING] = int(rules.is_exact)
         mine = [self.scenario.file.nodes[name] for name in self.links if self.scenario.file.nodes[name].replica_of == node]
         has_history = self.scenario.file.nodes[node].synced if is_replica else any(one.synced for one in mine)
         if has_history:
@@ -286,6 +294,9 @@ def attach_peers(
         return {}
     file = scenario.file
     loopback_ns = scenario.profiles[file.nodes[family.names[0]].host].loopback_rtt_ns
+    for server in servers.values():
+        if server.world.repl[dp.M_BACKLOG]:
+            take_ring(server.world)
     network = Network(env, file, family.names, family.wire, loopback_ns)
     peers = {
         name: Peers(server, Master(env, server, repl_rules(views[name], name), name, restart.snapshot_of),

@@ -176,8 +176,8 @@ class Record:
             "master_repl_offset": int(m[dp.M_OFFSET]), "second_repl_offset": master.second_offset,
             "repl_backlog_active": int(master.has_backlog), "repl_backlog_size": master.rules.backlog_bytes,
             "repl_backlog_first_byte_offset": master.first_byte() if master.has_backlog else 0,
-            "repl_backlog_histlen": int(m[dp.M_HISTLEN]), "sync_full": master.full, "sync_partial_ok": master.partial_ok,
-            "sync_partial_err": master.partial_err,
+            "repl_backlog_histlen": int(m[dp.M_OFFSET]) - master.first_byte() + 1 if master.has_backlog else 0,
+            "sync_full": master.full, "sync_partial_ok": master.partial_ok, "sync_partial_err": master.partial_err,
         }  # fmt: skip
 
 

@@ -200,8 +200,9 @@ class CommandUse(Model):
     ttl_jitter: Duration = 0  # up to so much more, drawn for each call
     duration: Duration | None = None  # EVAL, DEBUG SLEEP
     value_bytes: Size | None = None  # SET, APPEND, MSET: instead of the data set's
-    replicas: PositiveInt = 1  # WAIT: how many must have the connection's last write
-    timeout: Duration = 0  # WAIT: how long it waits for them, in whole ms; 0: for ever
+    replicas: NonNegativeInt = 1  # WAIT, WAITAOF: how many must have the connection's last write, or have it on the disk
+    local: int = Field(default=1, ge=0, le=1)  # WAITAOF: 1: the server itself must have it on the disk
+    timeout: Duration = 0  # WAIT, WAITAOF: how long it waits for them, in whole ms; 0: for ever
     time_per_call: Duration | None = Field(default=None, gt=0)  # a real server's usec_per_call, instead of the profile's cost
 
     @model_validator(mode="before")
