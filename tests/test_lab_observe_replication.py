@@ -230,6 +230,14 @@ def test_a_file_of_info_replication_is_the_series(tmp_path: Path) -> None:
     assert mine.offset_bytes.tolist() == theirs.offset_bytes.tolist() == [0, 400, 1500, 1500]
 
 
+def test_writes_that_are_not_modelled_are_said_to_be_in_no_stream(tmp_path: Path) -> None:
+    """A predicted stream lacks them: what commandstats names and redsim has no model of is only time that the loop is held."""
+    trims = "cmdstat_ltrim:calls={0},usec={0},usec_per_call=1.00\r\n"
+    texts = [info(at_s, 10 * at_s, slave(0, "online", 0)) + trims.format(at_s) for at_s in (100, 160)]
+    seen = observe(saved(tmp_path, *texts), out=tmp_path / "out")
+    assert "touch no keys, nor do replicas get them: LTRIM" in Path(seen.scenario_path).read_text(encoding="utf-8")
+
+
 def test_more_replicas_than_are_simulated_are_said(tmp_path: Path) -> None:
     """Each is a server of its own to simulate."""
     slaves = "".join(slave(i, "online", 7000) for i in range(REPLICAS_MAX + 2))

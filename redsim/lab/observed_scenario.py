@@ -179,7 +179,8 @@ def _header(seen: Observation, parts: list[Part]) -> list[str]:
     holds = [c for part in parts for c in part.commands if known(c.name) is None]
     gone = [c for c in window.commands if c.name not in kept]
     if holds:
-        said.append(f"# Not modelled, so they only hold the loop as long as measured, and touch no keys: {shares(holds)}.")
+        fed = ", nor do replicas get them" if _replicas(seen) else ""
+        said.append(f"# Not modelled, so they only hold the loop as long as measured, and touch no keys{fed}: {shares(holds)}.")
     if gone:
         said.append(f"# Not modelled and of unknown cost, left out: {shares(gone)}.")
     if window.admin:
