@@ -46,6 +46,7 @@ MEMORY_COLUMNS = [
     "expires", "expired_keys", "stale_keys", "evicted_keys", "keyspace_hits", "keyspace_misses",
     "startup_bytes", "clients_bytes", "keys_bytes", "values_bytes", "expiry_lag_s",
     "aof_buffer_bytes", "cow_bytes", "child_rss_bytes", "page_tables_bytes", "page_cache_bytes",
+    "replication_buffers_bytes",
 ]  # fmt: skip
 STANDING_LIMITS = [
     "memory: swap; what SLOWLOG and scripts take",
@@ -130,7 +131,7 @@ def _sample(env: simpy.Environment, one: Node) -> Generator[simpy.Event, Any, No
             int(w.dataset[:, dp.D_EXPIRES].sum()), int(w.st[dp.EXPIRED]), stale_keys(w),
             *(int(w.st[column]) for column in (dp.EVICTED, dp.HITS, dp.MISSES)),
             *(parts[name] for name in ("startup", "clients", "keys", "values")), lag_total_s(w),
-            parts["aof_buffer"], *_beside(server, m.pages.rss_bytes),
+            parts["aof_buffer"], *_beside(server, m.pages.rss_bytes), parts["replication_buffers"],
         ))  # fmt: skip
 
 
