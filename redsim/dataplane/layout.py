@@ -61,7 +61,12 @@ COST_SIZE = 80
  G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT,
  G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES, G_ERR_OOM, G_DRAWN, G_AHEAD) = range(61)
 G_ERR_MISCONF, G_ERR_LOADING, G_ERR_NOREPLICAS, G_ERR_READONLY, G_ERR_MASTERDOWN = 61, 62, 63, 64, 65
-G_SIZE = 72
+# of clients that follow a service: that they do; another server has them now; since when they wonder where the master is, 0: they
+# do not
+G_FOLLOWS, G_AWAY, G_WONDERS = 66, 67, 68
+G_DONE_AT, G_GAP, G_GAP_FROM = 70, 71, 72  # of those: the last answer that was no error; the longest time without one, from when
+G_LINEAR = 69  # back-off grows by as much each time, instead of doubling
+G_SIZE = 80
 OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
 
@@ -174,7 +179,7 @@ T_SIZE = 18
 
 # events -------------------------------------------------------------------------------------------------------
 EV_ARRIVE, EV_ISSUE, EV_TIMEOUT, EV_RETRY, EV_SYN, EV_UP, EV_EOF, EV_THREAD, EV_CLOSED, EV_START, EV_RATE = range(11)
-EV_REFUSED, EV_CRASH, EV_PIPE = 11, 12, 13
+EV_REFUSED, EV_CRASH, EV_PIPE, EV_NOTHING = 11, 12, 13, 14
 
 # size distributions (dist) ------------------------------------------------------------------------------------
 DIST_CONSTANT, DIST_QUANTILE, DIST_ALIAS = range(3)

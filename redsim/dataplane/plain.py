@@ -20,7 +20,7 @@ PLAIN = {
     "expiry": {X_FAST_DUE: 0, X_OWED_NS: 0},
     "dataset": {D_VOLATILE: 0, D_GROWS: 0},
     "group": {G_TIMEOUT: 0, G_RETRIES: 0, G_PS_PER_BYTE: 0, G_FILL: NONE, G_THREADS: 0, G_THINK_EXP: 0, G_PIPE: 1,
-              G_BATCH: 1, G_MEASURE: 0},
+              G_BATCH: 1, G_MEASURE: 0, G_FOLLOWS: 0},
     "slot": {S_THREAD: NONE},
     "kind": {K_TTL: 0, K_TTL_JITTER: 0, K_MEASURED: 0},
 }  # fmt: skip

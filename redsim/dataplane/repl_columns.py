@@ -14,7 +14,7 @@ A World of its own for each server; stream, wire and mail are one array each tha
  # offset moves without anybody to feed; a ring, and an output buffer for each replica (6.2)
  M_SUBMITTED, M_ON_DISK, M_FSYNCED, M_MOVED, M_COUNTS, M_RING) = range(46)
 M_SIZE = 48
-LINK_OVERFLOWS, BULK_SENT, BULK_READ, PIPE_EMPTY, LINK_ACKED = 1, 2, 4, 8, 16  # M_WANT: what the control plane hears of
+LINK_OVERFLOWS, BULK_SENT, BULK_READ, PIPE_EMPTY, LINK_ACKED, CLIENTS_WONDER = 1, 2, 4, 8, 16, 32  # M_WANT: it hears of
 # stream: what the master's stream makes of a key, in the order of offsets; a row of a ring for each key that a unit changed. Key
 # NONE: it changes none (PING), FLUSHED_ALL: all are gone, GETACK: REPLCONF GETACK. More: elements of an aggregate, the room of a
 # string that has grown

@@ -8,6 +8,8 @@ Differs: a connection that is given up is gone for both ends at once.
 Not modelled: FAILOVER.
 """
 
+from collections.abc import Callable
+
 from redsim.dataplane import layout as dp
 from redsim.dataplane.roles import become_master, become_replica
 from redsim.redis.replica import Replica
@@ -23,10 +25,12 @@ class Role:
              causes      numbers of the causes in its World: executing the stream, writing to replicas
              scale_ppm   per master: what a command takes here, in millionths of what it takes there
              has_volatile_keys    whether there is anything to expire
+             on_change   called before a change: (this, the master it is to follow, None: it becomes one)
     """
 
     def __init__(self, replica: Replica, causes: tuple[int, int], scale_ppm: dict[str, int], has_volatile_keys: bool) -> None:
         self.replica, self.causes, self.scale_ppm, self.has_volatile_keys = replica, causes, scale_ppm, has_volatile_keys
+        self.on_change: list[Callable[[Role, Master | None], None]] = []
 
     def take(self, master: Master | None) -> None:
         """Its World has the role from here on, and the control plane goes by it."""
@@ -52,6 +56,8 @@ def replicaof(role: Role, master: Master | None, *, is_kept: bool = False) -> st
         return "LOADING Redis is loading the dataset in memory"
     if master is replica.followed:
         return "OK" if master is None else "OK Already connected to specified master"
+    for watcher in role.on_change:
+        watcher(role, master)
     if master is None:
         before = replica.replid
         replica.leave("it is a master now")

@@ -28,6 +28,7 @@ from redsim.run.dataset_table import datasets_frame
 from redsim.run.defrag import active_defrag
 from redsim.run.durability import exposure_frame, fsyncs_frame
 from redsim.run.expiry import lag_total_s, stale_keys
+from redsim.run.failovers import Failovers
 from redsim.run.groups import say_plan
 from redsim.run.lockstep import Lockstep
 from redsim.run.replicas import Family, Peers, attach_peers, guessed_of_network
@@ -88,7 +89,7 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     nodes = {name: Node.of(env, view, family) for name, view in views.items()}
     servers = {name: node.server for name, node in nodes.items()}
     peers = attach_peers(env, scenario, family, servers, views, {name: node.built.causes for name, node in nodes.items()})
-    record = Record(env, family, peers)
+    record, failovers = Record(env, family, peers), Failovers(peers)
     first = next(iter(servers.values()))
     env.process(Lockstep(env, list(servers.values()), family.wire).main() if family.links else first.main())
     for name, node in nodes.items():
@@ -107,9 +108,12 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
         env.run()
     except KeyboardInterrupt:
         partial = True
+    failovers.end()
     for node in nodes.values():
         check_conservation(node.built, node.server.world)
-    return _result(scenario, list(nodes.values()), record, partial, time.perf_counter() - started)
+    result = _result(scenario, list(nodes.values()), record, partial, time.perf_counter() - started)
+    result.summary["failovers"] = failovers.summaries()
+    return result
 
 
 def _sample(env: simpy.Environment, one: Node) -> Generator[simpy.Event, Any, None]:

@@ -187,12 +187,14 @@ def guessed_of_network(scenario: Scenario) -> list[tuple[str, int, str]]:
 
 @dataclass
 class Peers:
-    """One server's part: as a master, as a replica; `role`: what may change from one to the other."""
+    """One server's part: as a master, as a replica; `role`: what may change from one to the other; `kept_row`: from where on its
+    stream is kept, whoever needs it, None: nobody's history has left its own."""
 
     server: Server
     master: Master
     replica: Replica | None = None
     role: Role | None = None
+    kept_row: int | None = None
     shares: list[Server] = field(default_factory=list)  # all servers that share the stream
     lives: list[Any] = field(default_factory=list)  # run/crash.py: what their restarts would load
 
@@ -273,6 +275,7 @@ class Peers:
             if other is not self.server and int(other.world.repl[dp.M_OFFSET]) + 1 >= first
         ]  # fmt: skip
         needed += [one.snapshot.row for one in self.lives if one.snapshot is not None and one.snapshot.offset + 1 >= first]
+        needed += [self.kept_row] if self.kept_row is not None else []
         needed += [one.row for one in self.master.sessions if one.state in ("wait_bgsave", "send_bulk") and one.save]
         tail, size = min(needed, default=rows), len(world.stream)
         assert rows - tail <= size, "the replication stream has run over"

@@ -84,7 +84,8 @@ class MemoryGauge:
         used = int(w.st[dp.USED]) + self._aof_buffer(w)
         self.used_peak = peak = max(self.used_peak, int(w.st[dp.USED_PEAK]), used)  # INFO looks, as the cron does
         clients, called = at_rest(w)
-        made_from = (int(w.repl[dp.M_MEMORY]), used, peak, clients, called, int(w.st[dp.CLIENTS]), w.dataset.tobytes(), w.dicts.tobytes())
+        counted = used, peak, clients, called, int(w.repl[dp.M_MEMORY]), int(w.st[dp.CLIENTS])
+        made_from = (*counted, w.dataset.tobytes(), w.dicts.tobytes())
         if self.reading and self.reading[0] == made_from and not self.freed and not self.defrag:
             return self.reading[1]
         found = self._read(w, used, peak, clients, called)
