@@ -182,7 +182,9 @@ class _Builder:
         row[dp.G_FILL] = dp.NONE
         if load.on_miss is not None:
             row[dp.G_FETCH], row[dp.G_FETCH_EXP] = load.on_miss.fetch, int(load.on_miss.fetch_is == "exponential")
-        row[dp.G_JITTER] = JITTER[load.retries.jitter]
+        row[dp.G_JITTER], row[dp.G_LINEAR] = JITTER[load.retries.jitter], int(load.retries.growth == "linear")
+        row[dp.G_FOLLOWS] = int(load.service is not None and load.follow != "nothing")
+        row[dp.G_AWAY] = int(not self._is_home(plan))
         if plan.trace is not None:
             row[dp.G_MODE], row[dp.G_PIPE] = dp.TRACE, 1
             row[dp.G_TRACE_N], row[dp.G_TRACE_SPAN] = len(plan.trace), max(plan.span_ns, 1)
@@ -251,8 +253,13 @@ class _Builder:
         slot[:, none] = dp.NONE
         if row[dp.G_THREADS]:
             slot[:, dp.S_THREAD] = row[dp.G_THREAD0] + np.arange(plan.connections) % row[dp.G_THREADS]
-        slot[:, dp.S_STATE] = dp.UP if plan.group.start == 0 and not plan.is_cli else dp.DOWN
+        is_there = plan.group.start == 0 and not plan.is_cli and self._is_home(plan)
+        slot[:, dp.S_STATE] = dp.UP if is_there else dp.DOWN
         return slot
+
+    def _is_home(self, plan: Plan) -> bool:
+        """Whether the clients are here at the start: of a service, with its master."""
+        return plan.group.service is None or self.family.scenario.file.clients[plan.name].node == self.node
 
     # ---- kinds, costs, rates
 

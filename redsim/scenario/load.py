@@ -90,7 +90,8 @@ class Scenario:
         changes: dict[str, Any] = {
             "nodes": {name: file.nodes[name]},
             "datasets": {key: data.model_copy(update={"node": name}) for key, data in file.datasets.items() if data.node == root},
-            "clients": {key: group for key, group in file.clients.items() if group.node == name},
+            "clients": {key: group.model_copy(update={"node": name}) for key, group in file.clients.items()
+                        if group.node == name or group.service is not None},
             "timeline": [file.timeline[i] for i in mine],
         }
         return replace(self, file=file.model_copy(update=changes), confs={name: self.confs[name]}, places=tuple(mine), whole=self)

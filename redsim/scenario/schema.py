@@ -252,6 +252,7 @@ class Keys(Model):
 class Retries(Model):
     max: NonNegativeInt = 0
     backoff: Duration = 10_000_000  # before the first retry; doubles
+    growth: Literal["double", "linear"] = "double"  # linear: once, twice, three times the back-off, as min(retries * 50, 500)
     cap: Duration = 1_000_000_000
     jitter: Literal["none", "full", "equal"] = "none"
 
@@ -276,7 +277,9 @@ class OnMiss(Model):
 
 
 class Group(Model):
-    node: str
+    node: str = ""  # of a service: its master at the start
+    service: str | None = None  # instead: whoever is the master of that name, as the Sentinels have it
+    follow: Literal["errors", "switch-master", "nothing"] = "errors"  # what makes it ask for the master again
     connections: PositiveInt = 1
     arrivals: Arrivals
     pipeline: PositiveInt = 1
@@ -294,6 +297,12 @@ class Group(Model):
     start: Duration = 0
     stop: Duration | None = None
     requests: PositiveInt | None = None  # stop after so many
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> "Group":
+        if not self.node and self.service is None:
+            raise ValueError("give node: <a node>, or service: <a name that Sentinels monitor>")
+        return self
 
 
 class TimelineEntry(Model):
