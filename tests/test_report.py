@@ -19,7 +19,7 @@ from redsim.report.answer import answer
 from redsim.report.figures import HOW_TO_READ, figure, shown_figures
 from redsim.report.files import FRAMES, csv_text, headline, plain, summary_json, write_report
 from redsim.report.html import render_html, repeat_command
-from redsim.report.perfetto import REQUESTS_MAX, trace_events
+from redsim.report.perfetto import REPLICATION, REQUESTS_MAX, trace_events
 from redsim.report.style import svg
 
 VOID = {"meta", "img", "source", "br", "hr", "input", "link"}
@@ -208,6 +208,32 @@ def test_a_straddling_span_is_cut_and_keeps_its_true_length() -> None:
     spans = [event for event in trace_events(result)["traceEvents"] if event["ph"] == "X"]
     assert [round(span["dur"]) for span in spans] == [100, 50]
     assert spans[1]["args"]["duration_us"] == 100.0
+
+
+def test_a_replica_has_a_track_of_its_phases_with_the_verdicts_as_instants() -> None:
+    """perfetto.py: syncs.csv drawn, in µs; a phase without length is there too, a node that is no replica has no such track."""
+    result = calm()
+    rows = [
+        ("r1", "disconnected", 3.0, 4.5, "the link was cut"), ("r1", "handshake", 4.5, 4.502, ""),
+        ("r1", "full", 4.502, 4.502, "the backlog has lost it"), ("r1", "bgsave", 4.502, 4.502, ""),
+        ("r1", "transfer", 4.502, 6.0, "260 bytes"),
+    ]  # fmt: skip
+    syncs = pd.DataFrame(rows, columns=["replica", "phase", "start_s", "end_s", "note"])
+    nodes = {**result.summary["nodes"], "r1": next(iter(result.summary["nodes"].values()))}
+    result = dataclasses.replace(result, syncs=syncs, summary={**result.summary, "nodes": nodes})
+    events = trace_events(result)["traceEvents"]
+    pids = {event["args"]["name"]: event["pid"] for event in events if event["name"] == "process_name"}
+    mine = [event for event in events if event.get("tid") == REPLICATION]
+    assert {event["pid"] for event in mine} == {pids["redis-server r1"]}
+    spans = [(event["name"], round(event["ts"]), round(event["dur"])) for event in mine if event["ph"] == "X"]
+    assert sorted(spans) == [
+        ("bgsave", 4_502_000, 0), ("disconnected", 3_000_000, 1_500_000), ("handshake", 4_500_000, 2_000),
+        ("transfer", 4_502_000, 1_498_000),
+    ]  # fmt: skip
+    (verdict,) = [event for event in mine if event["ph"] == "i"]
+    assert (verdict["name"], round(verdict["ts"])) == ("full resync", 4_502_000)
+    assert verdict["args"]["note"] == "the backlog has lost it"
+    assert [event["args"]["name"] for event in mine if event["ph"] == "M"] == ["as a replica: resyncs"]
 
 
 # ---- the files -------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from redsim.report.style import (
     WIDE_IN,
     YELLOW,
     Margins,
+    bytes_axis,
     label,
     legend_below,
     mark_warmup,
@@ -139,7 +140,7 @@ def _memory_panel(ax: Axes, result: Result, node: str) -> None:
     ax.set_ylim(0, 1.12 * max(highest, *drawn_limits))
     if far:
         ax.text(0.99, 0.97, f"↑ {', '.join(far)}", transform=ax.transAxes, ha="right", va="top", fontsize=9, color=GREY)
-    _bytes_axis(ax)
+    bytes_axis(ax)
     ax.set_xlim(0, facts.duration_s(result) or 1)
 
 
@@ -162,15 +163,6 @@ def _layer(ax: Axes, at_s: Floats, floor: Floats, top: Floats, looks: tuple[str,
     name, colour, hatch = looks
     ax.fill_between(at_s, floor, top, facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0.0, label=name)
     return top
-
-
-def _bytes_axis(ax: Axes) -> None:
-    """A y axis from 0 whose ticks are round in binary units and carry them."""
-    top = ax.get_ylim()[1]
-    step = 2.0 ** np.ceil(np.log2(top / 6))
-    ax.set_yticks(np.arange(0, top, step))
-    ax.yaxis.set_major_formatter(lambda count, _: say_bytes(round(count)) if count else "0")
-    ax.grid(axis="y", color=PALE, linewidth=0.6)
 
 
 # ---- rates and shares over time ------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from redsim.report.style import (
     WIDE_IN,
     YELLOW,
     Margins,
+    bytes_axis,
     label,
     legend_below,
     mark_warmup,
@@ -38,7 +39,6 @@ from redsim.report.style import (
     short,
 )
 from redsim.run.result import Result
-from redsim.units import say_bytes
 
 HOW_TO_READ = {
     "replication": "The line is what a replica lacks, the band what the master's backlog still has: while it is in the band, "
@@ -123,8 +123,7 @@ def _window(ax: Axes, rows: pd.DataFrame) -> None:
     if len(fell):
         ax.plot(at_s[fell], behind[fell], linestyle="", marker="x", markersize=9, markeredgewidth=2, color=RED, label="fell out")
     ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter(lambda count, _: say_bytes(round(max(count, 0))))
-    ax.grid(axis="y", color=PALE, linewidth=0.6)
+    bytes_axis(ax)
 
 
 def _seconds(ax: Axes, rows: pd.DataFrame) -> None:

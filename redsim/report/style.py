@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from redsim.units import say_ns
+from redsim.units import say_bytes, say_ns
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
@@ -161,3 +162,12 @@ def svg(drawn: Figure, name: str) -> str:
 def svg_uri(drawn: Figure, name: str) -> str:
     """The SVG as a data URI, for an <img> of a page that needs no other file."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg(drawn, name).encode()).decode()
+
+
+def bytes_axis(ax: Axes) -> None:
+    """A y axis from 0 whose ticks are round in binary units and carry them."""
+    top = ax.get_ylim()[1]
+    step = 2.0 ** np.ceil(np.log2(top / 6))
+    ax.set_yticks(np.arange(0, top, step))
+    ax.yaxis.set_major_formatter(lambda count, _: say_bytes(round(count)) if count else "0")
+    ax.grid(axis="y", color=PALE, linewidth=0.6)

@@ -286,10 +286,11 @@ def _timeline_plans(scenario: Scenario, plans: Plans, maker: KindMaker) -> list[
         rows: list[tuple[int, int, int, int, int]] = []
         for entry, make in mine:
             kinds.append(make(maker, name))
+            value_bytes = 100 if kinds[-1].row[dp.K_VDIST] >= 0 else 0
             for i in range(entry.times):
                 at = entry.at + i * (entry.every or 0)
                 if at < scenario.file.duration:
-                    rows.append((at, len(kinds) - 1, int(kinds[-1].row[dp.K_SLOTKEY]), len(rows), 100))
+                    rows.append((at, len(kinds) - 1, int(kinds[-1].row[dp.K_SLOTKEY]), len(rows), value_bytes))
         rows.sort()
         group = Group(node=mine[0][0].node, connections=len(rows), arrivals=Arrivals(open=Open(rate_per_s=1)))
         out.append(Plan(name, group, kinds, dataset, np.array(rows, dtype=np.int64), len(rows), is_cli=True))

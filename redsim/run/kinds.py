@@ -116,6 +116,7 @@ def argument_bytes(command: Command, use: CommandUse, key_bytes: int, element_by
         dp.OP_WAITAOF: [1, len(str(use.replicas)), len(str(use.timeout // 1_000_000))],
         dp.OP_RANGE: [len(str(use.start)), len(str(use.stop))],
         dp.OP_FIELD: [6],
+        dp.OP_POP: [len(str(use.elements))] if use.elements > 1 else [],
     }
     lengths = name + key + extra.get(command.op, [])
     if command.op in (dp.OP_PUSH, dp.OP_PUT):

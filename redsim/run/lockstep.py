@@ -19,6 +19,8 @@ from redsim.redis.server import Server
 
 __all__ = ["Lockstep"]
 
+LOOK_NS = 10_000  # between two looks whether a server has loaded, at least
+
 
 class Lockstep:
     """The driver of `servers`, whose connections are the rows of `wires`."""
@@ -40,7 +42,7 @@ class Lockstep:
             for server in servers:
                 server.before_run()
             self._deaths = [server.deaths for server in servers]
-            horizon = int(min(env.peek(), end))
+            horizon = int(min(env.peek(), end, self._loaded_ns()))
             promise[:] = horizon
             self.run_together([server.world for server in servers], self._delays(), promise, why, horizon)
             standing = [i for i in range(len(servers)) if why[i] not in (dp.REACHED, WAITS)]
@@ -53,6 +55,11 @@ class Lockstep:
             yield env.timeout(max(horizon - env.now, 0))
             for server in servers:
                 server.after_run(int(server.world.st[dp.NOW]))
+
+    def _loaded_ns(self) -> int:
+        """No server that loads has loaded before: a replica comes online then, not at the next event of somebody else."""
+        states = [server.world.st for server in self.servers]
+        return min((int(st[dp.NOW]) + max(int(st[dp.LOAD_LEFT]), LOOK_NS) for st in states if st[dp.LOADING]), default=int(NEVER))
 
     def _delays(self) -> dp.I64:
         """[n, n]: at least so long is what one server sends another on its way, ns."""
