@@ -57,7 +57,7 @@ def feed_deletion(w: World, d, is_lazy, is_part):
     if w.repl[M_ON] and is_part:
         w.repl[M_UNIT_BYTES] += size
     elif w.repl[M_ON]:
-        ns += end_unit(w, size, 0)
+        ns += end_unit(w, size, 0, 0)
         ask_to_write(w)
     if is_part:
         w.aof[A_UNIT] += 1

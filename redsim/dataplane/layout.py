@@ -64,6 +64,7 @@ G_ERR_MISCONF, G_ERR_LOADING, G_ERR_NOREPLICAS, G_ERR_READONLY, G_ERR_MASTERDOWN
 # of clients that follow a service: that they do; another server has them now; since when they wonder where the master is, 0: they
 # do not
 G_FOLLOWS, G_AWAY, G_WONDERS = 66, 67, 68
+PINNED, ASKS = 1, 2  # G_FOLLOWS: to the master it knew at first; who asks for the master after an error
 G_DONE_AT, G_GAP, G_GAP_FROM = 70, 71, 72  # of those: the last answer that was no error; the longest time without one, from when
 G_LINEAR = 69  # back-off grows by as much each time, instead of doubling
 G_SIZE = 80

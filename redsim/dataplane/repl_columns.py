@@ -18,6 +18,7 @@ LINK_OVERFLOWS, BULK_SENT, BULK_READ, PIPE_EMPTY, LINK_ACKED, CLIENTS_WONDER = 1
 # stream: what the master's stream makes of a key, in the order of offsets; a row of a ring for each key that a unit changed. Key
 # NONE: it changes none (PING), FLUSHED_ALL: all are gone, GETACK: REPLCONF GETACK. More: elements of an aggregate, the room of a
 # string that has grown
+# at: ns, odd if a client waits for the answer of the command (Y_NS, which is 0 but in its last row)
 (Y_END, Y_AT, Y_NS, Y_KEY, Y_DATASET, Y_VALUE, Y_MORE, Y_DUE) = range(8)
 Y_SIZE = 8
 FLUSHED_ALL, GETACK = -2, -3

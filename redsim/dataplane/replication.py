@@ -120,12 +120,14 @@ def feed_unit(w: World, r, k, is_own, deletions, ns):
         size += MULTI_EXEC_BYTES
     if size == 0:
         return 0
-    return end_unit(w, size, ns)
+    return end_unit(w, size, ns, w.req[r, R_FLAGS] & Z_LIVE)
 
 
 @compiled
-def end_unit(w: World, size, ns):
-    """A unit of `size` bytes that took `ns` ends here: the rows of its keys are what the keys are now. ns that takes."""
+def end_unit(w: World, size, ns, is_awaited):
+    """A unit of `size` bytes that took `ns` ends here: the rows of its keys are what the keys are now; does a client wait for its
+    answer? ns that takes."""
+    at = (w.st[NOW] + ns) // 2 * 2 + is_awaited
     m, mask = w.repl, w.stream.shape[0] - 1
     if not m[M_SELECTED]:
         m[M_SELECTED] = 1
@@ -135,7 +137,7 @@ def end_unit(w: World, size, ns):
         note(w, NONE, NONE)
     for n in range(m[M_BEGUN], m[M_ROWS]):
         row = w.stream[n & mask]
-        row[Y_END], row[Y_AT], row[Y_NS] = m[M_OFFSET], w.st[NOW] + ns, 0
+        row[Y_END], row[Y_AT], row[Y_NS] = m[M_OFFSET], at, 0
         key, d = row[Y_KEY], row[Y_DATASET]
         if key >= 0:
             row[Y_VALUE] = np.int64(w.kv[key, 0])
@@ -314,7 +316,7 @@ def pipe_is_readable(w: World):
 @entry
 def ping(w: World):
     """replication.c:replicationCron: PING for the replicas, in the stream."""
-    end_unit(w, PING_BYTES, 0)
+    end_unit(w, PING_BYTES, 0, 0)
     ask_to_write(w)
 
 

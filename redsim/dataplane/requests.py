@@ -193,7 +193,7 @@ def count_latency(w: World, r, g, start, done):
 @compiled
 def wonder(w: World, g, t):
     """Clients that follow a service have lost their master, or were told that it is none: they will ask."""
-    if w.group[g, G_FOLLOWS] and not w.group[g, G_AWAY] and w.group[g, G_WONDERS] == 0:
+    if w.group[g, G_FOLLOWS] == ASKS and not w.group[g, G_AWAY] and w.group[g, G_WONDERS] == 0:
         w.group[g, G_WONDERS] = max(t, 1)
         w.repl[M_WANT] |= CLIENTS_WONDER
 

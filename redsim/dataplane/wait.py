@@ -76,7 +76,7 @@ def ask_for_acks(w: World):
         w.repl[M_GETACK] = 0
         if w.repl[M_ON]:
             note(w, NONE, GETACK)
-            end_unit(w, GETACK_BYTES, 0)
+            end_unit(w, GETACK_BYTES, 0, 0)
             ask_to_write(w)
 
 

@@ -86,6 +86,10 @@ class Replica:
         """Bytes of the history that it has executed."""
         return int(self.world.repl[dp.M_OFFSET])
 
+    def down_s(self) -> int:
+        """master_link_down_since_seconds: whole seconds since it lost its master, or began to look for it."""
+        return (self.now_ns() - (self._lost_ns or 0)) // S
+
     def now_ns(self) -> int:
         """The loop's clock, which may be ahead of the others'."""
         return max(int(self.world.st[dp.NOW]), int(self.env.now))
@@ -169,8 +173,6 @@ class Replica:
             self._lost_ns = self.now_ns()
             self._to("connect", "disconnected", f"told to follow {master.name}")
 
-    # ---- called by the server
-
     def cron(self) -> None:
         """replicationCron, once a second: reconnect, ACK, has the master been silent for too long?"""
         self._tick.succeed()
@@ -199,8 +201,6 @@ class Replica:
         if self._loading_from is not None and not st[dp.LOADING] and int(st[dp.READY_AT]) > self._loading_from:
             self._loading_from = None
             self._ready.succeed()
-
-    # ---- connecting
 
     def _lose(self, session: Session, why: str) -> Step:
         """The connection is over; it hears of that a one-way delay later at most."""

@@ -3,7 +3,7 @@
 check(scenario) makes the plans only, so that `redsim lint` finds every mistake without allocating the keys.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class Built:
     host: str
     cores: int
     datasets: dict[str, Dataset]
+    elsewhere: set[str] = field(default_factory=set)  # groups that are told of with another server
 
 
 def check(scenario: Scenario) -> None:
@@ -183,7 +184,7 @@ class _Builder:
         if load.on_miss is not None:
             row[dp.G_FETCH], row[dp.G_FETCH_EXP] = load.on_miss.fetch, int(load.on_miss.fetch_is == "exponential")
         row[dp.G_JITTER], row[dp.G_LINEAR] = JITTER[load.retries.jitter], int(load.retries.growth == "linear")
-        row[dp.G_FOLLOWS] = int(load.service is not None and load.follow != "nothing")
+        row[dp.G_FOLLOWS] = 0 if load.service is None else dp.PINNED if load.follow == "nothing" else dp.ASKS
         row[dp.G_AWAY] = int(not self._is_home(plan))
         if plan.trace is not None:
             row[dp.G_MODE], row[dp.G_PIPE] = dp.TRACE, 1

@@ -3,6 +3,8 @@
 A promoted server knows its master's history up to some row of the stream. What its master executed behind that, before or after
 the promotion, is lost: when the old master takes the new one's data, or at the end of the run, if it has not come back.
 
+What nobody waited for any more when it was executed was not acknowledged: clients had given it up while their server stood
+still.
 Differs: a write counts as acknowledged when it was executed; what was not yet answered when its server died counts, too.
 """
 
@@ -74,7 +76,8 @@ class Failovers:
         rows, mask = int(world.repl[dp.M_ROWS]), len(world.stream) - 1
         for one in [one for one in self.rows if one.old == old and one.lost_ns is None]:
             mine = world.stream[np.arange(one.row, rows) & mask]
-            one.lost_ns = mine[mine[:, dp.Y_NS] > 0, dp.Y_AT].copy()
+            is_lost = (mine[:, dp.Y_NS] > 0) & (mine[:, dp.Y_AT] % 2 == 1)
+            one.lost_ns = mine[is_lost, dp.Y_AT].copy()
         peer.kept_row = None
 
     def end(self) -> None:

@@ -46,7 +46,9 @@ def refuse_writes(scenario: Scenario, plans: Iterable[Any]) -> None:
     """ScenarioError for a command that writes to a replica (processCommand: READONLY). `plans`: run/groups.py's, of the node."""
     node, what = next(iter(scenario.file.nodes.items()))
     whole = scenario.whole or scenario
-    is_promoted = any(entry.node == node and role_change(entry).master is None for _, entry in whole.file.role_entries)
+    is_promoted = whole.file.sentinels is not None or any(
+        entry.node == node and role_change(entry).master is None for _, entry in whole.file.role_entries
+    )
     if what.replica_of is None:
         return
     for plan in plans:

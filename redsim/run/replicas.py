@@ -7,7 +7,7 @@ what it cost its master times the ratio of what a call costs on their hosts.
 Not modelled: used_memory of the connections between servers, besides the replication buffer.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,7 +50,7 @@ RDB_STEP_BYTES = 2 * MIB  # config.c: loading-process-events-interval-bytes
 def has_replicas(scenario: Scenario, node: str) -> bool:
     """Whether another server of the scenario replicates the node, or may come to."""
     file = (scenario.whole or scenario).file
-    return bool(file.role_entries) or any(other.replica_of == node for other in file.nodes.values())
+    return file.may_change_roles or any(other.replica_of == node for other in file.nodes.values())
 
 
 def repl_rules(scenario: Scenario, node: str) -> ReplRules:
@@ -88,7 +88,7 @@ class Family:
         self.names = sorted(scenario.file.nodes, key=lambda name: scenario.file.nodes[name].replica_of is not None)
         self.plans: Plans | None = None
         self.writers: Plans | None = None  # what all clients do, where roles may change: anybody's may write then
-        self.has_roles = bool(scenario.file.role_entries)
+        self.has_roles = scenario.file.may_change_roles
         self.causes: dict[str, tuple[int, int]] = {}
         replicas = [name for name in self.names if self.is_replica(name) or self.has_roles]
         self.links = {name: i for i, name in enumerate(replicas)}
@@ -197,6 +197,8 @@ class Peers:
     kept_row: int | None = None
     shares: list[Server] = field(default_factory=list)  # all servers that share the stream
     lives: list[Any] = field(default_factory=list)  # run/crash.py: what their restarts would load
+    on_wonder: Callable[[], None] = lambda: None  # clients that follow a service have lost it
+    on_death: list[Callable[[bool], None]] = field(default_factory=list)  # whether its host is gone, too
 
     def cron(self, *, is_a_second: bool) -> None:
         """serverCron."""
@@ -216,6 +218,8 @@ class Peers:
 
     def answer(self) -> None:
         """What the data plane asks."""
+        if self.server.world.repl[dp.M_WANT] & dp.CLIENTS_WONDER:
+            self.on_wonder()
         self.master.answer()
         if self.replica is not None:
             self.replica.answer()
@@ -240,6 +244,8 @@ class Peers:
         if not with_host:
             for session in list(self.master.sessions):
                 self.master.close(session, "the master died")
+        for watcher in self.on_death:
+            watcher(with_host)
         self.master.is_down = True
         if self.replica is not None:
             self.replica.died(with_host=with_host)

@@ -22,10 +22,12 @@ from redsim.dataplane import follow as plane
 from redsim.dataplane import layout as dp
 from redsim.redis.server import Server
 from redsim.run.build import Built
+from redsim.run.replicas import Peers
 from redsim.units import MS, S
 
-__all__ = ["Service", "gather"]
+__all__ = ["Place", "Service", "Watch", "gather", "told"]
 
+AGAIN_NS = 10 * MS  # guess: a pool that was told what it knew asks again so much later at the earliest
 SLICE_NS = 10 * MS  # guess: how late a client of a server that is held hears of its own time-out
 CARRIED = (
     dp.G_NEXT_PS, dp.G_NEXT_NS, dp.G_LEFT, dp.G_START, dp.G_TRACE_I, dp.G_SEQ_KEY, dp.G_DONE_AT,
@@ -35,7 +37,19 @@ ADDED = (
     dp.G_LAT_SUM, dp.G_FETCHES, dp.G_ERR_OOM, dp.G_ERR_MISCONF, dp.G_ERR_LOADING, dp.G_ERR_NOREPLICAS, dp.G_ERR_READONLY,
     dp.G_ERR_MASTERDOWN,
 )  # fmt: skip
-Ask = Callable[[int], Generator[simpy.Event, Any, "str | None"]]
+Ask = Callable[[], Generator[simpy.Event, Any, "str | None"]]
+
+
+@dataclass
+class Place:
+    """A server that groups may have their clients at."""
+
+    built: Built
+    server: Server
+
+    def number(self, name: str) -> int:
+        """The row of the group."""
+        return next(g for g, plan in enumerate(self.built.plans.plans) if plan.name == name)
 
 
 @dataclass
@@ -76,7 +90,9 @@ class Service:
 
     def _ask(self) -> Generator[simpy.Event, Any, None]:
         self.asked += 1
-        found = yield from self.ask(int(self.env.now))
+        found = yield from self.ask()
+        if found in (None, self.at):
+            yield self.env.timeout(AGAIN_NS)
         self._is_asking = False
         server, g = self.places[self.at]
         server.world.group[g, dp.G_WONDERS] = 0
@@ -90,10 +106,10 @@ class Service:
         (source, g), (target, h), now = self.places[self.at], self.places[to], int(self.env.now)
         see_to(source, now)
         out = dp.rows(len(source.world.req) + len(source.world.slot), plane.L_SIZE)
+        self._carry(source.world, g, target.world, h)
         n = int(plane.leave(source.world, g, now, out))
         while int(target.world.st[dp.REQ_FREE_N]) < n + int(target.world.cost[dp.NEED]):
             target.world = dp.grow(target.world)
-        self._carry(source.world, g, target.world, h)
         plane.come(target.world, h, now, out, n)
         self.moves.append((now, self.at, to))
         self.at = to
@@ -119,6 +135,13 @@ class Watch:
         self.env, self.server, self.services = env, server, services
         self._is_watching = False
         server.on_step.append(self._step)
+
+    @classmethod
+    def on(cls, env: simpy.Environment, peers: Peers, services: dict[int, Service]) -> "Watch":
+        """Of the clients of one server of several."""
+        watch = cls(env, peers.server, services)
+        peers.on_wonder = watch.answer
+        return watch
 
     def answer(self) -> None:
         """CLIENTS_WONDER: those that do ask."""
@@ -147,21 +170,17 @@ class Watch:
 # ---- after the run ---------------------------------------------------------------------------------------------------
 
 
-def gather(name: str, home: tuple[Built, Server], others: list[tuple[Built, Server]]) -> None:
+def gather(name: str, home: Place, others: list[Place]) -> None:
     """What the group `name` did at other servers is counted at home; nothing is left of it there."""
-    built, server = home
-    for other, there in others:
-        _rows(name, (built, server.world), (other, there.world))
-        server.world = _blame(name, (built, server.world), (other, there.world))
+    for other in others:
+        _rows(name, home, other)
+        _blame(name, home, other)
+        other.built.elsewhere.add(name)
 
 
-def _number(built: Built, name: str) -> int:
-    return next(g for g, plan in enumerate(built.plans.plans) if plan.name == name)
-
-
-def _rows(name: str, home: tuple[Built, dp.World], other: tuple[Built, dp.World]) -> None:
-    (built, w), (theirs, v) = home, other
-    g, h = _number(built, name), _number(theirs, name)
+def _rows(name: str, home: Place, other: Place) -> None:
+    built, theirs, w, v = home.built, other.built, home.server.world, other.server.world
+    g, h = home.number(name), other.number(name)
     added = list(ADDED)
     w.group[g, added] += v.group[h, added]
     v.group[h, added] = 0
@@ -186,21 +205,27 @@ def _rows(name: str, home: tuple[Built, dp.World], other: tuple[Built, dp.World]
             v.kind[k, counted] = 0
 
 
-def _blame(name: str, home: tuple[Built, dp.World], other: tuple[Built, dp.World]) -> dp.World:
+def _blame(name: str, home: Place, other: Place) -> None:
     """Causes have other numbers there, and some of them are not at home at all."""
-    (built, w), (theirs, v) = home, other
-    g, h = _number(built, name), _number(theirs, name)
+    built, theirs, w, v = home.built, other.built, home.server.world, other.server.world
+    g, h = home.number(name), other.number(name)
     for cause in [one for one in theirs.causes if one not in built.causes]:
         built.causes.append(cause)
     more = len(built.causes) - w.blame.shape[2]
     if more > 0:
         w = w._replace(blame=np.concatenate([w.blame, np.zeros((*w.blame.shape[:2], more), dtype=np.int64)], axis=2))
+        home.server.world = w
     for column, cause in enumerate(theirs.causes):
         w.blame[g, :, built.causes.index(cause)] += v.blame[h, :, column]
     v.blame[h] = 0
-    return w
 
 
-def unavailable(w: dp.World, g: int) -> dict[str, float]:
-    """The longest time without an answer that was no error."""
-    return {"unavailable_s": int(w.group[g, dp.G_GAP]) / S, "unavailable_from_s": int(w.group[g, dp.G_GAP_FROM]) / S}
+def told(service: Service, home: Place, end_ns: int) -> dict[str, Any]:
+    """What summary.json has of a group besides: the longest time without an answer that was no error, where it went."""
+    row = home.server.world.group[home.number(service.name)]
+    last = int(service.places[service.at][0].world.group[service.places[service.at][1], dp.G_DONE_AT])
+    gap, since = int(row[dp.G_GAP]), int(row[dp.G_GAP_FROM])
+    if min(end_ns, int(row[dp.G_STOP])) - last > gap:
+        gap, since = min(end_ns, int(row[dp.G_STOP])) - last, last
+    moves = [{"at_s": at / S, "from": before, "to": to} for at, before, to in service.moves]
+    return {"unavailable_s": gap / S, "unavailable_from_s": since / S, "moves": moves, "asked_for_the_master": service.asked}

@@ -3,8 +3,6 @@
 YAML 1.2 checked by pydantic, strict and with `extra=forbid`. Every duration becomes int ns, every size int
 bytes; after this module there are no strings with units. Cross references (a node that a group names) are
 checked in `check.py`; file, line and cure are added in `explain.py`.
-
-Not modelled yet, refused by name: `sentinels`, `service`.
 """
 
 from typing import Annotated, Any, Literal
@@ -25,6 +23,8 @@ from redsim.scenario.faults import DiskFault, kind_of_entry
 from redsim.scenario.linux import Linux
 from redsim.scenario.network import Link, NetworkFault
 from redsim.scenario.roles import is_role_change
+from redsim.scenario.sentinel_conf import SENTINEL_PORT
+from redsim.scenario.sentinels import Place, Sentinels
 from redsim.scenario.shape import Bandwidth, Duration, Memory, Model, Ttl
 from redsim.scenario.sizes import Gpareto, Lognormal, Size, Uniform
 
@@ -330,6 +330,7 @@ class ScenarioFile(Model):
     nodes: dict[str, Node] = Field(min_length=1)
     datasets: dict[str, Dataset] = Field(default_factory=dict)
     clients: dict[str, Group] = Field(default_factory=dict)
+    sentinels: Sentinels | None = None
     timeline: list[
         Annotated[
             Annotated[TimelineEntry, Tag("a command")]
@@ -344,6 +345,16 @@ class ScenarioFile(Model):
     def commands_at(self) -> list[tuple[int, TimelineEntry]]:
         """The timeline's commands, each with its place in it, without those that change roles."""
         return [(i, e) for i, e in enumerate(self.timeline) if isinstance(e, TimelineEntry) and not is_role_change(e)]
+
+    @property
+    def may_change_roles(self) -> bool:
+        """Whether a master may become a replica, and a replica a master."""
+        return self.sentinels is not None or bool(self.role_entries)
+
+    @property
+    def sentinel_places(self) -> list[Place]:
+        """Each Sentinel's name, host and port."""
+        return self.sentinels.places(SENTINEL_PORT) if self.sentinels is not None else []
 
     @property
     def role_entries(self) -> list[tuple[int, TimelineEntry]]:
