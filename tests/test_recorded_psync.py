@@ -100,7 +100,7 @@ def test_every_recorded_verdict() -> None:
         m[dp.M_OFFSET], m[dp.M_FIRST], m[dp.M_HISTLEN] = (
             row["master_offset_mid"], row["first_byte_offset_mid"], row["histlen_mid"],
         )  # fmt: skip
-        refusal = master._refusal(master.replid, row["replica_asks_offset"] - 1)
+        refusal = master.refusal(master.replid, row["replica_asks_offset"] - 1)
         if (refusal == "") != (row["outcome"] == "partial"):
             wrong.append((row, refusal))
     assert wrong == []

@@ -59,8 +59,17 @@ class Record:
     medians: dict[str, float] = field(default_factory=dict)  # quantity -> median error in per cent, as published with it
 
     def drift(self, shot: Shot, against: Mark) -> Drift:
-        """The machine's speed around a shot: the median of the readings AROUND on each side."""
-        return drift(self.marks[max(shot.turn + 1 - AROUND, 0) : shot.turn + 1 + AROUND], against)
+        """The machine's speed around a shot: the median of the readings AROUND on each side, of the same session: another day's
+        machine is another one."""
+        starts = self.session_starts()
+        begin = max(start for start in starts if start <= shot.turn)
+        end = min((start for start in starts if start > shot.turn), default=len(self.marks))
+        return drift(self.marks[max(shot.turn + 1 - AROUND, begin) : min(shot.turn + 1 + AROUND, end)], against)
+
+    def session_starts(self) -> list[int]:
+        """Readings that no shot lies before: each session begins with one."""
+        behind = {shot.turn + 1 for shots in self.shots.values() for shot in shots}
+        return [turn for turn in range(len(self.marks)) if turn not in behind]
 
     def moved(self, shot: Shot) -> float:
         """How far the yardstick moved during a shot, as a share."""

@@ -101,8 +101,7 @@ class Master:
         "": it goes on from there."""
         self._lonely_since_s = None
         self.sessions.append(session)
-        window = (self.first_byte(), int(self.world.repl[dp.M_OFFSET]) + 1) if self.has_backlog else None
-        refusal = psync_refusal((replid, offset), (self.replid, self.replid2, self.second_offset), window)
+        refusal = self.refusal(replid, offset)
         if not refusal:
             self.partial_ok += 1
             session.missed = int(self.world.repl[dp.M_OFFSET]) - offset
@@ -116,6 +115,11 @@ class Master:
             self._log(f"Unable to partial resync with replica {session.replica}: {refusal}")
         self._wait_for_bgsave(session)
         return refusal
+
+    def refusal(self, replid: int, offset: int) -> str:
+        """Why a replica that has `offset` bytes of the history `replid` cannot go on with it, "": it can."""
+        window = (self.first_byte(), int(self.world.repl[dp.M_OFFSET]) + 1) if self.has_backlog else None
+        return psync_refusal((replid, offset), (self.replid, self.replid2, self.second_offset), window)
 
     def _go_on(self, session: Session, offset: int) -> None:
         """The stream goes to the replica from there on."""
