@@ -335,7 +335,7 @@ def calibrate(
 @app.command()
 def observe(
     sources: Annotated[list[str], typer.Argument(help="A redis:// URL, or files: INFO, redis.conf, SLOWLOG, --bigkeys, MONITOR")],
-    out: Annotated[Path, typer.Option(help="Folder for the scenario.")] = Path("observed"),
+    out: Annotated[Path, typer.Option(help="Folder for scenario.yaml, observed.json, offsets.csv.")] = Path("observed"),
     window: Annotated[float, typer.Option(help="Seconds between the two readings of a live server.")] = 10.0,
     monitor: Annotated[float, typer.Option(help="Seconds of MONITOR on a live server; it costs that server throughput.")] = 0.0,
     sample: Annotated[int, typer.Option(help="Keys looked at, at most.")] = 1000,
@@ -343,7 +343,7 @@ def observe(
     profile: Annotated[str, typer.Option(help="Host profile of the scenario: shipped, or a path.")] = "default",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Write a scenario out of a running server (read-only commands) or of the files an operator can attach to a ticket."""
+    """Write a scenario, and offsets for plan backlog, out of a running server (read-only) or of files attached to a ticket."""
     with _lab():
         from redsim.lab import observe as lab
         from redsim.run.progress import share_bar

@@ -28,8 +28,8 @@ nodes:
       maxmemory {maxmemory}
       maxmemory-policy allkeys-lru
       client-output-buffer-limit replica 1mb 0 0
-  r1: {{host: b, replica_of: main, conf: 'save ""'}}
-  r2: {{host: c, replica_of: {above}, synced: {synced}, conf: "save \\"\\"\\nappendonly yes"}}
+  r1: {{host: b, replica_of: main, conf: "save \\"\\"\\nreplica-serve-stale-data {stale}\\nrepl-diskless-sync-delay 0"}}
+  r2: {{host: c, replica_of: {above}, synced: {synced}, conf: "save \\"\\"\\nappendonly yes\\nrepl-diskless-sync-delay 0"}}
 datasets:
   s: {{node: main, keys: 20000, value_bytes: {{uniform: [10, 300]}}, ttl: {{uniform: [1s, 8s], share: 0.5}}}}
   n: {{node: main, keys: 500, value_bytes: 3}}
@@ -64,6 +64,7 @@ clients:
     arrivals: {{open: {{rate_per_s: 300}}}}
     keys: {{dataset: z}}
     commands: {{ZADD: 1, UNLINK: 0.2}}
+{more}
   readers: {{node: r1, connections: 5, arrivals: {{open: {{rate_per_s: 1000}}}}, keys: {{dataset: s}}, commands: {{GET: 1}}}}
 timeline:
   - {{at: 2s, run: FLUSHALL, node: main}}
@@ -71,7 +72,7 @@ timeline:
 """
 DEFAULTS: dict[str, Any] = {
     "duration": "8s", "seed": 1, "loss": 0, "diskless": "yes", "maxmemory": "0", "above": "main", "synced": "true", "stop": "6s",
-    "faults": "", "backlog": "64kb",
+    "faults": "", "backlog": "64kb", "more": "", "stale": "yes",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ clock has passed aof[A_DONE].
 Differs: a write waits for a fsync in flight where the host's file is locked meanwhile (A_LOCKS); buffers of up to 4,000 bytes
 are kept as Redis does, but grow by sds.c's doubling from one command's bytes. Retries of a postponed write inside serverCron are
 those of the same iteration's end.
-Not modelled: WAIT_REWRITE, short writes (a full disk takes nothing), timestamps, writes of scripts, WAITAOF.
+Not modelled: WAIT_REWRITE, short writes (a full disk takes nothing), timestamps, writes of scripts.
 """
 
 from redsim.dataplane.compile import compiled
@@ -57,7 +57,7 @@ def feed_deletion(w: World, d, is_lazy, is_part):
     if w.repl[M_ON] and is_part:
         w.repl[M_UNIT_BYTES] += size
     elif w.repl[M_ON]:
-        ns += end_unit(w, size, 0)
+        ns += end_unit(w, size, 0, 0)
         ask_to_write(w)
     if is_part:
         w.aof[A_UNIT] += 1
@@ -76,6 +76,8 @@ def propagate(w: World, r, k, took_ns):
     a[A_UNIT] = a[A_DIRTY] = 0
     if w.repl[M_ON]:
         ns += feed_unit(w, r, k, is_own, deletions, took_ns)
+    elif w.repl[M_COUNTS] and is_own:
+        w.repl[M_OFFSET] += 1
     if is_own:
         a[A_CMDS] += 1
         if a[A_POLICY] == AOF_OFF:
@@ -114,6 +116,9 @@ def flush_append_only_file(w: World):
         is_over = True
     if is_over and w.st[NOW] < w.st[CRASH_AT]:
         a[A_ACKED], a[A_ACKED_CMDS] = a[A_APPENDED], a[A_CMDS]
+        if w.st[BLOCKED_N] and w.repl[M_FSYNCED] != w.repl[M_ON_DISK]:
+            w.repl[M_MOVED] = 1
+        w.repl[M_FSYNCED] = w.repl[M_ON_DISK]
     return not is_over
 
 
@@ -124,6 +129,7 @@ def land_fsync(w: World):
     if a[A_FLIGHT] and a[A_DONE] <= w.st[NOW]:
         a[A_FLIGHT] = 0
         a[A_SYNCED], a[A_SYNCED_CMDS] = a[A_SUBMITTED], a[A_SUBMITTED_CMDS]
+        w.repl[M_ON_DISK] = w.repl[M_SUBMITTED]
 
 
 @compiled
@@ -145,6 +151,8 @@ def begin_flush(w: World):
     a = w.aof
     a[A_PENDING] = a[A_FLIGHT] if a[A_POLICY] == AOF_EVERYSEC else 0
     if a[A_LEN] == 0:
+        if a[A_SUBMITTED] == a[A_WRITTEN] and not a[A_FLIGHT] and a[A_POLICY] != AOF_NO:
+            w.repl[M_ON_DISK] = w.repl[M_OFFSET]  # what the stream has besides, as PING, is in no AOF
         if a[A_SUBMITTED] == a[A_WRITTEN] or a[A_PENDING]:
             return True
         return try_fsync(w)
@@ -239,6 +247,7 @@ def try_fsync(w: World):
             a[A_FLIGHT] = 1
             a[A_FSYNCS] += 1
             a[A_SUBMITTED], a[A_SUBMITTED_CMDS] = a[A_WRITTEN], a[A_WRITTEN_CMDS]
+            w.repl[M_SUBMITTED] = w.repl[M_OFFSET]
             return ask(w, WANT_BIO)
     return True
 
@@ -251,3 +260,4 @@ def fsynced(w: World):
     a[A_LAST] = tick(w)
     a[A_SUBMITTED], a[A_SUBMITTED_CMDS] = a[A_WRITTEN], a[A_WRITTEN_CMDS]
     a[A_SYNCED], a[A_SYNCED_CMDS] = a[A_WRITTEN], a[A_WRITTEN_CMDS]
+    w.repl[M_ON_DISK] = w.repl[M_OFFSET]

@@ -336,6 +336,8 @@ def other_event(w: World, what, arg, t):
         crash(w, arg, t)
     elif what == EV_PIPE:
         pipe_is_readable(w)
+    elif what == EV_NOTHING:
+        return
     else:
         w.conn[arg, C_FLAGS] |= F_EOF
         if not w.conn[arg, C_FLAGS] & F_RESET:
@@ -576,7 +578,7 @@ def change_rate(w: World, row, t):
 def first_gap(w: World, g, t):
     """The first arrival of an open group after `t`, or after its rate changed at `t`."""
     w.group[g, G_NEXT_PS] = t * 1000
-    if w.group[g, G_MEAN_PS] >= NEVER // 1000:
+    if w.group[g, G_MEAN_PS] >= NEVER // 1000 or w.group[g, G_AWAY]:
         w.group[g, G_NEXT_NS] = NEVER
     elif w.group[g, G_BATCH] > 1:
         w.group[g, G_NEXT_NS] = t + w.group[g, G_SHIFT]
@@ -586,7 +588,9 @@ def first_gap(w: World, g, t):
 
 @compiled
 def start_group(w: World, g, t):
-    """Group `g` begins at `t`."""
+    """Group `g` begins at `t`, if it has its clients here."""
+    if w.group[g, G_AWAY]:
+        return
     if w.group[g, G_MODE] == OPEN:
         first_gap(w, g, t)
     elif w.group[g, G_MODE] == TRACE:

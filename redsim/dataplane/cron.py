@@ -47,6 +47,20 @@ def clients_cron(w: World, cursor, visits, idle_ns):
 
 
 @entry
+def kill_clients(w: World):
+    """networking.c:clientKillCommand, CLIENT KILL TYPE normal: all of them; how many."""
+    killed = 0
+    for c in range(w.conn.shape[0]):
+        flags = w.conn[c, C_FLAGS]
+        if w.conn[c, C_LIVE] and flags & F_ACCEPTED and not flags & F_RESET:
+            charge(w, CRON, w.cost[CLOSE_NS])
+            w.st[CLIENTS] -= 1
+            close_by_server(w, c)
+            killed += 1
+    return killed
+
+
+@entry
 def buffers(w: World):
     """(query buffer bytes, output buffer bytes) over all connections."""
     query, output = 0, 0

@@ -355,8 +355,8 @@ def run_command(w: World, r):
         ns, reply = database_command(w, r, op, k)
     elif OP_PUSH <= op <= OP_UNION:
         ns, reply = aggregate_command(w, r, op, k, d, key)
-    elif op == OP_WAIT:
-        ns, reply = kind[k, K_CONST], 4
+    elif op >= OP_WAIT:
+        ns, reply = kind[k, K_CONST], 4 if op == OP_WAIT else 12
     elif op >= OP_BGSAVE:
         ns, reply = persist(w, op, kind[k, K_NELEM] == 2)
         ns += kind[k, K_CONST]

@@ -60,8 +60,14 @@ COST_SIZE = 80
  G_TRACE_I, G_OFFERED, G_COMPLETED, G_FAILED, G_ERR_TIMEOUT, G_ERR_CONN, G_ERR_BUSY, G_RETRIED, G_AREA, G_LAT_SUM,
  G_TRACE_LOOP, G_TRACE_SPAN, G_LINK_OUT, G_POP_ARG, G_POP_ARG2, G_NEXT_NS, G_LOCAL, G_SHIFT,
  G_FILL, G_FETCH, G_FETCH_EXP, G_FETCHES, G_ERR_OOM, G_DRAWN, G_AHEAD) = range(61)
-G_ERR_MISCONF, G_ERR_LOADING, G_ERR_NOREPLICAS = 61, 62, 63
-G_SIZE = 64
+G_ERR_MISCONF, G_ERR_LOADING, G_ERR_NOREPLICAS, G_ERR_READONLY, G_ERR_MASTERDOWN = 61, 62, 63, 64, 65
+# of clients that follow a service: that they do; another server has them now; since when they wonder where the master is, 0: they
+# do not
+G_FOLLOWS, G_AWAY, G_WONDERS = 66, 67, 68
+PINNED, ASKS = 1, 2  # G_FOLLOWS: to the master it knew at first; who asks for the master after an error
+G_DONE_AT, G_GAP, G_GAP_FROM = 70, 71, 72  # of those: the last answer that was no error; the longest time without one, from when
+G_LINEAR = 69  # back-off grows by as much each time, instead of doubling
+G_SIZE = 80
 OPEN, CLOSED, TRACE = range(3)
 POP_UNIFORM, POP_ZIPF, POP_HOTSET, POP_LATEST, POP_SEQUENTIAL = range(5)
 
@@ -88,7 +94,8 @@ R_SIZE = 24
 Z_LIVE, Z_SERVER, Z_QUEUED, Z_BUSY, Z_ANSWERED, Z_MISS, Z_OOM = 1, 2, 4, 8, 16, 32, 64
 Z_MISCONF = 128  # refused: the AOF cannot be written
 Z_LOADING = 256  # refused: the server is loading its data
-Z_NOREPLICAS = 512  # refused: too few replicas are in step
+Z_NOREPLICAS, Z_READONLY, Z_MASTERDOWN = 512, 1024, 2048  # refused: too few replicas in step; by a replica; without a master
+Z_REFUSED = Z_BUSY | Z_OOM | Z_MISCONF | Z_LOADING | Z_NOREPLICAS | Z_READONLY | Z_MASTERDOWN
 
 # kind: a command as one group sends it ------------------------------------------------------------------------
 (K_OP, K_CAUSE, K_SERIES, K_CONST, K_IN_PS, K_OUT_PS, K_EXTRA_NS, K_NKEYS, K_NELEM, K_CURVE_KEY, K_CURVE_RET, K_CURVE_DB,
@@ -100,7 +107,7 @@ K_SIZE = 40
 (OP_PING, OP_GET, OP_SET, OP_DEL, OP_UNLINK, OP_EXISTS, OP_EXPIRE, OP_INCR, OP_APPEND, OP_MGET, OP_MSET, OP_KEYS, OP_SCAN,
  OP_DBSIZE, OP_FLUSHALL, OP_PUSH, OP_POP, OP_PUT, OP_RANGE, OP_ALL, OP_FIELD, OP_SORT, OP_UNION, OP_SCRIPT,
  OP_SLEEP, OP_BGSAVE, OP_SAVE, OP_BGREWRITEAOF) = range(28)
-OP_WAIT = 28
+OP_WAIT, OP_WAITAOF = 28, 29
 
 # dataset ------------------------------------------------------------------------------------------------------
 # D_VOLATILE: its keys may have a TTL, so that kx has their column; D_EXPIRES: how many have one now
@@ -173,7 +180,7 @@ T_SIZE = 18
 
 # events -------------------------------------------------------------------------------------------------------
 EV_ARRIVE, EV_ISSUE, EV_TIMEOUT, EV_RETRY, EV_SYN, EV_UP, EV_EOF, EV_THREAD, EV_CLOSED, EV_START, EV_RATE = range(11)
-EV_REFUSED, EV_CRASH, EV_PIPE = 11, 12, 13
+EV_REFUSED, EV_CRASH, EV_PIPE, EV_NOTHING = 11, 12, 13, 14
 
 # size distributions (dist) ------------------------------------------------------------------------------------
 DIST_CONSTANT, DIST_QUANTILE, DIST_ALIAS = range(3)

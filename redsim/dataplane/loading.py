@@ -44,6 +44,8 @@ def idle_while_down(w: World, until):
     """The clients go on without a server. Why run() must come back, NONE: it need not yet."""
     if not admit(w):
         return GROW
+    if w.repl[M_WANT]:
+        return ASK
     t = w.st[DUE]
     idle_until(w, min(t, until))
     return REACHED if t > until else NONE

@@ -17,7 +17,7 @@ from redsim.dataplane.clients import admit, make_ready
 from redsim.dataplane.compile import Plain, compiled, entry, inlined
 from redsim.dataplane.connections import close_by_server, free_conn, ring_push
 from redsim.dataplane.cow import RDB_MISCONF_REPLY_BYTES, pay, share_cpu
-from redsim.dataplane.crash import LOADING_REPLY_BYTES, refusal_bytes
+from redsim.dataplane.crash import refusal_bytes
 from redsim.dataplane.draws import draw_size
 from redsim.dataplane.expire import fast_expire_cycle
 from redsim.dataplane.keyspace import run_command
@@ -27,8 +27,9 @@ from redsim.dataplane.loading import BUSY_ROUNDS_MAX, idle_while_down, load_step
 from redsim.dataplane.maxmemory import OOM_REPLY_BYTES, eviction_timer, make_room
 from redsim.dataplane.memory import client_comes, first_call, owe_more, resize_query_buffer
 from redsim.dataplane.replica import peer_event
-from redsim.dataplane.replication import NOREPLICAS_REPLY_BYTES, TRIM_BLOCKS_BEFORE_SLEEP, ask_to_write, trim
+from redsim.dataplane.replication import TRIM_BLOCKS_BEFORE_SLEEP, ask_to_write, trim
 from redsim.dataplane.replies import handle_clients_with_pending_writes, write_to_client
+from redsim.dataplane.roles import refuse_peer
 from redsim.dataplane.wait import ask_for_acks, end_wait, must_wait, next_answered
 
 IOBUF_BYTES = 16384  # server.h: PROTO_IOBUF_LEN
@@ -115,7 +116,8 @@ def poll(w: World):
     n = st[BATCH_N]
     st[POLLS] += 1
     charge(w, POLL, cost[POLL_NS] + n * cost[POLL_EVENT_NS])
-    if n > 0 or st[EVICT_ARMED]:
+    if n > 0 or st[EVICT_ARMED] or w.repl[M_MOVED]:
+        w.repl[M_MOVED] = 0
         st[BATCH_SUM] += n
         st[MAX_BATCH] = max(st[MAX_BATCH], n)
         st[PHASE] = PH_FILE_EVENTS
@@ -337,13 +339,13 @@ def call(w: World, c, r):
         st[OOM] += 1
     elif (w.aof[A_FAILING] or (st[CAN_FORK] and w.child[CH_MISCONF])) and (kind[k, K_AOF] or kind[k, K_OP] == OP_PING):
         ns, reply = 0, refuse(w, r, k)
-    elif w.repl[M_FEW] and (kind[k, K_AOF] or w.repl[M_FEW] == LOADS):
+    elif w.repl[M_REFUSES] and (kind[k, K_AOF] or w.repl[M_REFUSES] & (LOADS | STALE)):
         ns, reply = 0, refuse_peer(w, r, k)
     else:
         ns, reply = run_command(w, r)
         if w.aof[A_FEED]:
             around += propagate(w, r, k, ns)
-            if w.repl[M_ON] and kind[k, K_AOF]:
+            if (w.repl[M_ON] or w.repl[M_COUNTS]) and kind[k, K_AOF]:
                 w.conn[c, C_WOFF] = w.repl[M_OFFSET]
         if kind[k, K_CALLS] == 0:
             first_call(w, k)
@@ -367,20 +369,11 @@ def call(w: World, c, r):
         return
     if ns >= cost[SLOW_NS] and not st[BUSY]:
         slowlog_push(w, r, start, ns)
-    if kind[k, K_OP] == OP_WAIT and not st[BUSY] and must_wait(w, c, r, k):
+    if kind[k, K_OP] >= OP_WAIT and not st[BUSY] and must_wait(w, c, r, k):
         return
     add_reply(w, c, r)
     if w.repl[M_FED]:
         ask_to_write(w)
-
-
-@compiled
-def refuse_peer(w: World, r, k):
-    """server.c:processCommand: too few replicas are in step, or a replica loads from its socket. Length of the answer."""
-    w.kind[k, K_ERRORS] += 1
-    is_loading = w.repl[M_FEW] == LOADS
-    w.req[r, R_FLAGS] |= Z_LOADING if is_loading else Z_NOREPLICAS
-    return LOADING_REPLY_BYTES if is_loading else NOREPLICAS_REPLY_BYTES
 
 
 @compiled

@@ -15,12 +15,12 @@ PLAIN = {
     "cost": {HICCUP_MEAN_NS: 0, IO_THREADS: 1, IO_DO_READS: 0, RETRYING: 0, HEAD_BITS: 0, WAKE_DIST: NONE, NIC_PS: 0,
              POLICY: 7 << 8},  # evict.py: NO_EVICTION
     "aof": {A_FEED: 0, A_UNDO: 0, A_STAGE: 0, A_FAILING: 0, A_POLICY: 0},
-    "repl": {M_ON: 0, M_LINKED: 0, M_IS_REPLICA: 0, M_WANT: 0, M_FEW: 0, M_FED: 0},
+    "repl": {M_ON: 0, M_LINKED: 0, M_IS_REPLICA: 0, M_WANT: 0, M_REFUSES: 0, M_FED: 0, M_MOVED: 0},
     "child": {CH_STATE: 0, CH_OWED: 0, CH_MISCONF: 0, CH_WANT: 0, CH_STRETCH: 0, CH_FLUSH_SAVES: 0},
     "expiry": {X_FAST_DUE: 0, X_OWED_NS: 0},
     "dataset": {D_VOLATILE: 0, D_GROWS: 0},
     "group": {G_TIMEOUT: 0, G_RETRIES: 0, G_PS_PER_BYTE: 0, G_FILL: NONE, G_THREADS: 0, G_THINK_EXP: 0, G_PIPE: 1,
-              G_BATCH: 1, G_MEASURE: 0},
+              G_BATCH: 1, G_MEASURE: 0, G_FOLLOWS: 0},
     "slot": {S_THREAD: NONE},
     "kind": {K_TTL: 0, K_TTL_JITTER: 0, K_MEASURED: 0},
 }  # fmt: skip
@@ -33,4 +33,4 @@ def may_be_plain(w: World) -> bool:
         for table, columns in PLAIN.items()
         for column, value in columns.items()
     )
-    return found and not bool(np.isin(w.kind[:, K_OP], (OP_SCRIPT, OP_WAIT)).any())
+    return found and not bool(np.isin(w.kind[:, K_OP], (OP_SCRIPT, OP_WAIT, OP_WAITAOF)).any())

@@ -22,8 +22,9 @@ from redsim.dataplane.histogram import COARSE_BITS, bit_length, bucket_of
 from redsim.dataplane.keyspace import append, create, forget, set_elements
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, note_hold
-from redsim.dataplane.memory import value_memory
-from redsim.dataplane.replication import CHUNK_BYTES, account, ask_to_write, feed, serve_replica
+from redsim.dataplane.memory import usable, value_memory
+from redsim.dataplane.output_buffers import account
+from redsim.dataplane.replication import CHUNK_BYTES, ask_to_write, feed, serve_replica
 from redsim.dataplane.undo import mark
 from redsim.dataplane.wire import reply, wake_master_end, wake_replica_end
 
@@ -71,6 +72,14 @@ def is_whole(w: World, link):
 
 
 @compiled
+def send_ack(w: World, link):
+    """How far the stream has been executed and, with an AOF (7.2), how far it is on the disk."""
+    if w.aof[A_POLICY]:
+        reply(w, link, LANE_FACK, w.repl[M_FSYNCED])
+    reply(w, link, LANE_ACK, w.repl[M_OFFSET])
+
+
+@compiled
 def read_stream(w: World, link):
     """The connection with the master has bytes of the stream: one read, then every unit that is whole."""
     st, cost, m, row = w.st, w.cost, w.repl, w.wire[link]
@@ -89,7 +98,7 @@ def read_stream(w: World, link):
         m[M_APPLY] += 1
         if unit[Y_KEY] == GETACK:
             ns += cost[WRITE_NS]
-            reply(w, link, LANE_ACK, m[M_OFFSET])  # its own bytes are not in it yet
+            send_ack(w, link)  # its own bytes are not in it yet
         if unit[Y_NS] > 0:
             ns += cost[CALL_NS] + ARGUMENTS * cost[PARSE_NS] + unit[Y_NS] * m[M_SCALE_PPM] // 1_000_000
             m[M_APPLIED] += 1
@@ -163,7 +172,7 @@ def look_again(w: World, link, is_master_end):
 def acknowledge(w: World, link):
     """replication.c:replicationSendAck: REPLCONF ACK, how far the stream has been executed."""
     charge(w, w.repl[M_CAUSE], w.cost[WRITE_NS])
-    reply(w, link, LANE_ACK, w.repl[M_OFFSET])
+    send_ack(w, link)
 
 
 @entry
@@ -174,6 +183,8 @@ def restart_stream(w: World, offset, row, backlog):
     m[M_OFFSET], m[M_APPLY] = offset, row
     m[M_BACKLOG], m[M_HISTLEN], m[M_FIRST], m[M_ROOM] = backlog, 0, offset + 1, 0
     m[M_BLOCK] = m[M_BLOCKS]
+    if m[M_RING]:
+        account(w, usable(w, backlog))
 
 
 @entry

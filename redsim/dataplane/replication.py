@@ -23,19 +23,17 @@ from redsim.dataplane.events import push
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge
 from redsim.dataplane.memory import LIST_NODE_BYTES, usable
+from redsim.dataplane.output_buffers import BLOCK_BYTES, BLOCK_HEADER_BYTES, account, mind_limits, owe
 from redsim.dataplane.undo import note
 from redsim.dataplane.wire import depart, marker, wake_master_end
 
 MULTI_EXEC_BYTES = 29  # *1 $5 MULTI, *1 $4 EXEC
 SELECT_BYTES = 23  # *2 $6 SELECT $1 0
 PING_BYTES = 14  # *1 $4 PING
-BLOCK_BYTES = 16384  # server.h: PROTO_REPLY_CHUNK_BYTES
-BLOCK_HEADER_BYTES = 40  # server.h: replBufBlock
 TRIM_BLOCKS = 64  # server.h: REPL_BACKLOG_TRIM_BLOCKS_PER_CALL
 TRIM_BLOCKS_BEFORE_SLEEP = 640  # server.c: beforeSleep
 CHUNK_BYTES = 16384  # server.h: PROTO_IOBUF_LEN: of an RDB file read and sent at once
 PIPE_BYTES = 65536  # pipe(7): what a pipe holds
-NOREPLICAS_REPLY_BYTES = 48  # server.c: shared.noreplicaserr
 
 
 # ---- the shared buffer -------------------------------------------------------------------------------------------
@@ -54,6 +52,9 @@ def feed(w: World, size):
         left -= add_block(w, left)
     if is_grown:
         m[M_ROOM] = -left
+    if m[M_RING]:
+        owe(w)
+    if is_grown or m[M_RING]:
         mind_limits(w)
     if m[M_HISTLEN] > m[M_BACKLOG]:
         trim(w, TRIM_BLOCKS)
@@ -69,15 +70,9 @@ def add_block(w: World, left):
     w.block[n & mask, 0] = m[M_OFFSET] - left + taken - BLOCK_HEADER_BYTES
     w.block[n & mask, 1] = taken - BLOCK_HEADER_BYTES
     m[M_BLOCKS] = n + 1
-    account(w, taken + usable(w, LIST_NODE_BYTES))
+    if not m[M_RING]:
+        account(w, taken + usable(w, LIST_NODE_BYTES))
     return taken - BLOCK_HEADER_BYTES
-
-
-@compiled
-def account(w: World, size):
-    """So many bytes more of used_memory are the buffer's."""
-    w.repl[M_MEMORY] += size
-    w.st[USED] += size
 
 
 @compiled
@@ -95,31 +90,9 @@ def trim(w: World, most):
         m[M_BLOCK] += 1
         m[M_HISTLEN] -= size
         m[M_FIRST] += size
-        account(w, -usable(w, size + BLOCK_HEADER_BYTES) - usable(w, LIST_NODE_BYTES))
+        if not m[M_RING]:
+            account(w, -usable(w, size + BLOCK_HEADER_BYTES) - usable(w, LIST_NODE_BYTES))
         most -= 1
-
-
-@compiled
-def output_buffer_bytes(w: World, link):
-    """networking.c:getClientOutputBufferMemoryUsage of a replica: from the block it is at to the end of the last one."""
-    m, mask = w.repl, w.block.shape[0] - 1
-    at, blocks = w.wire[link, W_BLOCK], m[M_BLOCKS]
-    if at >= blocks:
-        return 0
-    first = w.block[at & mask, 0] - w.block[at & mask, 1]
-    return w.block[(blocks - 1) & mask, 0] - first + (blocks - at) * (LIST_NODE_BYTES + BLOCK_HEADER_BYTES)
-
-
-@compiled
-def mind_limits(w: World):
-    """networking.c:closeClientOnOutputBufferLimitReached, the hard limit, of each replica."""
-    m = w.repl
-    for link in range(w.wire.shape[0]):
-        row = w.wire[link]
-        is_bound = row[W_FROM] == m[M_SELF] and row[W_STATE] != WIRE_OFF and not row[W_OVER] and m[M_HARD] > 0
-        if is_bound and output_buffer_bytes(w, link) >= m[M_HARD]:
-            row[W_OVER] = 1
-            m[M_WANT] |= LINK_OVERFLOWS
 
 
 @compiled
@@ -147,12 +120,14 @@ def feed_unit(w: World, r, k, is_own, deletions, ns):
         size += MULTI_EXEC_BYTES
     if size == 0:
         return 0
-    return end_unit(w, size, ns)
+    return end_unit(w, size, ns, w.req[r, R_FLAGS] & Z_LIVE)
 
 
 @compiled
-def end_unit(w: World, size, ns):
-    """A unit of `size` bytes that took `ns` ends here: the rows of its keys are what the keys are now. ns that takes."""
+def end_unit(w: World, size, ns, is_awaited):
+    """A unit of `size` bytes that took `ns` ends here: the rows of its keys are what the keys are now; does a client wait for its
+    answer? ns that takes."""
+    at = (w.st[NOW] + ns) // 2 * 2 + is_awaited
     m, mask = w.repl, w.stream.shape[0] - 1
     if not m[M_SELECTED]:
         m[M_SELECTED] = 1
@@ -162,7 +137,7 @@ def end_unit(w: World, size, ns):
         note(w, NONE, NONE)
     for n in range(m[M_BEGUN], m[M_ROWS]):
         row = w.stream[n & mask]
-        row[Y_END], row[Y_AT], row[Y_NS] = m[M_OFFSET], w.st[NOW] + ns, 0
+        row[Y_END], row[Y_AT], row[Y_NS] = m[M_OFFSET], at, 0
         key, d = row[Y_KEY], row[Y_DATASET]
         if key >= 0:
             row[Y_VALUE] = np.int64(w.kv[key, 0])
@@ -213,6 +188,8 @@ def write_to_replica(w: World, link):
         w.st[NET_OUT] += size
         row[W_ROWS] = m[M_APPLY] if m[M_IS_REPLICA] else m[M_ROWS]
         depart(w, link, LANE_STREAM, size, row[W_SENT])
+        if m[M_RING]:
+            owe(w)
         if m[M_HISTLEN] > m[M_BACKLOG]:
             trim(w, TRIM_BLOCKS)
     row[W_WANT] = int(row[W_SENT] < m[M_OFFSET])
@@ -339,13 +316,15 @@ def pipe_is_readable(w: World):
 @entry
 def ping(w: World):
     """replication.c:replicationCron: PING for the replicas, in the stream."""
-    end_unit(w, PING_BYTES, 0)
+    end_unit(w, PING_BYTES, 0, 0)
     ask_to_write(w)
 
 
 @entry
 def trim_backlog(w: World):
     """networking.c:freeClient of a replica, freeReplicaReferencedReplBuffer: what it kept may go."""
+    if w.repl[M_RING]:
+        owe(w)
     trim(w, TRIM_BLOCKS)
 
 

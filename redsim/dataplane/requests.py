@@ -191,11 +191,32 @@ def count_latency(w: World, r, g, start, done):
 
 
 @compiled
-def count_refusal(w: World, g, flags):
-    """An answer that is an error, of group `g`."""
+def wonder(w: World, g, t):
+    """Clients that follow a service have lost their master, or were told that it is none: they will ask."""
+    if w.group[g, G_FOLLOWS] == ASKS and not w.group[g, G_AWAY] and w.group[g, G_WONDERS] == 0:
+        w.group[g, G_WONDERS] = max(t, 1)
+        w.repl[M_WANT] |= CLIENTS_WONDER
+
+
+@compiled
+def note_gap(w: World, g, done):
+    """The longest time in which clients that follow a service had no answer but errors."""
+    group = w.group
+    if done - group[g, G_DONE_AT] > group[g, G_GAP]:
+        group[g, G_GAP], group[g, G_GAP_FROM] = done - group[g, G_DONE_AT], group[g, G_DONE_AT]
+    group[g, G_DONE_AT] = max(group[g, G_DONE_AT], done)
+
+
+@compiled
+def count_refusal(w: World, g, flags, t):
+    """An answer that is an error, of group `g`, at `t`."""
     group = w.group
     group[g, G_FAILED] += 1
-    if flags & (Z_LOADING | Z_NOREPLICAS):
+    if flags & (Z_READONLY | Z_MASTERDOWN):
+        wonder(w, g, t)
+    if flags & (Z_READONLY | Z_MASTERDOWN):
+        group[g, G_ERR_READONLY if flags & Z_READONLY else G_ERR_MASTERDOWN] += 1
+    elif flags & (Z_LOADING | Z_NOREPLICAS):
         group[g, G_ERR_LOADING if flags & Z_LOADING else G_ERR_NOREPLICAS] += 1
     else:
         group[g, G_ERR_BUSY if flags & Z_BUSY else G_ERR_OOM if flags & Z_OOM else G_ERR_MISCONF] += 1
@@ -208,10 +229,12 @@ def complete(w: World, r, g, start, done):
     flags = req[r, R_FLAGS]
     group[g, G_AREA] -= w.st[END] - done
     group[g, G_LAT_SUM] += done - req[r, R_INTENDED]
-    if flags & (Z_BUSY | Z_OOM | Z_MISCONF | Z_LOADING | Z_NOREPLICAS):
-        count_refusal(w, g, flags)
+    if flags & Z_REFUSED:
+        count_refusal(w, g, flags, done)
     else:
         group[g, G_COMPLETED] += 1
+        if group[g, G_FOLLOWS]:
+            note_gap(w, g, done)
     count_latency(w, r, g, start, done)
     s, key = req[r, R_SLOT], req[r, R_KEY]
     w.slot[s, S_OUT] -= 1
@@ -258,12 +281,12 @@ def think_until(w: World, g, t):
 
 @compiled
 def back_off(w: World, g, attempt):
-    """Wait before the next attempt: doubled from one to the next up to the cap, then jittered."""
+    """Wait before the next attempt: doubled, or longer by as much, from one to the next up to the cap, then jittered."""
     backoff, cap = w.group[g, G_BACKOFF], w.group[g, G_CAP]
-    for _ in range(attempt):
+    for n in range(attempt):
         if backoff >= cap:
             break
-        backoff *= 2
+        backoff = (n + 2) * w.group[g, G_BACKOFF] if w.group[g, G_LINEAR] else 2 * backoff
     backoff = min(backoff, cap)
     stream = g * RNG_PER_GROUP + RNG_JITTER
     if w.group[g, G_JITTER] == 1:
@@ -280,6 +303,7 @@ def retry_or_fail(w: World, r, t, connection_lost):
     s = req[r, R_SLOT]
     g = w.slot[s, S_GROUP]
     group[g, G_ERR_CONN if connection_lost else G_ERR_TIMEOUT] += 1
+    wonder(w, g, t)
     attempt = req[r, R_ATTEMPT]
     if attempt < group[g, G_RETRIES]:
         backoff = back_off(w, g, attempt)

@@ -1,13 +1,15 @@
-"""WAIT: a client is blocked until enough replicas have acknowledged what its connection wrote last.
+"""WAIT, WAITAOF: a client is blocked until enough replicas have acknowledged what its connection wrote last.
 
-Mirrors replication.c:waitCommand, replicationRequestAckFromSlaves, processClientsWaitingReplicas; blocked.c, timeout.c (7.0). A
-time-out is noticed in the next turn of the loop, which an idle one has at the next serverCron.
+Mirrors replication.c:waitCommand, waitaofCommand (7.2), replicationRequestAckFromSlaves, processClientsWaitingReplicas;
+blocked.c, timeout.c (7.0). A time-out is noticed in the next turn of the loop, which an idle one has at the next serverCron.
 
     WAIT n t     enough have it already: answered at once;  else blocked, REPLCONF GETACK goes out at the end of the next turn
     each turn    acknowledged by enough of those online, or out of time: answered with how many
 
+WAITAOF l n t: of the server's own AOF (l: 1) and of n replicas', on the disk: a replica says how far its own is with each ACK. A
+write that it reads together with GETACK is not yet there then: the next ACK that says so is the cron's, up to a second later.
 Differs: what was written and by whom is told by connection.
-Not modelled: WAITAOF, WAIT on a replica (an error), other blocking commands.
+Not modelled: WAIT on a replica (an error), other blocking commands.
 """
 
 from redsim.dataplane.compile import compiled
@@ -17,7 +19,7 @@ from redsim.dataplane.requests import drop_server_interest
 from redsim.dataplane.undo import note
 
 GETACK_BYTES = 37  # *3 $8 REPLCONF $6 GETACK $1 *
-REPLY_BYTES = 4  # :1
+REPLY_BYTES, AOF_REPLY_BYTES = 4, 12  # :1;  *2 :1 :1
 
 
 @compiled
@@ -32,10 +34,30 @@ def acknowledged(w: World, offset):
 
 
 @compiled
+def synced(w: World, offset):
+    """How many replicas that are online have said that their AOF is on the disk up to there."""
+    count = 0
+    for link in range(w.wire.shape[0]):
+        row = w.wire[link]
+        if row[W_FROM] == w.repl[M_SELF] and row[W_STATE] == WIRE_STREAM and row[W_FACK] >= offset:
+            count += 1
+    return count
+
+
+@compiled
+def has_enough(w: World, c, k):
+    """Whether the command of kind `k` on connection `c` has what it asks for."""
+    offset = w.conn[c, C_WOFF]
+    if w.kind[k, K_OP] == OP_WAIT:
+        return acknowledged(w, offset) >= w.kind[k, K_NELEM]
+    return (w.kind[k, K_LO] == 0 or w.repl[M_FSYNCED] >= offset) and synced(w, offset) >= w.kind[k, K_NELEM]
+
+
+@compiled
 def must_wait(w: World, c, r, k):
     """waitCommand of request `r` of kind `k`: has it blocked connection `c`?"""
     st = w.st
-    if acknowledged(w, w.conn[c, C_WOFF]) >= w.kind[k, K_NELEM]:
+    if has_enough(w, c, k):
         return False
     n = st[BLOCKED_N]
     row = w.blocked[n]
@@ -54,7 +76,7 @@ def ask_for_acks(w: World):
         w.repl[M_GETACK] = 0
         if w.repl[M_ON]:
             note(w, NONE, GETACK)
-            end_unit(w, GETACK_BYTES, 0)
+            end_unit(w, GETACK_BYTES, 0, 0)
             ask_to_write(w)
 
 
@@ -72,7 +94,7 @@ def next_answered(w: World):
         else:
             k = w.req[r, R_KIND]
             is_late = 0 < w.blocked[i, 2] <= st[NOW]
-            if is_late or acknowledged(w, w.conn[c, C_WOFF]) >= w.kind[k, K_NELEM]:
+            if is_late or has_enough(w, c, k):
                 return i
         i -= 1
     return NONE
@@ -106,6 +128,6 @@ def end_wait(w: World, i):
         w.req[behind, R_OWN] += w.st[IDLE] - max(w.req[behind, R_IDLE], w.blocked[i, 3])
         behind = w.req[behind, R_NEXT]
     w.conn[c, C_BLOCKED] = 0
-    w.req[r, R_REPLY] = REPLY_BYTES
+    w.req[r, R_REPLY] = REPLY_BYTES if w.kind[w.req[r, R_KIND], K_OP] == OP_WAIT else AOF_REPLY_BYTES
     forget_blocked(w, i)
     return c, r

@@ -148,6 +148,9 @@ def take_mail(w: World, now):
             read = _arrived(w, link, LANE_BULK_SEEN, now)
             if read != NONE:
                 row[W_BULK_SEEN] = read
+            fack = _arrived(w, link, LANE_FACK, now)
+            if fack != NONE:
+                row[W_FACK] = fack
             ack = _arrived(w, link, LANE_ACK, now)
             if ack != NONE:
                 row[W_ACK] = ack

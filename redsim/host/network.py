@@ -64,10 +64,25 @@ class Network:
         self.down: list[list[tuple[int, int]]] = [[] for _ in wires]  # per connection: when packets are lost, one way or both
         self.on_cut: Callable[[int], None] = lambda _link: None
         for i in range(len(wires)):
-            self._set(i, self._link(i))
+            if wires[i, dp.W_FROM] >= 0:
+                self._set(i, self._link(i))
         for _, fault in file.network_faults:
             for begin, end in fault.spans():
                 env.process(self._strike(fault, begin, end))
+
+    def join(self, i: int, master: int) -> None:
+        """Connection `i` is one with the server `master` from here on: another path, and what is wrong with that one now."""
+        self.wires[i, dp.W_FROM] = master
+        now = int(self.env.now)
+        self.wires[i, [dp.W_HOLD, dp.W_HOLD_BACK]], self.down[i] = 0, []
+        self._set(i, self._link(i))
+        for _, fault in self.file.network_faults:
+            for begin, end in fault.spans():
+                if begin <= now < end and fault.fault == "slow_link":
+                    if fault.between is not None and set(self.hosts(i)) == set(fault.between):
+                        self._set(i, self._link(i).model_copy(update=_given(fault)))
+                elif begin <= now < end and fault.fault != "disconnect":
+                    self._hold(i, fault, begin, end)
 
     def hosts(self, i: int) -> tuple[str, str]:
         """Hosts of the master and of the replica of connection `i`."""
@@ -119,22 +134,36 @@ class Network:
                     self.refused_until[i] = end_ns
                     self.on_cut(i)
                 continue
-            master, replica = self.hosts(i)
-            is_down = False
-            for way, column in (((master, replica), dp.W_HOLD), ((replica, master), dp.W_HOLD_BACK)):
-                if fault.strikes(*way):
-                    again_ns = resent_ns(begin_ns, end_ns, 2 * self.one_way_ns(i)) + self.one_way_ns(i)
-                    self.wires[i, column] = max(int(self.wires[i, column]), again_ns)
-                    is_down = True
-            if is_down:
-                self.down[i].append((begin_ns, end_ns))
+            self._hold(i, fault, begin_ns, end_ns)
+
+    def _hold(self, i: int, fault: NetworkFault, begin_ns: int, end_ns: int) -> None:
+        """The fault strikes connection `i`, if it lies on its path: nothing comes through before."""
+        if self.wires[i, dp.W_FROM] < 0:
+            return
+        master, replica = self.hosts(i)
+        is_down = False
+        for way, column in (((master, replica), dp.W_HOLD), ((replica, master), dp.W_HOLD_BACK)):
+            if fault.strikes(*way):
+                again_ns = resent_ns(begin_ns, end_ns, 2 * self.one_way_ns(i)) + self.one_way_ns(i)
+                self.wires[i, column] = max(int(self.wires[i, column]), again_ns)
+                is_down = True
+        if is_down:
+            self.down[i].append((begin_ns, end_ns))
 
     def _slow(self, fault: NetworkFault, end_ns: int) -> Generator[simpy.Event, None, None]:
         """The link between two hosts is another one for a while."""
-        given = {name: getattr(fault, name) for name in ("rtt", "bandwidth", "loss") if getattr(fault, name) is not None}
-        struck = [i for i in range(len(self.wires)) if fault.between is not None and set(self.hosts(i)) == set(fault.between)]
-        for i in struck:
-            self._set(i, self._link(i).model_copy(update=given))
+        for i in self._between(fault):
+            self._set(i, self._link(i).model_copy(update=_given(fault)))
         yield self.env.timeout(end_ns - int(self.env.now))
-        for i in struck:
+        for i in self._between(fault):
             self._set(i, self._link(i))
+
+    def _between(self, fault: NetworkFault) -> list[int]:
+        """Connections between the two hosts of the fault, now."""
+        pair = set(fault.between or ())
+        return [i for i in range(len(self.wires)) if self.wires[i, dp.W_FROM] >= 0 and set(self.hosts(i)) == pair]
+
+
+def _given(fault: NetworkFault) -> dict[str, Any]:
+    """What the fault makes of a link."""
+    return {name: getattr(fault, name) for name in ("rtt", "bandwidth", "loss") if getattr(fault, name) is not None}

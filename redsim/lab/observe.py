@@ -1,9 +1,9 @@
 """`redsim observe URL|FILES`: a scenario out of a running server or out of what an operator saved, and what it could not see.
 
-Two files are left: the scenario, which runs as it stands, and observed.json beside it, what was measured, for compare(). The
-times per call written are INFO's less what the model adds by itself (the first command after a sleep is slower), found by
-one short run.
-Mirrors nothing in Redis. Differs: numbers only; no key, value, address, user or password is in either file or in any message.
+Left are the scenario, which runs as it stands; observed.json beside it, what was measured, for compare(); and, where there is a
+replication stream, offsets.csv, which `redsim plan backlog --offsets` reads. The times per call written are INFO's less what the
+model adds by itself (the first command after a sleep is slower), found by one short run.
+Mirrors nothing in Redis. Differs: numbers only; no key, value, address, user or password is in any of them or in any message.
 Not modelled: more than one server.
 """
 
@@ -18,6 +18,8 @@ from redsim.lab.asker import masked
 from redsim.lab.observe_files import observe_files
 from redsim.lab.observe_live import observe_live
 from redsim.lab.observed import Observation, Progress, compare
+from redsim.lab.observed_replication import lines as replication_lines
+from redsim.lab.observed_replication import offsets_csv
 from redsim.lab.observed_scenario import VALUE_BYTES_GUESS, Fitted, scenario_text, unseen
 from redsim.lab.traffic import known
 from redsim.run import engine
@@ -45,9 +47,9 @@ def observe(
     progress: Progress | None = None,
     profile: str = "default",
 ) -> Observation:
-    """Look at one server (`sources`: its URL) or at files, write the scenario and observed.json; what was seen.
+    """Look at one server (`sources`: its URL) or at files, write scenario, observed.json, perhaps offsets.csv; what was seen.
 
-    `out`: the scenario's path if it ends in .yaml, else a folder for scenario.yaml and observed.json. For a URL: INFO twice
+    `out`: the scenario's path if it ends in .yaml, else a folder for scenario.yaml and the others. For a URL: INFO twice
     `window_s` apart, then at most `sample_keys` keys in at most `budget_s`, then MONITOR for `monitor_s` (0: none).
     `progress(what, share)`. ScenarioError, in one sentence without secrets, if the server cannot be asked, a file is not
     understood, or nothing can be written.
@@ -64,6 +66,7 @@ def observe(
     folder = out.parent if out.suffix in (".yaml", ".yml") else out
     path = out if out.suffix in (".yaml", ".yml") else out / "scenario.yaml"
     beside = path.with_suffix(".observed.json") if path == out else folder / "observed.json"
+    stream = path.with_suffix(".offsets.csv") if path == out else folder / "offsets.csv"
     load_profile(profile, folder)  # a profile that is none is said before anything is run
     tell("fitting times per call and ranges", 0.9)
     text = scenario_text(seen, profile, fitted(seen, profile, folder))
@@ -71,6 +74,9 @@ def observe(
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         beside.write_text(json.dumps(seen.data(), indent=1) + "\n", encoding="utf-8")
+        if (offsets := offsets_csv(seen.replication)) != "":
+            stream.write_text(offsets, encoding="utf-8")
+            seen.offsets_path = str(stream)
     except OSError as error:
         raise ScenarioError(
             f"{folder}: the scenario cannot be written ({error.strerror}); give another place with --out"
@@ -152,9 +158,11 @@ def headline(seen: Observation) -> list[str]:
     busy = "" if window.cpu_share is None else f"; {window.cpu_of} {window.cpu_share:.1%} busy"
     lines = [f"{seen.version_said or 'version unknown'}: {window.per_s:,.1f} data commands/s{busy} ({window.said})"]
     lines += [f"  {shape.type}: {shape.keys:,} keys ({shape.said})" for shape in seen.shapes]
+    lines += [f"  {said}" for said in replication_lines(seen.replication)]
     lines += [f"  left out: {said}" for said in seen.left_out]
     lines += [f"  could not see: {said}" for said in [*seen.could_not_see, *unseen(seen, [])]]
-    return [*lines, f"scenario: {seen.scenario_path}", f"measured: {seen.observed_path}"]
+    lines += [f"scenario: {seen.scenario_path}", f"measured: {seen.observed_path}"]
+    return [*lines, *([f"offsets: {seen.offsets_path}"] if seen.offsets_path else [])]
 
 
 def command(

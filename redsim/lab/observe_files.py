@@ -1,6 +1,7 @@
 """What an operator can attach to a ticket, told apart by content: INFO, redis.conf, SLOWLOG GET, --bigkeys, --memkeys, MONITOR.
 
-INFO all twice gives rates over the time between them; one gives totals since the server started. The texts are redis-cli's, as
+INFO all twice gives rates over the time between them; one gives totals since the server started. INFO replication, saved many
+times into one file with a time before each (offsets.py), gives the replication offset over time. The texts are redis-cli's, as
 it prints them on a terminal and into a file.
 Differs: of --bigkeys only averages and the biggest are known, so a size is its type's average, and one key is the biggest.
 Not modelled: output of other tools (redis-rdb-tools, RedisInsight).
@@ -13,25 +14,28 @@ from pathlib import Path
 from redsim.lab.element_size import value_bytes_of
 from redsim.lab.observe_conf import conf_of_text, is_conf
 from redsim.lab.observed import Command, Observation, Progress, Shape, Window, about_server, flat, whole, window_of
+from redsim.lab.observed_replication import Series, replication_of
 from redsim.lab.sampled import ELEMENTS_GUESS, KEY_OVERHEAD_BYTES
 from redsim.lab.traffic import traffic_of
+from redsim.run.offsets import samples_of
 from redsim.scenario.errors import ScenarioError
-from redsim.scenario.info import CommandStat, InfoCapture, parse_info_file
+from redsim.scenario.info import CommandStat, InfoCapture, parse_info, parse_info_file
 from redsim.scenario.monitor import MonitorCapture, parse_monitor_file
 from redsim.units import S
 
 HEAD_BYTES = 256 * 1024  # what a file's kind is told from
 TEXT_BYTES_MAX = 16 * 1024 * 1024
 ELEMENT_BYTES_GUESS = 16  # what an element of a small aggregate takes
-ACCEPTED = "INFO all, redis.conf, SLOWLOG GET, redis-cli --bigkeys or --memkeys, or a MONITOR capture"
+ACCEPTED = "INFO all, INFO replication, redis.conf, SLOWLOG GET, redis-cli --bigkeys or --memkeys, or a MONITOR capture"
 
 SAID = {
     "info": "INFO", "conf": "redis.conf", "slowlog": "SLOWLOG GET", "keys": "redis-cli --bigkeys or --memkeys",
-    "monitor": "MONITOR",
+    "monitor": "MONITOR", "replication": "INFO replication",
 }  # fmt: skip
 
 _MONITOR = re.compile(rb"\A(?:\+?OK\r?\n)?\+?\d{1,11}\.\d{6} \[")
 _INFO = re.compile(rb"^(?:# Server|redis_version:|cmdstat_|uptime_in_seconds:)", re.MULTILINE)
+_OFFSET = re.compile(rb"^master_repl_offset:", re.MULTILINE)
 _KEYS = re.compile(rb"^(?:# Scanning the entire keyspace|Sampled \d+ keys in the keyspace|\[\d+\.\d\d%\] Biggest )", re.MULTILINE)
 _TTY = re.compile(r"^ *\d+\) +1\) \(integer\) \d+ *$", re.MULTILINE)
 _TTY_ENTRY = re.compile(
@@ -52,12 +56,16 @@ class _Files:
     slowlogs: list[list[tuple[int, str]]]
     key_reports: list[str]
     monitors: list[MonitorCapture]
+    replications: list[tuple[Path, str]]
 
 
 def kind_of(head: bytes) -> str:
-    """`monitor`, `info`, `keys`, `slowlog`, `conf` or "" from the first bytes of a file."""
+    """`monitor`, `replication`, `info`, `keys`, `slowlog`, `conf` or "" from the first bytes of a file."""
     if _MONITOR.match(head):
         return "monitor"
+    offsets = len(_OFFSET.findall(head))
+    if offsets > 1 or (offsets == 1 and not _INFO.search(head.replace(b"\r\n", b"\n"))):
+        return "replication"
     if _INFO.search(head.replace(b"\r\n", b"\n")):
         return "info"
     if _KEYS.search(head):
@@ -70,7 +78,7 @@ def kind_of(head: bytes) -> str:
 
 def observe_files(paths: list[Path], progress: Progress) -> Observation:
     """An Observation out of files; ScenarioError, one sentence, for a file of no known kind or that does not fit the others."""
-    files = _Files([], [], [], [], [])
+    files = _Files([], [], [], [], [], [])
     seen = Observation()
     for number, path in enumerate(paths):
         progress(f"reading {path.name}", number / len(paths))
@@ -80,14 +88,18 @@ def observe_files(paths: list[Path], progress: Progress) -> Observation:
             f"{', '.join(str(path) for path in paths)}: nothing here tells how often which command came; "
             "add `redis-cli INFO all`, saved twice a minute apart, or a MONITOR capture"
         )
-    at_most = ((files.infos[2:], "two INFO"), (files.confs[1:], "one redis.conf"), (files.monitors[1:], "one MONITOR capture"))
+    at_most = (
+        (files.infos[2:], "two INFO"), (files.confs[1:], "one redis.conf"), (files.monitors[1:], "one MONITOR capture"),
+        (files.replications[1:], "one file of INFO replication"),
+    )  # fmt: skip
     for given, what in at_most:
         if given:
             raise ScenarioError(f"{', '.join(str(path) for path in paths)}: more than {what}; keep {what} of one server")
     if files.infos:
-        in_order = sorted(files.infos, key=lambda info: (_at(info), info.where))
-        seen.window = window_of(in_order[0] if len(in_order) == 2 else None, in_order[-1])
-        about_server(seen, in_order[-1])
+        files.infos.sort(key=lambda info: (_at(info), info.where))
+        seen.window = window_of(files.infos[0] if len(files.infos) == 2 else None, files.infos[-1])
+        about_server(seen, files.infos[-1])
+    _replication(seen, files)
     for _, text in files.confs:
         seen.conf, left_out = conf_of_text(text, seen.version)
         seen.left_out += left_out
@@ -114,7 +126,7 @@ def _read(path: Path, files: _Files, seen: Observation) -> None:
         reason = getattr(error, "strerror", None) or "the name is not one a file can have"
         raise ScenarioError(f"{path}: cannot be read ({reason}); give a URL, redis://127.0.0.1:6379, or {ACCEPTED}") from None
     kind = kind_of(raw[:HEAD_BYTES])
-    if kind in ("", "conf", "slowlog", "keys") and len(raw) > TEXT_BYTES_MAX:
+    if kind in ("", "conf", "slowlog", "keys", "replication") and len(raw) > TEXT_BYTES_MAX:
         raise ScenarioError(f"{path}: is larger than 16 MiB and no MONITOR capture; redsim observe reads {ACCEPTED}")
     text = raw.decode("utf-8", "replace").replace("\r\n", "\n")
     if kind == "":
@@ -124,12 +136,31 @@ def _read(path: Path, files: _Files, seen: Observation) -> None:
         files.infos.append(parse_info_file(path))
     elif kind == "monitor":
         files.monitors.append(parse_monitor_file(path))
+    elif kind == "replication":
+        files.replications.append((path, text))
     elif kind == "conf":
         files.confs.append((path.name, text))
     elif kind == "slowlog":
         files.slowlogs.append(slowlog(text))
     else:
         files.key_reports.append(text)
+
+
+def _replication(seen: Observation, files: _Files) -> None:
+    """The series: of the file of INFO replication if there is one, else of the two INFO; the rest by INFO if there is one."""
+    series = Series()
+    for path, text in files.replications:
+        last = max(text.rfind("# Replication"), 0)
+        if seen.replication is None:
+            seen.replication = replication_of(flat(parse_info(text[last:], str(path))))
+        if text.count("master_repl_offset:") > 1:
+            for _, at_ns, offset in samples_of(path):
+                series.add_offset(at_ns / S, offset)
+    if not files.replications and len(files.infos) == 2 and seen.window is not None:
+        series.add(0.0, flat(files.infos[0]))
+        series.add(seen.window.seconds, flat(files.infos[1]))
+    if seen.replication is not None:
+        series.into(seen.replication)
 
 
 def _at(info: InfoCapture) -> int:

@@ -1,23 +1,28 @@
 """A running server, looked at without disturbing it: read-only commands, few at a time, within a stated budget.
 
-INFO before and after a window with nothing of ours between; then CONFIG GET, SLOWLOG, LATENCY, CLIENT LIST once each; then a
-sample of keys by SCAN, a few keys a step, each step timed, with a pause ten times as long behind it; then, if asked for, MONITOR,
-given up as soon as the server is busy or its output comes late. What the server refuses is noted, never worked around.
-Differs: before Redis 7.2 (CLIENT NO-TOUCH) asking a sampled key's length counts as a read of it for LRU and LFU.
+INFO before and after a window; between them nothing of ours, or, where there is a replication stream, INFO replication once a
+second. Then CONFIG GET, SLOWLOG, LATENCY, CLIENT LIST once each; then a sample of keys by SCAN, a few keys a step, each step
+timed, with a pause ten times as long behind it; then, if asked for, MONITOR, given up as soon as the server is busy or its
+output comes late. What the server refuses is noted, never worked around.
+Differs: before Redis 7.2 (CLIENT NO-TOUCH) asking a sampled key's length counts as a read of it for LRU and LFU. Calls and bytes
+of our own INFO are taken out of the window's counters (but for 4 bytes a reply by RESP3); their CPU is not.
 Not modelled: a cluster (one node of it is seen), streams and module types (counted, not described).
 """
 
 import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redsim.lab.asker import Asker, as_text, masked
 from redsim.lab.exec_times import histogram_delta
 from redsim.lab.observe_conf import conf_of_pairs
 from redsim.lab.observe_monitor import watch
-from redsim.lab.observed import Clients, Observation, Progress, about_server, databases, flat, window_of
+from redsim.lab.observed import Clients, Observation, Progress, Window, about_server, databases, flat, window_of
+from redsim.lab.observed_replication import Series, replication_of
 from redsim.lab.sampled import Sampled, shapes_of
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.info import InfoCapture, parse_info
+from redsim.scenario.monitor import bulk_bytes, request_bytes
 from redsim.scenario.redis_conf import parse_conf
 
 LENGTH_OF = {"string": "STRLEN", "list": "LLEN", "hash": "HLEN", "set": "SCARD", "zset": "ZCARD"}
@@ -29,6 +34,7 @@ STEP_SLOW_S = 0.005  # guess: a step that takes longer halves the next one's COU
 STEP_TOO_SLOW_S = 0.1  # guess: three such in a row end the sample
 PAUSE_STEPS = 10  # a pause this many times the step's own time: at most a tenth of the loop is ours
 CLIENTS_MAX = 5_000  # CLIENT LIST formats a line for each
+OFFSET_EVERY_S = 1.0  # at most so often INFO replication is asked for during the window
 
 
 # ---- the order of looking ------------------------------------------------------------------------------------------
@@ -42,14 +48,18 @@ def observe_live(
     try:
         seen = Observation(sources=["a running server (its address is not written here)"])
         histogram = asker.ask("LATENCY", "HISTOGRAM")
-        before = _info(asker)
-        _wait(window_s, progress)
-        after = _info(asker)
-        seen.window = window_of(before, after, own={"INFO": 1})
+        own = Own(asker)
+        before = own.all()
+        there = replication_of(flat(before))
+        _wait(window_s, own, there is not None and there.has_stream, progress)
+        after = own.all()
+        seen.window = own.taken_out(window_of(before, after, own={"INFO": own.calls}))
         ran = {command.name for command in seen.window.commands}
         seen.exec_us = histogram_delta(histogram, asker.ask("LATENCY", "HISTOGRAM"), ran)
         seen.exec_said = "LATENCY HISTOGRAM, difference over the window" if seen.exec_us else ""
         about_server(seen, after)
+        if seen.replication is not None:
+            own.series.into(seen.replication)
         _ask_once(asker, seen, after, window_s)
         _sample(url, asker, seen, after, sample_keys, budget_s, progress)
         if monitor_s > 0:
@@ -61,17 +71,59 @@ def observe_live(
         asker.close()
 
 
-def _info(asker: Asker) -> InfoCapture:
-    raw = asker.ask("INFO", "all")
-    if raw is None:
-        raise ScenarioError(f"{masked(asker.url)}: INFO is refused to this user; grant it with ACL SETUSER … +info")
-    return parse_info(as_text(raw), "INFO")
+@dataclass
+class Own:
+    """Our own INFO and what it added to the server's counters from the first to the last: that one's call and reply are not in
+    them yet, the first one's request was counted before. Each also gives a sample of the replication offset."""
+
+    asker: Asker
+    series: Series = field(default_factory=Series)
+    requests_bytes: list[int] = field(default_factory=list)
+    replies_bytes: list[int] = field(default_factory=list)
+
+    def all(self) -> InfoCapture:
+        """INFO all; ScenarioError where it is refused."""
+        info = self.ask("all")
+        if info is None:
+            raise ScenarioError(f"{masked(self.asker.url)}: INFO is refused to this user; grant it with ACL SETUSER … +info")
+        return info
+
+    def ask(self, section: str) -> InfoCapture | None:
+        """INFO of the section, None where that is refused."""
+        asked_s = time.perf_counter()
+        raw = self.asker.ask("INFO", section)
+        if raw is None:
+            return None
+        self.requests_bytes.append(request_bytes([len("INFO"), len(section)]))
+        self.replies_bytes.append(bulk_bytes(len(raw)))
+        info = parse_info(as_text(raw), "INFO")
+        self.series.add((asked_s + time.perf_counter()) / 2, flat(info))
+        return info
+
+    @property
+    def calls(self) -> int:
+        """Between the first and the last, the first included."""
+        return len(self.replies_bytes) - 1
+
+    def taken_out(self, window: Window) -> Window:
+        """The window's counters without ours."""
+        ours = {
+            "commands": self.calls, "reads": self.calls, "writes": self.calls,
+            "net_in_bytes": sum(self.requests_bytes[1:]), "net_out_bytes": sum(self.replies_bytes[:-1]),
+        }  # fmt: skip
+        left = {name: n if n is None else n - ours.get(name, 0) for name, n in window.counters.items()}
+        return replace(window, counters={name: None if n is not None and n < 0 else n for name, n in left.items()})
 
 
-def _wait(seconds: float, progress: Progress) -> None:
-    until = time.perf_counter() + seconds
+def _wait(seconds: float, own: Own, has_stream: bool, progress: Progress) -> None:
+    """Until the window is over; INFO replication meanwhile, where there is a stream."""
+    asked_s = time.perf_counter()
+    until = asked_s + seconds
     while (left := until - time.perf_counter()) > 0:
         progress(f"watching for {seconds:g} s", 1 - left / seconds)
+        if has_stream and min(time.perf_counter() - asked_s, left) >= OFFSET_EVERY_S:
+            asked_s = time.perf_counter()
+            has_stream = own.ask("replication") is not None
         time.sleep(min(left, 0.2))
 
 

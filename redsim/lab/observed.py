@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from redsim.lab.observed_replication import Replication, replication_of, stream_per_s
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.info import InfoCapture
 from redsim.units import US, S
@@ -158,10 +159,12 @@ class Observation:
     allocator: str = ""  # as a scenario calls it, "" if INFO does not tell
     exec_us: dict[str, dict[str, float]] = field(default_factory=dict)  # NAME -> percentile -> µs inside the command
     exec_said: str = ""
+    replication: Replication | None = None  # None: INFO has no such section
     could_not_see: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # said in the scenario's header, e.g. "requirepass: left out"
     scenario_path: str = ""
     observed_path: str = ""
+    offsets_path: str = ""  # "": there is no stream to plan a backlog by
 
     def data(self) -> dict[str, Any]:
         """As observed.json has it: plain dicts and lists, units in the names."""
@@ -175,6 +178,7 @@ class Observation:
             }
         out.pop("scenario_path")
         out.pop("observed_path")
+        out.pop("offsets_path")
         return {"schema": 1, **out}
 
 
@@ -300,19 +304,18 @@ def about_server(seen: Observation, info: InfoCapture) -> None:
         seen.when = datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     seen.memory = {name: size for name in MEMORY_FIELDS if (size := whole(fields, name)) is not None}
     seen.allocator = allocator_of(fields, seen.version)
+    seen.replication = replication_of(fields)
     counted = databases(info)
     if "Keyspace" in info.sections:
         seen.keys = sum(counted.values())
     seen.clients = Clients(max(whole(fields, "connected_clients") or 1, 1), None, "INFO connected_clients")
     notes = {
-        "role": ("slave", "this is a replica: its writes come over the replication link, and are counted as commands"),
+        "role": ("slave", "this is a replica: the writes of its master are counted as its commands"),
         "redis_mode": ("cluster", "this is one node of a cluster; the others were not asked"),
         "rdb_bgsave_in_progress": ("1", "a BGSAVE was running; add one to the timeline to have it here"),
         "aof_rewrite_in_progress": ("1", "an AOF rewrite was running; add BGREWRITEAOF to the timeline to have it here"),
     }
     seen.could_not_see += [said for name, (value, said) in notes.items() if fields.get(name) == value]
-    if (whole(fields, "connected_slaves") or 0) > 0:
-        seen.could_not_see.append(f"{whole(fields, 'connected_slaves')} replicas hang on it; feeding them is not modelled yet")
     if len(counted) > 1:
         seen.could_not_see.append(f"{len(counted)} databases hold keys; the scenario folds them into one key space")
     if (real(fields, "mem_fragmentation_ratio") or 0) == 0 and "used_memory" not in fields:
@@ -371,6 +374,9 @@ def compare(observed: dict[str, Any], summary: dict[str, Any]) -> list[tuple[str
         if counters.get(f"{name}_bytes") is not None:
             said = " (fitted)" if name == "net_out" and ranges else ""
             row(f"{name}_bytes_per_s{said}", counters[f"{name}_bytes"] / seconds, stats[field_name] / simulated_s)
+    stream = stream_per_s((observed.get("replication") or {}).get("offsets") or [])
+    told = node["info"].get("replication")  # a server alone has no stream
+    row("master_repl_offset_bytes_per_s", stream, told["master_repl_offset"] / simulated_s if told is not None else None)
     memory = observed.get("memory") or {}
     for name, predicted in node["info"]["memory"].items():
         if name in MEMORY_FIELDS:

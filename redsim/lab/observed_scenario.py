@@ -4,13 +4,14 @@ One data set and one group of clients for each key type that commands touch, in 
 no command redsim has, is a group of its own that only holds the loop as long as the server measured. Weights are calls as
 counted, so shares are exact. Differs: a command that takes any type (DEL, EXPIRE, …) goes to the type with most calls;
 connections are divided among the groups in proportion; TTLs lie evenly between the shortest and the longest twentieth of those
-seen. Not modelled: look-ups that miss, clients' own round trips.
+seen; replicas have their master's redis.conf. Not modelled: look-ups that miss, clients' own round trips.
 """
 
 import json
 from dataclasses import dataclass, field
 
 from redsim.dataplane import layout as dp
+from redsim.lab import observed_replication as replication
 from redsim.lab.observed import Command, Observation, Shape, Window
 from redsim.lab.sampled import ELEMENTS_GUESS
 from redsim.lab.traffic import known, one_type
@@ -120,7 +121,8 @@ def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
     rate = sum(part.calls for part in parts) / window.seconds
     seconds = round(min(max(COMMANDS_MIN / rate if rate > 0 else 0, SECONDS_MIN), SECONDS_MAX))
     busy = "" if window.cpu_share is None else f", {window.cpu_of} {window.cpu_share:.1%} busy"
-    question = f"A server as it was observed ({rate:,.0f} commands/s{busy}): what do its clients wait?"
+    question = f"{replication.who(seen.replication)} as it was observed ({rate:,.0f} commands/s{busy}): what do its clients wait?"
+    replicas = _replicas(seen)
     lines = _header(seen, parts)
     lines += [
         f"question: {json.dumps(question)}",
@@ -129,6 +131,7 @@ def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
         "seed: 1",
         "hosts:",
         f"  box: {{profile: {json.dumps(profile_name)}}}  # costs around the commands; `redsim calibrate` measures your host's",
+        *replication.host_lines(replicas, json.dumps(profile_name)),
         "nodes:",
         "  main:",
         "    host: box",
@@ -137,8 +140,10 @@ def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
     source = "what differs from the version's defaults" if seen.conf_seen else "as far as INFO tells"
     if seen.allocator:
         lines.append(f"    allocator: {seen.allocator}  # by INFO mem_allocator")
-    conf = [f"    conf: |  # {source}", *(f"      {line}" for line in seen.conf)]
-    lines += conf if seen.conf else [f'    conf: ""  # {source}: nothing']
+    name = "&conf " if replicas else ""
+    conf = [f"    conf: {name}|  # {source}", *(f"      {line}" for line in seen.conf)]
+    lines += conf if seen.conf else [f'    conf: {name}""  # {source}: nothing']
+    lines += replication.node_lines(seen.replication, replicas, seen.version, seen.allocator)
     lines.append("datasets:")
     for shape in shapes:
         lines += dataset_lines(shape)
@@ -146,6 +151,11 @@ def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
     for part in parts:
         lines += _group(part, seen, {shape.type: shape for shape in shapes}, fitted, rate)
     return "\n".join(lines) + "\n"
+
+
+def _replicas(seen: Observation) -> int:
+    """How many the scenario has."""
+    return replication.simulated_count(seen.replication, max(seen.keys or 0, sum(shape.keys for shape in seen.shapes)))
 
 
 def _line(text: str) -> str:
@@ -169,7 +179,8 @@ def _header(seen: Observation, parts: list[Part]) -> list[str]:
     holds = [c for part in parts for c in part.commands if known(c.name) is None]
     gone = [c for c in window.commands if c.name not in kept]
     if holds:
-        said.append(f"# Not modelled, so they only hold the loop as long as measured, and touch no keys: {shares(holds)}.")
+        fed = ", nor do replicas get them" if _replicas(seen) else ""
+        said.append(f"# Not modelled, so they only hold the loop as long as measured, and touch no keys{fed}: {shares(holds)}.")
     if gone:
         said.append(f"# Not modelled and of unknown cost, left out: {shares(gone)}.")
     if window.admin:
@@ -204,7 +215,7 @@ def unseen(seen: Observation, parts: list[Part]) -> list[str]:
     )
     if any(part.name == OTHER for part in parts):
         out.append("reply sizes of the group `other`: 7 bytes stand in")
-    return out
+    return out + replication.unseen(seen.replication, _replicas(seen))
 
 
 def _shapes(seen: Observation, parts: list[Part]) -> list[Shape]:

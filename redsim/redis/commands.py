@@ -74,6 +74,7 @@ COMMANDS: dict[str, Command] = {
         Command("BGREWRITEAOF", dp.OP_BGREWRITEAOF, lookups=0, args=1),
         Command("SAVE", dp.OP_SAVE, lookups=0, args=1, cure="BGSAVE"),
         Command("WAIT", dp.OP_WAIT, lookups=0, args=3, cure="a time-out, or fewer replicas"),
+        Command("WAITAOF", dp.OP_WAITAOF, lookups=0, args=4, cure="a time-out, or fewer replicas"),
         Command("DEBUG SLEEP", dp.OP_SLEEP, lookups=0, args=3, cure="no DEBUG in production"),
     )
 }  # fmt: skip

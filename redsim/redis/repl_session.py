@@ -5,16 +5,18 @@ getClientOutputBufferMemoryUsage.
 Not modelled: authentication, ports, capabilities.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import simpy
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.replication import BLOCK_HEADER_BYTES, LIST_NODE_BYTES
+from redsim.dataplane.memory import LIST_NODE_BYTES
+from redsim.dataplane.output_buffers import BLOCK_HEADER_BYTES, ring_output_bytes
 from redsim.redis.rdb import Save
 
-__all__ = ["BACKLOG_MIN_BYTES", "ReplRules", "Session", "Sync", "output_buffer_bytes"]
+__all__ = ["BACKLOG_MIN_BYTES", "Data", "ReplRules", "Session", "Sync", "output_buffer_bytes", "psync_refusal"]
 
 BACKLOG_MIN_BYTES = 16384  # server.h: CONFIG_REPL_BACKLOG_SIZE_MIN
 
@@ -31,6 +33,7 @@ class ReplRules:
              is_exact                    6.2: a ring of exactly so many bytes
              is_dual                     two channels: dual-channel-replication-enabled (Valkey 8.0), repl-rdb-channel (8.0)
              diskless_load               repl-diskless-load of a replica
+             serves_stale                replica-serve-stale-data: what it answers while it has no master
     """
 
     backlog_bytes: int
@@ -48,6 +51,23 @@ class ReplRules:
     is_exact: bool
     is_dual: bool
     diskless_load: str
+    serves_stale: bool
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the run knows of files and keys.
+
+    state    take       makes the keys of a World those of a snapshot
+             load_ns    (ns, ns between two looks at the clients) of loading a file of so many bytes and keys
+             flush_ns   what emptying the World's keys takes, on the main thread
+             fsync_ns   what fsync and rename of the file take
+    """
+
+    take: Callable[[Any, Any], None]
+    load_ns: Callable[[int, int], tuple[int, int]]
+    flush_ns: Callable[[Any], int]
+    fsync_ns: Callable[[], int]
 
 
 @dataclass(slots=True)
@@ -96,9 +116,29 @@ class Session:
 
 def output_buffer_bytes(world: Any, link: int) -> int:
     """networking.c:getClientOutputBufferMemoryUsage: from the block the replica is at to the end of the last one."""
+    if world.repl[dp.M_RING]:
+        return int(ring_output_bytes(world, link))
     m, mask, at = world.repl, len(world.block) - 1, int(world.wire[link, dp.W_BLOCK])
     blocks = int(m[dp.M_BLOCKS])
     if at >= blocks or world.wire[link, dp.W_STATE] == dp.WIRE_OFF:
         return 0
     end, payload = world.block[at & mask].tolist()
     return int(world.block[(blocks - 1) & mask, 0]) - (end - payload) + (blocks - at) * (LIST_NODE_BYTES + BLOCK_HEADER_BYTES)
+
+
+def psync_refusal(asked: tuple[int, int], ids: tuple[int, int, int], window: tuple[int, int] | None) -> str:
+    """masterTryPartialResynchronization: why it cannot be, "": it can. `asked`: history (0: none) and offset of the replica;
+    `ids`: replid, replid2, second offset of the master; `window`: first byte of its backlog and the one behind its last."""
+    (replid, offset), (own, before, upto) = asked, ids
+    if replid == 0:
+        return "it has no data yet"
+    if replid not in (own, before):
+        return "its history is another one (replication ID mismatch)"
+    if replid == before != own and offset + 1 > upto:
+        return f"offset {offset + 1} of the second replication ID, which is the same up to {upto}"
+    if window is None:
+        return "there is no backlog"
+    first, end = window
+    if offset + 1 < first:
+        return f"offset {offset + 1} is before the backlog's first byte {first}"
+    return f"offset {offset + 1} is beyond the backlog's end {end}" if offset + 1 > end else ""

@@ -8,14 +8,13 @@ PING, REPLCONF, PSYNC), readSyncBulkPayload (the file to disk, fsync and rename 
         +CONTINUE     goes on
         +FULLRESYNC   waits for the BGSAVE -> file -> fsync -> its data are gone -> load -> stream from the fork on
 
+A server that follows nobody has one of these too where roles may change (redis/roles.py): its state is master then.
 Differs: keys are there from the beginning of the load, though nobody can read them. An AOF is rewritten after a full sync as
 Redis does, and what it had before counts until then.
-Not modelled: memory for two data sets with swapdb, replica-serve-stale-data no, a connection attempt that hangs for longer than
-its own time-outs.
+Not modelled: memory for two data sets with swapdb, a connection attempt that hangs for longer than its own time-outs.
 """
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Generator
 from typing import Any
 
 import simpy
@@ -23,62 +22,47 @@ import simpy
 from redsim.dataplane import layout as dp
 from redsim.dataplane.replica import acknowledge, begin_loading, look_again, restart_stream
 from redsim.host.network import Network
-from redsim.redis.repl_session import ReplRules, Session, Sync
+from redsim.redis.repl_session import Data, ReplRules, Session, Sync
 from redsim.redis.replication import Master
 from redsim.redis.server import Server
 from redsim.units import S
 
-__all__ = ["Data", "Replica"]
+__all__ = ["Replica"]
 
 STEP_TIMEOUT_S = 5  # replication.c: repl-timeout of synchronous I/O, server.repl_syncio_timeout
 Step = Generator[simpy.Event, Any, Any]
 
 
-@dataclass(frozen=True)
-class Data:
-    """What the run knows of files and keys.
-
-    state    take       makes the keys of a World those of a snapshot
-             load_ns    (ns, ns between two looks at the clients) of loading a file of so many bytes and keys
-             flush_ns   what emptying the World's keys takes, on the main thread
-             fsync_ns   what fsync and rename of the file take
-    """
-
-    take: Callable[[Any, Any], None]
-    load_ns: Callable[[int, int], tuple[int, int]]
-    flush_ns: Callable[[Any], int]
-    fsync_ns: Callable[[], int]
-
-
 class Replica:
-    """A server that follows `master` over connection `link`.
+    """A server that follows `master`, if anybody, over connection `link`.
 
-    state    state    down, connect, handshake, wait_bgsave, send_bulk, transfer, loading, online, as a report names it
+    state    state    master, down, connect, handshake, wait_bgsave, send_bulk, transfer, loading, online, as a report names it
              replid, offset      the history it has and how much of it (offset: the World's while it is connected)
              syncs    phases and verdicts
              lines    (ns, text) of its log
              downs    how often it lost its master
              causes   numbers of what holds its loop: saving the file, flushing, loading
+             conf_master      whom its redis.conf says to follow: a new process does
+             own      what it is to replicas of its own
     """
 
     def __init__(
-        self, env: simpy.Environment, server: Server, name: str, link: int, master: Master, network: Network, data: Data,
-        causes: tuple[int, int, int], rules: ReplRules,
+        self, env: simpy.Environment, server: Server, name: str, link: int, own: Master, master: Master | None, network: Network,
+        data: Data, causes: tuple[int, int, int], rules: ReplRules,
     ) -> None:  # fmt: skip
-        self.env, self.server, self.name, self.link, self.master = env, server, name, link, master
+        self.env, self.server, self.name, self.link, self.own = env, server, name, link, own
+        self.followed = self.conf_master = master
         self.network, self.data, self.causes, self.rules = network, data, causes, rules
         self.timeout_s = rules.timeout_s
-        self.state, self.replid = "connect", 0
+        self.state, self.replid = "connect" if master is not None else "master", 0
         self.syncs: list[Sync] = []
         self.lines: list[tuple[int, str]] = []
         self.downs = 0
         self.resyncs: list[float] = []  # seconds from a loss to being online again
         self.session: Session | None = None
-        self.own: Master | None = None  # what it is to replicas of its own
         self.process: simpy.Process | None = None
-        self._alive = env.event()
-        self._tick = env.event()
-        self._ready = env.event()
+        self.is_dead = False
+        self._alive, self._tick, self._ready = env.event(), env.event(), env.event()
         self._loading_from: int | None = None
         self._lost_ns: int | None = None
         self._open: Sync | None = None
@@ -92,9 +76,19 @@ class Replica:
         return self.server.world
 
     @property
+    def master(self) -> Master:
+        """Whom it follows."""
+        assert self.followed is not None, f"{self.name} follows nobody"
+        return self.followed
+
+    @property
     def offset(self) -> int:
         """Bytes of the history that it has executed."""
         return int(self.world.repl[dp.M_OFFSET])
+
+    def down_s(self) -> int:
+        """master_link_down_since_seconds: whole seconds since it lost its master, or began to look for it."""
+        return (self.now_ns() - (self._lost_ns or 0)) // S
 
     def now_ns(self) -> int:
         """The loop's clock, which may be ahead of the others'."""
@@ -109,13 +103,18 @@ class Replica:
         self.state = "online"
 
     def life(self) -> Step:
-        """The whole of it, from death to death of the process."""
+        """The whole of it: from death to death of the process, from one master to the next."""
         while True:
             try:
-                yield from self._follow()
+                if self.is_dead:
+                    yield self._alive
+                elif self.followed is None:
+                    yield self.env.event()
+                else:
+                    yield from self._follow()
             except simpy.Interrupt:
-                self._to("down", "down", "")
-                yield self._alive
+                if self.is_dead and self.followed is not None:
+                    self._to("down", "down", "")
 
     def _follow(self) -> Step:
         while True:
@@ -128,11 +127,12 @@ class Replica:
     def died(self, *, with_host: bool) -> None:
         """The process is gone; its master hears of it, unless the host is gone too."""
         session, self.session = self.session, None
-        self.downs += 1
-        self._lost_ns, self._loading_from = self.now_ns(), None
+        if self.followed is not None:
+            self.downs += 1
+            self._lost_ns = self.now_ns()
+        self._loading_from, self.is_dead = None, True
         self._alive = self.env.event()
-        if self.process is not None:
-            self.process.interrupt()
+        self.interrupt()
         if session is not None and not with_host:
             self.master.close(session, "the replica died")
 
@@ -144,9 +144,34 @@ class Replica:
 
     def revive(self) -> None:
         """It serves, and begins to look for its master."""
+        self.is_dead = False
         self._alive.succeed()
 
-    # ---- called by the server
+    def interrupt(self) -> None:
+        """Whatever it does or waits for is of no use any more."""
+        if self.process is not None:
+            self.process.interrupt()
+
+    def leave(self, why: str) -> None:
+        """It gives up the connection with its master, or the attempt to have one (freeClient, cancelReplicationHandshake)."""
+        session, self.session = self.session, None
+        if session is not None:
+            self.master.close(session, why)
+        self._loading_from, self._lost_ns = None, None
+        m = self.world.repl
+        m[dp.M_BUFFERING], m[dp.M_REFUSES] = 0, int(m[dp.M_REFUSES]) & ~(dp.LOADS | dp.STALE)
+        self.interrupt()
+
+    def follow(self, master: Master | None) -> None:
+        """From here on it follows `master`; None: nobody. Its World has the role already."""
+        self.followed = master
+        if master is None:
+            self.world.wire[self.link, dp.W_FROM] = dp.NONE
+            self._to("master", "", "")
+        else:
+            self.network.join(self.link, int(master.world.repl[dp.M_SELF]))
+            self._lost_ns = self.now_ns()
+            self._to("connect", "disconnected", f"told to follow {master.name}")
 
     def cron(self) -> None:
         """replicationCron, once a second: reconnect, ACK, has the master been silent for too long?"""
@@ -176,8 +201,6 @@ class Replica:
         if self._loading_from is not None and not st[dp.LOADING] and int(st[dp.READY_AT]) > self._loading_from:
             self._loading_from = None
             self._ready.succeed()
-
-    # ---- connecting
 
     def _lose(self, session: Session, why: str) -> Step:
         """The connection is over; it hears of that a one-way delay later at most."""
@@ -224,6 +247,7 @@ class Replica:
         refusal = self.master.psync(session, *asked)
         self.session = session
         if not refusal:
+            self._share_stream()
             self._mark("partial", f"{session.missed} bytes missed, from offset {asked[1] + 1}")
             return (yield from self._go_on(session))
         self._mark("full", refusal)
@@ -250,18 +274,24 @@ class Replica:
         if session.is_over:
             return session
         self._log("Successful partial resynchronization with master.")
+        if self.replid != self.master.replid:
+            self._log(f"Master replication ID changed to {self.master.replid}")
+            self.own.go_on_as(self.master.replid, self.replid)
         self._come_online()
         look_again(self.world, self.link, 0)
         return session
 
     def _come_online(self) -> None:
-        self.replid = self.master.replid
-        if self.own is not None:
-            self.own.replid = self.replid
+        self.replid = self.own.replid = self.master.replid
         if self._lost_ns is not None:
             self.resyncs.append((self.now_ns() - self._lost_ns) / S)
             self._lost_ns = None
         self._to("online", "", "")
+
+    def _share_stream(self) -> None:
+        """The stream that it reads is its master's."""
+        if self.world.stream is not self.master.world.stream:
+            self.server.world = dp.placed(self.world._replace(stream=self.master.world.stream))
 
     # ---- a full sync
 
@@ -274,7 +304,7 @@ class Replica:
         self._log(f"Full resync from master: {self.master.name}:{self.master.replid}:{session.offset}")
         self._to("wait_bgsave" if session.state == "wait_bgsave" else "transfer", "bgsave", "")
         if session.state == "wait_bgsave":  # from its master's disk: nothing comes before the child is done
-            yield from self._until_sent(session)
+            yield session.sending | session.broken
         if session.is_over:
             return session
         self._to("transfer", "transfer", f"{session.file_bytes} bytes")
@@ -295,18 +325,16 @@ class Replica:
         if self._from_socket:
             ns, _ = self.data.load_ns(session.file_bytes, session.snapshot.keys)
             m[dp.M_FILE_NS], m[dp.M_FILE_PS] = 0, 1000 * ns // max(session.file_bytes, 1)
-            m[dp.M_FEW] = dp.LOADS if is_empty else 0
+            m[dp.M_REFUSES] = int(m[dp.M_REFUSES]) | (dp.LOADS if is_empty else 0)
         if self.master.rules.is_dual:
+            self._share_stream()
+            m = self.world.repl
             m[dp.M_OFFSET], m[dp.M_APPLY], m[dp.M_BUFFERING] = session.offset, session.row, 1
-
-    def _until_sent(self, session: Session) -> Step:
-        """Until the master has begun to send the file, or the connection is over."""
-        yield session.sending | session.broken
 
     def _load(self, session: Session) -> Step:
         """readSyncBulkPayload, from the last byte of the file on."""
         saving, flushing, loading = self.causes
-        self.world.repl[dp.M_FEW] = 0
+        self.world.repl[dp.M_REFUSES] &= ~dp.LOADS
         if not self._from_socket:
             self._to("loading", "save", "")
             yield from self._hold(saving, self.data.fsync_ns())
@@ -316,9 +344,9 @@ class Replica:
             yield from self._hold(flushing, self.data.flush_ns(self.world))
         self._to("loading", "load", "")
         self._log("MASTER <-> REPLICA sync: Loading DB in memory")
-        if self.own is not None:
-            for other in list(self.own.sessions):
-                self.own.close(other, "its master gets other data itself")
+        self.own.close_all("its master gets other data itself")
+        self.own.replid2, self.own.second_offset = 0, -1
+        self._share_stream()
         self.data.take(self.world, session.snapshot)
         restart_stream(self.world, session.offset, session.row, self.master.rules.backlog_bytes)
         self.replid = self.master.replid
@@ -349,6 +377,10 @@ class Replica:
     def _to(self, state: str, phase: str, note: str) -> None:
         """It is in another state; a phase ends and another begins ("": none)."""
         self.state = state
+        if not self.rules.serves_stale:
+            m = self.world.repl
+            is_stale = state not in ("online", "master", "loading")
+            m[dp.M_REFUSES] = (int(m[dp.M_REFUSES]) & ~dp.STALE) | (dp.STALE if is_stale else 0)
         now_ns = self.now_ns()
         if self._open is not None:
             if self._open.phase == phase:

@@ -12,10 +12,11 @@ checkClientOutputBufferLimits.
 
 The bytes and what a loop spends on them are the data plane's (dataplane/replication.py, dataplane/replica.py); a replica's own
 side is redis/replica.py.
-Differs: commands of a handshake take a round trip and no CPU. 6.2: the window of the backlog is exact, but memory is counted as
-7.0 shares it.
+A promoted replica's history goes on under a new ID; the one before is known as replid2 (shiftReplicationId), so that who followed
+the same master goes on with it (PSYNC2).
+Differs: commands of a handshake take a round trip and no CPU.
 With two channels the stream goes to the replica from the fork on, beside the file.
-Not modelled: AUTH, failover, a replica that times out while it is sent an RDB file.
+Not modelled: AUTH, FAILOVER, a replica that times out while it is sent an RDB file.
 """
 
 from collections.abc import Callable
@@ -24,14 +25,17 @@ from typing import Any
 import simpy
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.output_buffers import take_ring
 from redsim.dataplane.replica import look_again
 from redsim.dataplane.replication import drop_backlog, ping, trim_backlog
 from redsim.redis.rdb import Save
-from redsim.redis.repl_session import ReplRules, Session, output_buffer_bytes
+from redsim.redis.repl_session import ReplRules, Session, output_buffer_bytes, psync_refusal
 from redsim.redis.server import Server
 from redsim.units import S
 
-__all__ = ["Master"]
+__all__ = ["IDS_EACH", "Master"]
+
+IDS_EACH = 1_000_000  # replication IDs of a server
 
 
 class Master:
@@ -56,7 +60,7 @@ class Master:
         self.omem: list[tuple[int, str, int, str]] = []
         self._loops = 0
         self._had_child = False
-        self._ids = 1
+        self._ids = 1 + IDS_EACH * int(self.world.repl[dp.M_SELF])  # no two servers make the same one
         self._lonely_since_s: int | None = 0
         self.is_down = False  # there is no process, or one that loads
         self.is_ready: Callable[[], bool] = lambda: True  # of a replica with replicas: is it online itself?
@@ -97,7 +101,8 @@ class Master:
         "": it goes on from there."""
         self._lonely_since_s = None
         self.sessions.append(session)
-        refusal = self._refusal(replid, offset)
+        window = (self.first_byte(), int(self.world.repl[dp.M_OFFSET]) + 1) if self.has_backlog else None
+        refusal = psync_refusal((replid, offset), (self.replid, self.replid2, self.second_offset), window)
         if not refusal:
             self.partial_ok += 1
             session.missed = int(self.world.repl[dp.M_OFFSET]) - offset
@@ -112,19 +117,6 @@ class Master:
         self._wait_for_bgsave(session)
         return refusal
 
-    def _refusal(self, replid: int, offset: int) -> str:
-        m = self.world.repl
-        if replid == 0:
-            return "it has no data yet"
-        if replid != self.replid and not (replid == self.replid2 and offset + 1 <= self.second_offset):
-            return "its history is another one (replication ID mismatch)"
-        if not self.has_backlog:
-            return "there is no backlog"
-        first, last = self.first_byte(), int(m[dp.M_OFFSET]) + 1
-        if offset + 1 < first:
-            return f"offset {offset + 1} is before the backlog's first byte {first}"
-        return f"offset {offset + 1} is beyond the backlog's end {last}" if offset + 1 > last else ""
-
     def _go_on(self, session: Session, offset: int) -> None:
         """The stream goes to the replica from there on."""
         session.offset = offset
@@ -137,7 +129,7 @@ class Master:
         row, mask = world.wire[session.link], len(world.block) - 1
         row[[dp.W_SENT, dp.W_SEEN, dp.W_ARRIVED, dp.W_READ]] = offset
         row[[dp.W_BULK, dp.W_BULK_SENT, dp.W_BULK_SEEN, dp.W_BULK_ARRIVED, dp.W_BULK_READ, dp.W_OVER, dp.W_WANT, dp.W_ACKS]] = 0
-        row[dp.W_BUSY] = 0
+        row[[dp.W_BUSY, dp.W_ROWS]] = 0
         at = int(m[dp.M_BLOCK])
         while at < m[dp.M_BLOCKS] and world.block[at & mask, 0] <= offset:
             at += 1
@@ -163,7 +155,7 @@ class Master:
         child = self.server.child
         assert child is not None, "a server with replicas can fork"
         session.state, session.asked_s = "wait_bgsave", self.now_s()
-        self._create_backlog()
+        self.create_backlog()
         save = child.alive
         if save is not None:
             other = next((one for one in self.sessions if one.save is save and one is not session), None)
@@ -177,20 +169,40 @@ class Master:
         else:
             self._start_bgsave()
 
-    def _create_backlog(self, *, with_history: bool = True) -> None:
+    def create_backlog(self, *, with_history: bool = True) -> None:
         """createReplicationBacklog, with a new history (syncCommand)."""
         m = self.world.repl
         if not self.has_backlog:
             if with_history:
                 self._new_history()
             m[dp.M_BACKLOG], m[dp.M_HISTLEN], m[dp.M_FIRST] = self.rules.backlog_bytes, 0, m[dp.M_OFFSET] + 1
+            take_ring(self.world)
             if not m[dp.M_IS_REPLICA]:
                 m[dp.M_ON], m[dp.M_BEGUN], m[dp.M_SELECTED] = 1, m[dp.M_ROWS], 0
             self._log(f"Replication backlog created, my new replication IDs are {self.name}:{self.replid} and 0")
 
     def _new_history(self) -> None:
+        """changeReplicationId, clearReplicationId2."""
         self._ids += 1
         self.replid, self.replid2, self.second_offset = self._ids, 0, -1
+
+    def shift_history(self, before: int) -> None:
+        """shiftReplicationId: what was `before` up to here goes on under a new ID."""
+        self._new_history()
+        self.replid2, self.second_offset = before, int(self.world.repl[dp.M_OFFSET]) + 1
+        self._lonely_since_s = self.now_s()
+        self._log(f"Setting secondary replication ID to {before}, valid up to offset: {self.second_offset}. "
+                  f"New replication ID is {self.replid}")  # fmt: skip
+
+    def go_on_as(self, replid: int, before: int) -> None:
+        """Its own master goes on under another ID (syncWithMaster, +CONTINUE <ID>): its replicas must hear of that."""
+        self.replid, self.replid2, self.second_offset = replid, before, int(self.world.repl[dp.M_OFFSET]) + 1
+        self.close_all("the replication ID has changed")
+
+    def close_all(self, why: str) -> None:
+        """disconnectSlaves."""
+        for session in list(self.sessions):
+            self.close(session, why)
 
     def _attach(self, session: Session, other: Session) -> None:
         """A disk BGSAVE for another replica is under way: its file and its place in the stream are this one's too."""
@@ -313,7 +325,7 @@ class Master:
         self._new_history()
         m[dp.M_OFFSET] = offset
         if replid and not self.rules.is_exact:
-            self._create_backlog(with_history=False)
+            self.create_backlog(with_history=False)
             self.replid2, self.second_offset = replid, offset + 1
 
     # ---- cron
@@ -370,13 +382,14 @@ class Master:
 
     def _count_good(self) -> None:
         """refreshGoodSlavesCount."""
-        if self.rules.min_replicas:
+        if self.rules.min_replicas and not self.world.repl[dp.M_IS_REPLICA]:
             wire, now_s = self.world.wire, self.now_s()
             good = sum(
                 one.state == "online" and now_s - int(wire[one.link, dp.W_ACK_AT]) // S <= self.rules.max_lag_s
                 for one in self.sessions
             )
-            self.world.repl[dp.M_FEW] = int(good < self.rules.min_replicas)
+            m = self.world.repl
+            m[dp.M_REFUSES] = (int(m[dp.M_REFUSES]) & ~dp.FEW) | (dp.FEW if good < self.rules.min_replicas else 0)
 
     def _log(self, text: str) -> None:
         self.lines.append((self.now_ns(), text))

@@ -52,6 +52,7 @@ class Server:
              child      its children, if anything can fork
              deaths     how often the process died; what the loop came back for before is of no use then
              started_ns when the process began
+             is_waiting the loop waits for its disk
              on_exit    called when the process ends by itself, None: the run ends there
              on_step    called after each return of the data plane with (now_ns,): progress, Ctrl-C
     """
@@ -79,6 +80,7 @@ class Server:
         self.child: Child | None = None
         self.peer: Peer | None = None
         self.deaths = self.started_ns = 0
+        self.is_waiting = False
         self.on_exit: Callable[[], None] | None = None
         self._cursor = 0
 

@@ -80,6 +80,8 @@ def _failures(result: Result) -> str:
         "misconf": "were refused -MISCONF",
         "loading": "were answered -LOADING",
         "noreplicas": "were refused -NOREPLICAS",
+        "readonly": "were refused -READONLY by a replica",
+        "masterdown": "were refused -MASTERDOWN",
     }
     told = []
     for key, said in errors.items():

@@ -120,8 +120,9 @@ def _memory_panel(ax: Axes, result: Result, node: str) -> None:
     frame = result.memory[result.memory["node"] == node]
     at_s = frame["time_s"].to_numpy(dtype=float)
     floor = np.zeros(len(frame))
-    aof_buf = {"aof_buffer_bytes": ("aof_buf", RED, "--")} if frame.get("aof_buffer_bytes", pd.Series([0])).max() > 0 else {}
-    for column, (name, colour, hatch) in {**_LAYERS, **aof_buf}.items():
+    beside = {"aof_buffer_bytes": ("aof_buf", RED, "--"), "replication_buffers_bytes": ("replication buffer", RED, "xx")}
+    there = {column: how for column, how in beside.items() if frame.get(column, pd.Series([0])).max() > 0}
+    for column, (name, colour, hatch) in {**_LAYERS, **there}.items():
         floor = _layer(ax, at_s, floor, floor + frame[column].to_numpy(dtype=float), (name, colour, hatch))
     top = np.maximum(floor, frame["used_memory_rss_bytes"].to_numpy(dtype=float))
     _layer(ax, at_s, floor, top, _RSS)

@@ -3,7 +3,7 @@
 check(scenario) makes the plans only, so that `redsim lint` finds every mistake without allocating the keys.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from redsim.run.datasets import fill_datasets
 from redsim.run.defrag import has_defrag
 from redsim.run.eviction import eviction_costs, sampled_tables
 from redsim.run.groups import Plan, Plans, make_plans
-from redsim.run.kinds import Curves, Kind, KindMaker
+from redsim.run.kinds import Kind, KindMaker, maker_of
 from redsim.run.lookups import set_lookup_curves
 from redsim.run.memory import count_used_memory, first_tables, memory_costs, size_datasets
 from redsim.run.refusals import io_threads
@@ -35,7 +35,7 @@ from redsim.scenario.schema import Dataset, Hiccups
 from redsim.units import MS
 from redsim.workload.arrivals import Rates, plan_rates
 from redsim.workload.keys import KeyChoice, key_choice
-from redsim.workload.tables import Tables, alias_words
+from redsim.workload.tables import alias_words
 
 STREAMS = ("mix", "keys", "arrivals", "connections", "sizes", "jitter", "ttls", "fetches")
 WINDOWS = 200
@@ -56,13 +56,14 @@ class Built:
     host: str
     cores: int
     datasets: dict[str, Dataset]
+    elsewhere: set[str] = field(default_factory=set)  # groups that are told of with another server
 
 
 def check(scenario: Scenario) -> None:
     """Raise ScenarioError for whatever a run would trip over: commands, key types, io-threads of an unknown kind."""
     for node in scenario.file.nodes:
         view = scenario.of_node(node)
-        make_plans(view, _maker(view, node))
+        make_plans(view, maker_of(_profile(view, node)))
         io_threads(view, node)
         has_defrag(view, node)
 
@@ -70,7 +71,7 @@ def check(scenario: Scenario) -> None:
 def build(scenario: Scenario, family: Family | None = None) -> Built:
     """Allocate and fill the World of the one server of a scenario, or of a node's part of one, which `family` belongs to."""
     node = next(iter(scenario.file.nodes))
-    maker = _maker(scenario, node)
+    maker = maker_of(_profile(scenario, node))
     plans = make_plans(scenario, maker)
     return _Builder(scenario, node, maker, plans, family or Family(scenario)).build()
 
@@ -79,22 +80,19 @@ def _profile(scenario: Scenario, node: str) -> HostProfile:
     return scenario.profiles[scenario.file.nodes[node].host]
 
 
-def _maker(scenario: Scenario, node: str) -> KindMaker:
-    profile = _profile(scenario, node)
-    return KindMaker(profile, Tables(), Curves(profile), [])
-
-
 class _Builder:
     """Holds what the parts of a build share; build() is the only entry."""
 
     def __init__(self, scenario: Scenario, node: str, maker: KindMaker, plans: Plans, family: Family) -> None:
         self.family = family
         self.writers = plans  # whose commands say what becomes of keys: on a replica its master's
-        if node in family.links:
+        if family.is_replica(node):
             assert family.plans is not None, "a master is built before its replicas"
             self.writers, plans.datasets = family.plans, family.plans.datasets
         else:
             family.plans = plans
+        if family.has_roles:
+            self.writers = family.writers = family.writers or family.everybody(plans)
         self.scenario, self.node, self.maker, self.plans = scenario, node, maker, plans
         self.file = scenario.file
         self.profile = _profile(scenario, node)
@@ -119,12 +117,13 @@ class _Builder:
         cost = self._costs(group)
         memory_costs(cost, rules, self.tables)
         eviction_costs(cost, self.scenario.confs[self.node], self.maker, self.file.seed, int(dataset[:, dp.D_N].sum()),
-                       is_replica=self.node in self.family.links)
+                       is_replica=self.family.is_replica(self.node) and not self.family.has_roles)
         if has_defrag(self.scenario, self.node):
             self.maker.cause(str(LatencyEvent.ACTIVE_DEFRAG_CYCLE))
         self.aof = aof_row(self.scenario, self.node, self.maker)
         self.repl = self.family.arrays(self.scenario, self.node, self.maker, self.aof)
         self.crashes = plan_crashes(self.file, self.node, self.maker, self.aof)
+        self.repl["repl"][dp.M_COUNTS] = int(self.aof[dp.A_POLICY] > 0 and (kind[:, dp.K_OP] == dp.OP_WAITAOF).any())
         cost[dp.REHASH_CURVE] = self.maker.curves.number("rehash")
         written = [kind.row for plan in self.writers.plans for kind in plan.all_kinds]
         size_datasets(dataset, self.plans.datasets, written, rules, self.tables)
@@ -184,7 +183,9 @@ class _Builder:
         row[dp.G_FILL] = dp.NONE
         if load.on_miss is not None:
             row[dp.G_FETCH], row[dp.G_FETCH_EXP] = load.on_miss.fetch, int(load.on_miss.fetch_is == "exponential")
-        row[dp.G_JITTER] = JITTER[load.retries.jitter]
+        row[dp.G_JITTER], row[dp.G_LINEAR] = JITTER[load.retries.jitter], int(load.retries.growth == "linear")
+        row[dp.G_FOLLOWS] = 0 if load.service is None else dp.PINNED if load.follow == "nothing" else dp.ASKS
+        row[dp.G_AWAY] = int(not self._is_home(plan))
         if plan.trace is not None:
             row[dp.G_MODE], row[dp.G_PIPE] = dp.TRACE, 1
             row[dp.G_TRACE_N], row[dp.G_TRACE_SPAN] = len(plan.trace), max(plan.span_ns, 1)
@@ -253,8 +254,13 @@ class _Builder:
         slot[:, none] = dp.NONE
         if row[dp.G_THREADS]:
             slot[:, dp.S_THREAD] = row[dp.G_THREAD0] + np.arange(plan.connections) % row[dp.G_THREADS]
-        slot[:, dp.S_STATE] = dp.UP if plan.group.start == 0 and not plan.is_cli else dp.DOWN
+        is_there = plan.group.start == 0 and not plan.is_cli and self._is_home(plan)
+        slot[:, dp.S_STATE] = dp.UP if is_there else dp.DOWN
         return slot
+
+    def _is_home(self, plan: Plan) -> bool:
+        """Whether the clients are here at the start: of a service, with its master."""
+        return plan.group.service is None or self.family.scenario.file.clients[plan.name].node == self.node
 
     # ---- kinds, costs, rates
 
@@ -321,11 +327,11 @@ class _Builder:
         st[dp.GROUP_DUE] = NEVER
         st[dp.CRASH_AT], st[dp.LOAD_CAUSE] = self.crashes.first_ns, self.crashes.load_cause
         st[dp.CRON_DUE], st[dp.CAN_FORK] = MS, int(self.child[2].size > 1)
-        st[dp.WATCH_ABOVE] = cost[dp.MAXMEMORY]
+        st[dp.WATCH_ABOVE] = NEVER if self.family.is_replica(self.node) else cost[dp.MAXMEMORY]
         st[dp.NEXT_HICCUP] = cost[dp.HICCUP_MEAN_NS] if self.hiccups is not None else NEVER
         seeds = [stream(file.seed, p.name, s) for p in self.plans.plans for s in STREAMS]
         seeds += [stream(file.seed, "nobody", s) for s in STREAMS if not self.plans.plans]
-        cpu = ("host.cpu", self.node) if self.node in self.family.links else ("host.cpu",)  # each host has its own
+        cpu = ("host.cpu", self.node) if self.family.is_replica(self.node) else ("host.cpu",)  # each host has its own
         seeds += [stream(file.seed, *cpu, name) for name in ("hiccup-gap", "hiccup-length", "wake-up")]
         seeds += [stream(file.seed, self.node, "eviction"), stream(file.seed, self.node, "aof", "fsync"),
                   stream(file.seed, self.node, "child", "elements")]  # fmt: skip

@@ -28,12 +28,15 @@ from redsim.run.dataset_table import datasets_frame
 from redsim.run.defrag import active_defrag
 from redsim.run.durability import exposure_frame, fsyncs_frame
 from redsim.run.expiry import lag_total_s, stale_keys
+from redsim.run.failovers import Failovers
 from redsim.run.groups import say_plan
 from redsim.run.lockstep import Lockstep
 from redsim.run.replicas import Family, Peers, attach_peers, guessed_of_network
 from redsim.run.replication import Record
 from redsim.run.result import Result
+from redsim.run.sentinels import Sentinels
 from redsim.run.server_memory import MemoryGauge
+from redsim.run.services import Place, gather, told
 from redsim.run.summary import summary
 from redsim.scenario.load import Scenario
 from redsim.units import S, say_ns
@@ -46,10 +49,11 @@ MEMORY_COLUMNS = [
     "expires", "expired_keys", "stale_keys", "evicted_keys", "keyspace_hits", "keyspace_misses",
     "startup_bytes", "clients_bytes", "keys_bytes", "values_bytes", "expiry_lag_s",
     "aof_buffer_bytes", "cow_bytes", "child_rss_bytes", "page_tables_bytes", "page_cache_bytes",
+    "replication_buffers_bytes",
 ]  # fmt: skip
 STANDING_LIMITS = [
     "memory: swap; what SLOWLOG and scripts take",
-    "replication: Sentinel, Cluster, failover; clients' sockets that fill, TLS",
+    "replication: Sentinel, Cluster, FAILOVER; clients' sockets that fill, TLS",
     "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
 ]
 
@@ -87,7 +91,10 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     nodes = {name: Node.of(env, view, family) for name, view in views.items()}
     servers = {name: node.server for name, node in nodes.items()}
     peers = attach_peers(env, scenario, family, servers, views, {name: node.built.causes for name, node in nodes.items()})
-    record = Record(env, family, peers)
+    record, failovers = Record(env, family, peers), Failovers(peers)
+    places = {name: Place(node.built, node.server) for name, node in nodes.items()}
+    sentinels = Sentinels(env, scenario, peers) if scenario.file.sentinels is not None else None
+    services = sentinels.attach(places, peers) if sentinels is not None else {}
     first = next(iter(servers.values()))
     env.process(Lockstep(env, list(servers.values()), family.wire).main() if family.links else first.main())
     for name, node in nodes.items():
@@ -103,12 +110,24 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
         first.on_step.append(lambda now: progress(now, sum(int(s.world.st[dp.COMMANDS]) for s in servers.values())))
     partial = False
     try:
-        env.run()
+        env.run(until=None if sentinels is None else scenario.file.duration + 1)
     except KeyboardInterrupt:
         partial = True
+    failovers.end()
     for node in nodes.values():
         check_conservation(node.built, node.server.world)
-    return _result(scenario, list(nodes.values()), record, partial, time.perf_counter() - started)
+    for name in services:
+        home = scenario.file.clients[name].node
+        gather(name, places[home], [place for node, place in places.items() if node != home])
+    more = sentinels.lines if sentinels is not None else []
+    result = _result(scenario, list(nodes.values()), record, partial, time.perf_counter() - started, more)
+    result.summary["failovers"] = failovers.summaries()
+    for name, service in services.items():
+        there = places[scenario.file.clients[name].node]
+        result.summary["clients"][name] |= told(service, there, scenario.file.duration)
+    if sentinels is not None:
+        result.summary["sentinels"] = sentinels.summary()
+    return result
 
 
 def _sample(env: simpy.Environment, one: Node) -> Generator[simpy.Event, Any, None]:
@@ -130,7 +149,7 @@ def _sample(env: simpy.Environment, one: Node) -> Generator[simpy.Event, Any, No
             int(w.dataset[:, dp.D_EXPIRES].sum()), int(w.st[dp.EXPIRED]), stale_keys(w),
             *(int(w.st[column]) for column in (dp.EVICTED, dp.HITS, dp.MISSES)),
             *(parts[name] for name in ("startup", "clients", "keys", "values")), lag_total_s(w),
-            parts["aof_buffer"], *_beside(server, m.pages.rss_bytes),
+            parts["aof_buffer"], *_beside(server, m.pages.rss_bytes), parts["replication_buffers"],
         ))  # fmt: skip
 
 
@@ -158,7 +177,9 @@ def digest(built: Built, w: dp.World) -> str:
     return state.hexdigest()[:32]
 
 
-def _result(scenario: Scenario, nodes: list[Node], record: Record, partial: bool, wall_s: float) -> Result:
+def _result(
+    scenario: Scenario, nodes: list[Node], record: Record, partial: bool, wall_s: float, more: list[tuple[int, str, str]],
+) -> Result:  # fmt: skip
     slowlogs = {one.built.node: stats.slowlog_rows(one.built, one.server.world) for one in nodes}
     stalls = [stats.stalls_frame(one.built, one.server.world) for one in nodes]
     views = [view for one in nodes if (view := stats.stall_view(one.built, one.server.world)) is not None]
@@ -176,7 +197,7 @@ def _result(scenario: Scenario, nodes: list[Node], record: Record, partial: bool
             "time_s", kind="stable", ignore_index=True
         ),
         stalls=_together(stalls),
-        events=_events(scenario, nodes, _together(stalls), record),
+        events=_events(scenario, nodes, _together(stalls), [*record.lines(), *((ns / S, who, said) for ns, who, said in more)]),
         replication=record.frame(),
         syncs=record.syncs(),
         blame=_together(stats.blame_frame(one.built, one.server.world) for one in nodes),
@@ -190,6 +211,7 @@ def _result(scenario: Scenario, nodes: list[Node], record: Record, partial: bool
         not_modelled=_not_modelled(scenario, nodes, directives),
         offered={
             plan.name: one.server.world.offered[:, g].copy() for one in nodes for g, plan in enumerate(one.built.plans.plans)
+            if plan.name not in one.built.elsewhere
         },
         datasets=_together(datasets_frame(one.built.datasets, one.gauge.rules, scenario.file.seed) for one in nodes),
         durability=_together(exposure_frame(one.server.aof, one.built.node) for one in nodes),
@@ -205,16 +227,19 @@ def _together(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return full[0] if len(full) == 1 else pd.concat(full, ignore_index=True) if full else every[0]
 
 
-def _events(scenario: Scenario, nodes: list[Node], stalls: pd.DataFrame, record: Record) -> pd.DataFrame:
+def _events(
+    scenario: Scenario, nodes: list[Node], stalls: pd.DataFrame, more: list[tuple[float, str, str]],
+) -> pd.DataFrame:  # fmt: skip
     groups = sum(len(one.built.plans.plans) for one in nodes)
     rows: list[tuple[float, str, str]] = [(0.0, "redsim", f"seed {scenario.file.seed}, {groups} groups")]
-    rows += [(plan.group.start / S, plan.name, say_plan(plan)) for one in nodes for plan in one.built.plans.plans]
+    rows += [(plan.group.start / S, plan.name, say_plan(plan)) for one in nodes for plan in one.built.plans.plans
+             if plan.name not in one.built.elsewhere]  # fmt: skip
     rows += [(fault.at / S, fault.host, fault.say()) for _, fault in scenario.file.faults]
     rows += [(fault.at / S, fault.host, fault.say()) for _, fault in scenario.file.network_faults]
     rows += [line for one in nodes for line in children_lines(one.server.child, one.built.node)]
     rows += [(float(row.start_s), str(row.node), stats.say_stall(row)) for row in stalls.itertuples()]  # type: ignore[arg-type]
     rows += [(at / S, one.built.node, text) for one in nodes if one.life is not None for at, text in one.life.events]
-    rows += record.lines()
+    rows += more
     lost = sum(max(int(one.server.world.st[dp.STALLS]) - dp.STALLS_MAX, 0) for one in nodes)
     end_ns = max(int(one.server.world.st[dp.NOW]) for one in nodes)
     commands = sum(int(one.server.world.st[dp.COMMANDS]) for one in nodes)

@@ -14,7 +14,7 @@ from redsim.dataplane import layout as dp
 from redsim.redis.commands import COMMANDS, Command
 from redsim.run.kinds import SAME_AS, Kind, KindMaker, check_type, find_command, match_ppm
 from redsim.run.rdb_datasets import datasets_of
-from redsim.run.refusals import refuse_writes
+from redsim.run.refusals import refuse_waits, refuse_writes
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.load import Scenario
 from redsim.scenario.monitor import MonitorCapture
@@ -68,6 +68,7 @@ def make_plans(scenario: Scenario, maker: KindMaker) -> Plans:
             plans.plans.append(_plan(scenario, plans, name, group, maker))
     plans.plans.extend(_timeline_plans(scenario, plans, maker))
     refuse_writes(scenario, plans.plans)
+    refuse_waits(scenario, plans.plans)
     return plans
 
 
@@ -351,6 +352,8 @@ def _entry_use(command: Command, args: list[str], entry: TimelineEntry, where: s
             return use.model_copy(update={"duration": duration_ns(f"{args[0]}s")})
         if command.op == dp.OP_WAIT:
             return use.model_copy(update={"replicas": int(args[0]), "timeout": int(args[1]) * MS})
+        if command.op == dp.OP_WAITAOF:
+            return use.model_copy(update={"local": int(args[0]), "replicas": int(args[1]), "timeout": int(args[2]) * MS})
     except (IndexError, ValueError) as error:
         raise ScenarioError(f"{where}: run {entry.run!r} is not a complete {command.name}; {_example(command)}") from error
     if command.op == dp.OP_SCRIPT and entry.duration is None:
@@ -362,7 +365,8 @@ def _entry_use(command: Command, args: list[str], entry: TimelineEntry, where: s
 
 def _example(command: Command) -> str:
     examples = {dp.OP_SCAN: "SCAN 0 COUNT 1000", dp.OP_RANGE: f"{command.name} users:7 0 -1",
-                dp.OP_EXPIRE: "EXPIRE users:7 60", dp.OP_SLEEP: "DEBUG SLEEP 0.5", dp.OP_WAIT: "WAIT 1 100"}  # fmt: skip
+                dp.OP_EXPIRE: "EXPIRE users:7 60", dp.OP_SLEEP: "DEBUG SLEEP 0.5", dp.OP_WAIT: "WAIT 1 100",
+                dp.OP_WAITAOF: "WAITAOF 1 1 100"}  # fmt: skip
     return f"write it like {examples[command.op]}"
 
 

@@ -113,6 +113,7 @@ def argument_bytes(command: Command, use: CommandUse, key_bytes: int, element_by
         dp.OP_SCRIPT: [40, 1],
         dp.OP_SLEEP: [5],
         dp.OP_WAIT: [len(str(use.replicas)), len(str(use.timeout // 1_000_000))],
+        dp.OP_WAITAOF: [1, len(str(use.replicas)), len(str(use.timeout // 1_000_000))],
         dp.OP_RANGE: [len(str(use.start)), len(str(use.stop))],
         dp.OP_FIELD: [6],
         dp.OP_POP: [len(str(use.elements))] if use.elements > 1 else [],
@@ -204,8 +205,8 @@ class KindMaker:
         row[dp.K_LO], row[dp.K_HI] = use.start, use.stop
         row[dp.K_COUNT] = use.count
         row[dp.K_DUR] = use.duration or 0
-        if command.op == dp.OP_WAIT:
-            row[dp.K_CONST], row[dp.K_NELEM], row[dp.K_DUR] = WAIT_NS, use.replicas, use.timeout
+        if command.op in (dp.OP_WAIT, dp.OP_WAITAOF):
+            row[dp.K_CONST], row[dp.K_NELEM], row[dp.K_DUR], row[dp.K_LO] = WAIT_NS, use.replicas, use.timeout, use.local
         row[dp.K_TTL], row[dp.K_TTL_JITTER] = use.ttl or 0, use.ttl_jitter
         row[dp.K_DENYOOM] = int(command.denyoom)
         row[dp.K_AOF], row[dp.K_AOF_MORE] = propagation(command, use)
@@ -226,3 +227,8 @@ class KindMaker:
             row[dp.K_CURVE_DB] = self.curves.number(command.database_curve)
             row[dp.K_LOOKUPS] = command.lookups * use.keys if has_key else 0
         return Kind(group, command, name or command.name, row, use.weight, words)
+
+
+def maker_of(profile: HostProfile) -> KindMaker:
+    """A maker that has made nothing yet."""
+    return KindMaker(profile, Tables(), Curves(profile), [])

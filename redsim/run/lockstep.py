@@ -65,7 +65,8 @@ class Lockstep:
         """[n, n]: at least so long is what one server sends another on its way, ns."""
         delays = np.full((len(self.servers), len(self.servers)), NEVER, dtype=np.int64)
         for master, replica, delay in self.wires[:, [dp.W_FROM, dp.W_TO, dp.W_DELAY]].tolist():
-            delays[master, replica] = delays[replica, master] = delay
+            if master >= 0:
+                delays[master, replica] = delays[replica, master] = delay
         return delays
 
     def _serve(self, i: int) -> Generator[simpy.Event, Any, None]:
@@ -88,10 +89,11 @@ class Lockstep:
         except StopIteration as stop:
             self._over[i], self._why[i] = bool(stop.value), dp.REACHED
         else:
+            server.is_waiting = True
             self.env.process(self._finish(i, event, turn))
 
     def _finish(self, i: int, event: simpy.Event, turn: Generator[simpy.Event, Any, bool]) -> Generator[simpy.Event, Any, None]:
         """The rest of a turn that waits for something."""
         yield event
         self._over[i] = yield from turn
-        self._why[i] = dp.REACHED
+        self.servers[i].is_waiting, self._why[i] = False, dp.REACHED

@@ -26,7 +26,7 @@ import pandas as pd
 from redsim.scenario.errors import ScenarioError
 from redsim.units import MIB, S, say_ns
 
-__all__ = ["Written", "file_text", "of_frame", "read_offsets"]
+__all__ = ["Written", "file_text", "of_frame", "read_offsets", "samples_of"]
 
 FILE_BYTES_MAX = 256 * MIB  # a year of INFO replication each minute
 OFFSET_MAX = 2**62
@@ -108,13 +108,19 @@ def of_frame(frame: pd.DataFrame, source: str, where: str) -> Written:
 
 def read_offsets(path: Path) -> Written:
     """The series of a file. ScenarioError, with file and line, where a line is none of the forms, or time or offset runs back."""
+    return _written(path.name, samples_of(path))
+
+
+def samples_of(path: Path) -> list[Place]:
+    """The file's samples, one at least, times rising; offsets as they are."""
     lines = file_text(path, "--offsets").splitlines()
     first = next((line.strip() for line in lines if line.strip()), "")
     is_csv = "," in first and ":" not in first.split(",")[-1] and not first.startswith("#")
     samples = list(_csv(path, lines) if is_csv else _info(path, lines))
     if not samples:
         raise ScenarioError(f"{path}:1: no offset is in the file; {CURE}")
-    return _written(path.name, samples)
+    _run_forward(samples)
+    return samples
 
 
 def file_text(path: Path, option: str) -> str:
@@ -130,9 +136,8 @@ def file_text(path: Path, option: str) -> str:
 
 def _written(source: str, samples: list[Place]) -> Written:
     """Checked: time runs forward, the offset does not run back, something was written."""
-    for (_, before_ns, before), (place, ns, offset) in pairwise(samples):
-        if ns <= before_ns:
-            raise ScenarioError(f"{place}: {say_ns(ns - before_ns)} after the sample before it; times must run forward")
+    _run_forward(samples)
+    for (_, _, before), (place, _, offset) in pairwise(samples):
         if offset < before:
             raise ScenarioError(
                 f"{place}: master_repl_offset {offset} after {before}: the server was restarted or replaced here, and a new"
@@ -147,6 +152,12 @@ def _written(source: str, samples: list[Place]) -> Written:
     widest = int(np.diff(at).max())
     note = f"offsets of {source}: {len(at):,} samples over {say_ns(int(at[-1] - at[0]))}, {say_ns(widest)} apart at most"
     return Written(source, at - at[0], offsets - offsets[0], (f"{note}; the stream grows evenly between two of them",))
+
+
+def _run_forward(samples: list[Place]) -> None:
+    for (_, before_ns, _), (place, ns, _) in pairwise(samples):
+        if ns <= before_ns:
+            raise ScenarioError(f"{place}: {say_ns(ns - before_ns)} after the sample before it; times must run forward")
 
 
 def _csv(path: Path, lines: list[str]) -> Iterator[Place]:

@@ -7,6 +7,7 @@ what it cost its master times the ratio of what a call costs on their hosts.
 Not modelled: used_memory of the connections between servers, besides the replication buffer.
 """
 
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,21 +15,24 @@ import numpy as np
 import simpy
 
 from redsim.dataplane import layout as dp
+from redsim.dataplane.output_buffers import take_ring
 from redsim.dataplane.replication import drop_backlog
 from redsim.dataplane.undo import Snapshot
 from redsim.host.network import Network
-from redsim.redis.repl_session import BACKLOG_MIN_BYTES, ReplRules
-from redsim.redis.replica import Data, Replica
+from redsim.redis.repl_session import BACKLOG_MIN_BYTES, Data, ReplRules
+from redsim.redis.replica import Replica
 from redsim.redis.replication import Master
+from redsim.redis.roles import Role, replicaof
 from redsim.redis.server import Server
 from redsim.rng import generator
 from redsim.run import restart
-from redsim.run.groups import Plans
-from redsim.run.kinds import KindMaker
+from redsim.run.groups import Plans, make_plans
+from redsim.run.kinds import KindMaker, maker_of
 from redsim.scenario.disk import chosen_disk
 from redsim.scenario.load import Scenario
 from redsim.scenario.network import RTT_NS, SOCKET_BUFFER_BYTES, link_between
 from redsim.scenario.profile import disk_profile
+from redsim.scenario.roles import RoleChange, role_change
 from redsim.units import MIB, S
 
 __all__ = ["Family", "Peers", "guessed_of_network", "has_replicas", "repl_rules"]
@@ -44,8 +48,9 @@ RDB_STEP_BYTES = 2 * MIB  # config.c: loading-process-events-interval-bytes
 
 
 def has_replicas(scenario: Scenario, node: str) -> bool:
-    """Whether another server of the scenario replicates the node."""
-    return any(other.replica_of == node for other in (scenario.whole or scenario).file.nodes.values())
+    """Whether another server of the scenario replicates the node, or may come to."""
+    file = (scenario.whole or scenario).file
+    return file.may_change_roles or any(other.replica_of == node for other in file.nodes.values())
 
 
 def repl_rules(scenario: Scenario, node: str) -> ReplRules:
@@ -63,6 +68,7 @@ def repl_rules(scenario: Scenario, node: str) -> ReplRules:
         min_replicas=int(conf.get("min-replicas-to-write")), max_lag_s=int(conf.get("min-replicas-max-lag")),
         is_exact=not since_70, diskless_load=str(conf.get("repl-diskless-load")),
         is_dual=version in TWO_CHANNELS and bool(conf.get(TWO_CHANNELS[version])),
+        serves_stale=bool(conf.get("replica-serve-stale-data")),
     )  # fmt: skip
 
 
@@ -72,23 +78,39 @@ class Family:
     state    names      the master first, the others in the order of the file
              plans      what the master's clients do, once it is built: the keys of all are as that makes them
              wire, mail, stream      the Worlds' arrays of these names
-             links      replica -> row of wire
+             has_roles  somebody's role may change
+             links      who may follow another -> row of wire
+             causes     node -> numbers of the causes STREAM_CAUSE, REPLICAS_CAUSE, where roles may change
     """
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.names = sorted(scenario.file.nodes, key=lambda name: scenario.file.nodes[name].replica_of is not None)
         self.plans: Plans | None = None
-        replicas = [name for name in self.names if scenario.file.nodes[name].replica_of is not None]
+        self.writers: Plans | None = None  # what all clients do, where roles may change: anybody's may write then
+        self.has_roles = scenario.file.may_change_roles
+        self.causes: dict[str, tuple[int, int]] = {}
+        replicas = [name for name in self.names if self.is_replica(name) or self.has_roles]
         self.links = {name: i for i, name in enumerate(replicas)}
         self.wire = dp.rows(max(len(replicas), 1), dp.W_SIZE)
         self.wire[:, [dp.W_FROM, dp.W_TO]] = dp.NONE
         for name, i in self.links.items():
-            master = str(scenario.file.nodes[name].replica_of)
-            self.wire[i, [dp.W_FROM, dp.W_TO]] = self.names.index(master), self.names.index(name)
-            self.wire[i, dp.W_STATE] = dp.WIRE_STREAM if scenario.file.nodes[name].synced else dp.WIRE_OFF
+            self.wire[i, dp.W_TO] = self.names.index(name)
+            if self.is_replica(name):
+                self.wire[i, dp.W_FROM] = self.names.index(str(scenario.file.nodes[name].replica_of))
+                self.wire[i, dp.W_STATE] = dp.WIRE_STREAM if scenario.file.nodes[name].synced else dp.WIRE_OFF
         self.mail = dp.rows(dp.LANES * dp.MAIL_ROWS * len(replicas) or 1, 2)
         self.stream = dp.rows(STREAM_ROWS if replicas else 16, dp.Y_SIZE)
+
+    def everybody(self, plans: Plans) -> Plans:
+        """What the clients of all servers do, with the data sets of `plans`."""
+        views = [(name, self.scenario.of_node(name)) for name in self.names]
+        every = [plan for name, view in views for plan in make_plans(view, maker_of(self._profile(name))).plans]
+        return Plans(plans=every, datasets=plans.datasets)
+
+    def is_replica(self, node: str) -> bool:
+        """Whether it follows another at the start."""
+        return self.scenario.file.nodes[node].replica_of is not None
 
     def arrays(self, scenario: Scenario, node: str, maker: KindMaker, aof: dp.I64) -> dict[str, Any]:
         """What the World of a node has of it; its aof row is told that there is a stream. `scenario`: the node's."""
@@ -96,7 +118,7 @@ class Family:
         blocks = 16
         if self.links:
             blocks = self._fill(row, scenario, node, maker)
-            aof[dp.A_FEED] |= int(node not in self.links)  # commands are counted from the start, fed once there is a backlog
+            aof[dp.A_FEED] |= int(not self.is_replica(node))  # commands are counted from the start, fed once there is a backlog
         return {
             "repl": row, "behind": np.zeros(dp.COARSE_BUCKETS + 2, dtype=np.int64), "block": dp.rows(blocks, 2),
             "stream": self.stream, "wire": self.wire, "mail": self.mail,
@@ -104,9 +126,10 @@ class Family:
 
     def _fill(self, row: dp.I64, scenario: Scenario, node: str, maker: KindMaker) -> int:
         """The row of a server that others belong to; how many blocks its buffer may have."""
-        rules, is_replica = repl_rules(scenario, node), node in self.links
+        rules, is_replica = repl_rules(scenario, node), self.is_replica(node)
         row[dp.M_SELF], row[dp.M_LINKED], row[dp.M_IS_REPLICA] = self.names.index(node), 1, int(is_replica)
         row[dp.M_WRAP] = int(scenario.file.nodes[node].version != "6.2")
+        row[dp.M_RING] = int(rules.is_exact)
         mine = [self.scenario.file.nodes[name] for name in self.links if self.scenario.file.nodes[name].replica_of == node]
         has_history = self.scenario.file.nodes[node].synced if is_replica else any(one.synced for one in mine)
         if has_history:
@@ -120,14 +143,21 @@ class Family:
                              ("write_ps_per_byte", dp.M_FILE_PS)):  # fmt: skip
             row[column] = disk.costs[name].value
         row[dp.M_CAUSE] = maker.cause(STREAM_CAUSE if is_replica else REPLICAS_CAUSE)
-        if is_replica:
+        if is_replica or self.has_roles:
             for name in (SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE):
                 maker.cause(name)
-            of = str(self.scenario.file.nodes[node].replica_of)
-            mine_ns, its_ns = (self._profile(name).costs["call_ns"].value for name in (node, of))
-            row[dp.M_SCALE_PPM] = 1_000_000 * mine_ns // max(its_ns, 1)
+        if self.has_roles:
+            self.causes[node] = maker.cause(STREAM_CAUSE), maker.cause(REPLICAS_CAUSE)
+            row[dp.M_REFUSES] = dp.READS_ONLY if is_replica else 0
+        if is_replica:
+            row[dp.M_SCALE_PPM] = self.scale_ppm(node, str(self.scenario.file.nodes[node].replica_of))
         most = 2 * max(rules.hard_bytes, rules.backlog_bytes) // BACKLOG_MIN_BYTES if rules.hard_bytes else BLOCKS_MAX
         return dp.power_of_two(int(min(max(most, 4096), BLOCKS_MAX)))
+
+    def scale_ppm(self, node: str, master: str) -> int:
+        """What a command takes on the node's host, in millionths of what it takes on the master's."""
+        mine_ns, its_ns = (self._profile(name).costs["call_ns"].value for name in (node, master))
+        return 1_000_000 * mine_ns // max(its_ns, 1)
 
     def _host(self, node: str) -> str:
         return self.scenario.file.nodes[node].host
@@ -157,13 +187,18 @@ def guessed_of_network(scenario: Scenario) -> list[tuple[str, int, str]]:
 
 @dataclass
 class Peers:
-    """One server's part: as a master, as a replica."""
+    """One server's part: as a master, as a replica; `role`: what may change from one to the other; `kept_row`: from where on its
+    stream is kept, whoever needs it, None: nobody's history has left its own."""
 
     server: Server
     master: Master
     replica: Replica | None = None
+    role: Role | None = None
+    kept_row: int | None = None
     shares: list[Server] = field(default_factory=list)  # all servers that share the stream
     lives: list[Any] = field(default_factory=list)  # run/crash.py: what their restarts would load
+    on_wonder: Callable[[], None] = lambda: None  # clients that follow a service have lost it
+    on_death: list[Callable[[bool], None]] = field(default_factory=list)  # whether its host is gone, too
 
     def cron(self, *, is_a_second: bool) -> None:
         """serverCron."""
@@ -171,13 +206,20 @@ class Peers:
         self.master.child_is_gone()
         if is_a_second:
             self.master.cron()
-            if self.replica is not None:
-                self.replica.cron()
+            if self.follows is not None:
+                self.follows.cron()
         if self.server.world.repl[dp.M_ON]:
             self._make_room()
 
+    @property
+    def follows(self) -> Replica | None:
+        """Its half as a replica, if it is one now."""
+        return self.replica if self.replica is not None and self.replica.followed is not None else None
+
     def answer(self) -> None:
         """What the data plane asks."""
+        if self.server.world.repl[dp.M_WANT] & dp.CLIENTS_WONDER:
+            self.on_wonder()
         self.master.answer()
         if self.replica is not None:
             self.replica.answer()
@@ -185,8 +227,9 @@ class Peers:
     def noted(self, snapshot: Snapshot) -> Snapshot:
         """rdb.c:rdbSaveInfoAuxFields: a file that is begun now knows the history it belongs to."""
         m = self.server.world.repl
-        replid = self.replica.replid if self.replica is not None else self.master.replid if self.master.has_backlog else 0
-        row = int(m[dp.M_APPLY] if self.replica is not None else m[dp.M_ROWS])
+        replica = self.follows
+        replid = replica.replid if replica is not None else self.master.replid if self.master.has_backlog else 0
+        row = int(m[dp.M_APPLY] if replica is not None else m[dp.M_ROWS])
         return replace(snapshot, replid=replid, offset=int(m[dp.M_OFFSET]), row=row)
 
     def died(self, *, with_host: bool) -> None:
@@ -201,6 +244,8 @@ class Peers:
         if not with_host:
             for session in list(self.master.sessions):
                 self.master.close(session, "the master died")
+        for watcher in self.on_death:
+            watcher(with_host)
         self.master.is_down = True
         if self.replica is not None:
             self.replica.died(with_host=with_host)
@@ -209,13 +254,15 @@ class Peers:
 
     def started(self, snapshot: Snapshot | None) -> None:
         """A new process has its data: does it know how far it was in which history? (loadDataFromDisk; an AOF does not say.)"""
-        world = self.server.world
         replid, offset, row = (snapshot.replid, snapshot.offset, snapshot.row) if snapshot is not None else (0, 0, 0)
         for session in list(self.master.sessions):
             self.master.close(session, "the master has restarted")
-        if self.replica is not None:
-            world.repl[dp.M_OFFSET], world.repl[dp.M_APPLY] = offset, row if replid else world.repl[dp.M_APPLY]
-            self.replica.started(replid)
+        if self.role is not None and self.role.replica.conf_master is not self.role.replica.followed:
+            self.role.take(self.role.replica.conf_master)
+        if self.follows is not None:
+            m = self.server.world.repl
+            m[dp.M_OFFSET], m[dp.M_APPLY] = offset, row if replid else m[dp.M_APPLY]
+            self.follows.started(replid)
         else:
             self.master.restarted(replid, offset)
 
@@ -230,10 +277,11 @@ class Peers:
         world = self.server.world
         rows, first = int(world.repl[dp.M_ROWS]), int(world.repl[dp.M_FIRST])
         needed = [
-            int(other.world.repl[dp.M_APPLY]) for other in self.shares
+            int(other.world.repl[dp.M_APPLY if other.world.repl[dp.M_IS_REPLICA] else dp.M_ROWS]) for other in self.shares
             if other is not self.server and int(other.world.repl[dp.M_OFFSET]) + 1 >= first
         ]  # fmt: skip
         needed += [one.snapshot.row for one in self.lives if one.snapshot is not None and one.snapshot.offset + 1 >= first]
+        needed += [self.kept_row] if self.kept_row is not None else []
         needed += [one.row for one in self.master.sessions if one.state in ("wait_bgsave", "send_bulk") and one.save]
         tail, size = min(needed, default=rows), len(world.stream)
         assert rows - tail <= size, "the replication stream has run over"
@@ -241,7 +289,8 @@ class Peers:
             stream = dp.rows(2 * size, dp.Y_SIZE)
             numbers = np.arange(tail, rows)
             stream[numbers % (2 * size)] = world.stream[numbers % size]
-            for server in self.shares:
+            old = world.stream
+            for server in [one for one in self.shares if one.world.stream is old]:
                 server.world = dp.placed(server.world._replace(stream=stream))
 
 
@@ -254,25 +303,33 @@ def attach_peers(
         return {}
     file = scenario.file
     loopback_ns = scenario.profiles[file.nodes[family.names[0]].host].loopback_rtt_ns
+    for server in servers.values():
+        if server.world.repl[dp.M_BACKLOG]:
+            take_ring(server.world)
     network = Network(env, file, family.names, family.wire, loopback_ns)
     peers = {
-        name: Peers(server, Master(env, server, repl_rules(views[name], name), name, restart.snapshot_of), None,
-                    list(servers.values()))
+        name: Peers(server, Master(env, server, repl_rules(views[name], name), name, restart.snapshot_of),
+                    shares=list(servers.values()))
         for name, server in servers.items()
     }  # fmt: skip
     for name, link in family.links.items():
         view, server = views[name], servers[name]
         numbers = [causes[name].index(cause) for cause in (SAVE_CAUSE, FLUSH_CAUSE, LOAD_CAUSE)]
-        master = peers[str(file.nodes[name].replica_of)].master
-        replica = Replica(env, server, name, link, master, network, _data(view, name), (numbers[0], numbers[1], numbers[2]),
-                          repl_rules(view, name))  # fmt: skip
-        peers[name].replica, replica.own = replica, peers[name].master
-        peers[name].master.is_ready = lambda replica=replica: replica.state == "online"  # type: ignore[misc]
-        if file.nodes[name].synced:
+        master = peers[str(file.nodes[name].replica_of)].master if family.is_replica(name) else None
+        replica = Replica(env, server, name, link, peers[name].master, master, network, _data(view, name),
+                          (numbers[0], numbers[1], numbers[2]), repl_rules(view, name))  # fmt: skip
+        peers[name].replica = replica
+        peers[name].master.is_ready = lambda replica=replica: replica.state in ("online", "master")  # type: ignore[misc]
+        if family.has_roles:
+            scales = {other: family.scale_ppm(name, other) for other in family.names}
+            peers[name].role = Role(replica, family.causes[name], scales, server.has_volatile_keys)
+        if master is not None and file.nodes[name].synced:
             replica.adopt()
-        else:
+        elif master is not None:
             restart.empty(server.world)
         replica.process = env.process(replica.life())
+    for _, entry in file.role_entries:
+        env.process(_told(env, role_change(entry), peers))
 
     def cut(link: int) -> None:
         for one in peers.values():
@@ -282,8 +339,23 @@ def attach_peers(
     network.on_cut = cut
     for name, one in peers.items():
         servers[name].peer = one
-        servers[name].has_volatile_keys &= name not in family.links
+        servers[name].has_volatile_keys &= not family.is_replica(name)
     return peers
+
+
+def _told(env: simpy.Environment, change: RoleChange, peers: dict[str, Peers]) -> Generator[simpy.Event, Any, None]:
+    """REPLICAOF by somebody's redis-cli: executed when its turn comes."""
+    yield env.timeout(change.at)
+    one = peers[change.node]
+    assert one.role is not None, "roles may change"
+    said = f"REPLICAOF {change.master if change.master is not None else 'NO ONE'}"
+    while (late_ns := int(one.server.world.st[dp.NOW]) - int(env.now)) > 0:
+        yield env.timeout(late_ns)
+    if one.master.is_down:
+        one.master.lines.append((int(env.now), f"{said}: there is no process"))
+        return
+    answer = replicaof(one.role, peers[change.master].master if change.master is not None else None)
+    one.master.lines.append((int(env.now), f"{said}: {answer}"))
 
 
 def _data(view: Scenario, name: str) -> Data:

@@ -16,6 +16,7 @@ from redsim.dataplane import layout as dp
 from redsim.dataplane.histogram import COARSE_EDGES, percentiles_ns
 from redsim.redis.repl_session import output_buffer_bytes
 from redsim.redis.replica import Replica
+from redsim.redis.replication import IDS_EACH, Master
 from redsim.run.replicas import Family, Peers
 from redsim.run.result import REPLICATION_COLUMNS, SYNC_COLUMNS
 from redsim.units import S
@@ -36,7 +37,7 @@ class Record:
         """A row for each replica at each window's end, as a SimPy process."""
         while self.env.now + window_ns <= end_ns:
             yield self.env.timeout(window_ns)
-            self.rows += [self._row(name) for name in self.family.links]
+            self.rows += [self._row(name) for name in self.family.links if self.peers[name].follows is not None]
 
     def _replica(self, name: str) -> Replica:
         replica = self.peers[name].replica
@@ -60,12 +61,22 @@ class Record:
 
     def lag_ns(self, replica: Replica, now_ns: int) -> int:
         """How long ago the master executed what the replica has not executed yet; 0: it has it all."""
-        world = replica.master.world
-        source = next(one.master.world for one in self.peers.values() if one.server.world.repl[dp.M_IS_REPLICA] == 0)
+        world, source = replica.master.world, self._root(replica).world
         n = int(replica.world.repl[dp.M_APPLY])
         if n >= source.repl[dp.M_ROWS]:
             return 0
         return max(now_ns - int(world.stream[n % len(world.stream), dp.Y_AT]), 0)
+
+    def _root(self, replica: Replica) -> Master:
+        """The master above all masters of a replica."""
+        master = replica.master
+        while (above := self.peers[master.name].follows) is not None:
+            master = above.master
+        return master
+
+    def _replicas(self) -> list[str]:
+        """Who has ever followed another."""
+        return [name for name in self.family.links if self.peers[name].follows is not None or self._replica(name).syncs]
 
     def frame(self) -> pd.DataFrame:
         """Result.replication."""
@@ -106,10 +117,10 @@ class Record:
             "commands_per_wall_s": round(commands / first["wall_s"]) if first["wall_s"] > 0 else 0,
             "simulated_s": max(one["simulated_s"] for one in summaries),
             "clients": _union(one["clients"] for one in summaries), "nodes": _union(one["nodes"] for one in summaries),
-            "replicas": {name: self._replica_summary(name) for name in self.family.links},
+            "replicas": {name: self._replica_summary(name) for name in self._replicas()},
         }  # fmt: skip
         for name, one in self.peers.items():
-            out["nodes"][name]["role"] = "master" if one.replica is None else "slave"
+            out["nodes"][name]["role"] = "master" if one.follows is None else "slave"
             out["nodes"][name]["info"]["replication"] = self._info(name, one)
         return out
 
@@ -122,11 +133,11 @@ class Record:
         marks = [one.phase for one in replica.syncs]
         refused = sum(one.phase == "full" and "no data yet" not in one.note for one in replica.syncs)
         return {
-            "master": replica.master.name, "state": replica.state,
+            "master": replica.followed.name if replica.followed is not None else None, "state": replica.state,
             "full_syncs": marks.count("full"), "partial_syncs_ok": marks.count("partial"), "partial_syncs_refused": refused,
             "output_buffer_overflows": [
                 {"at_s": at / S, "omem_bytes": omem, "limit": limit}
-                for at, who, omem, limit in replica.master.omem if who == name
+                for one in self.peers.values() for at, who, omem, limit in one.master.omem if who == name
             ],
             "link_downs": replica.downs,
             "lag_bytes": {**{key: int(np.percentile(lags, 100 * q)) for key, q in QUANTILES.items()}, "max": int(lags.max())},
@@ -139,9 +150,9 @@ class Record:
     def _info(self, name: str, one: Peers) -> dict[str, Any]:
         """INFO replication."""
         m, master, now_ns = one.server.world.repl, one.master, int(self.env.now)
-        out: dict[str, Any] = {"role": "master" if one.replica is None else "slave"}
-        if one.replica is not None:
-            replica, wire = one.replica, one.server.world.wire[one.replica.link]
+        out: dict[str, Any] = {"role": "master" if one.follows is None else "slave"}
+        if (replica := one.follows) is not None:
+            wire = one.server.world.wire[replica.link]
             is_up = replica.state == "online"
             out |= {
                 "master_host": replica.master.name, "master_link_status": "up" if is_up else "down",
@@ -161,13 +172,18 @@ class Record:
             lag = (now_ns - int(wire[dp.W_ACK_AT])) // S if session.state == "online" else 0
             out[f"slave{i}"] = f"ip={session.replica},state={session.state},offset={int(wire[dp.W_ACK])},lag={lag}"
         return out | {
-            "master_replid": f"{(one.replica.master if one.replica is not None else master).name}:{master.replid}",
+            "master_replid": self._named(master.replid), "master_replid2": self._named(master.replid2),
             "master_repl_offset": int(m[dp.M_OFFSET]), "second_repl_offset": master.second_offset,
             "repl_backlog_active": int(master.has_backlog), "repl_backlog_size": master.rules.backlog_bytes,
             "repl_backlog_first_byte_offset": master.first_byte() if master.has_backlog else 0,
-            "repl_backlog_histlen": int(m[dp.M_HISTLEN]), "sync_full": master.full, "sync_partial_ok": master.partial_ok,
-            "sync_partial_err": master.partial_err,
+            "repl_backlog_histlen": int(m[dp.M_OFFSET]) - master.first_byte() + 1 if master.has_backlog else 0,
+            "sync_full": master.full, "sync_partial_ok": master.partial_ok, "sync_partial_err": master.partial_err,
         }  # fmt: skip
+
+
+    def _named(self, replid: int) -> str:
+        """A replication ID, with the server that made it; 0: none."""
+        return f"{self.family.names[replid // IDS_EACH]}:{replid % IDS_EACH}" if replid else "0"
 
 
 def _union(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from redsim.redis.client_memory import PROTO_REPLY_CHUNK_BYTES, ClientBuffers, c
 from redsim.redis.config import Rules
 from redsim.redis.defrag import ActiveDefrag, DefragPolicy, Fragments, defrag_returns_bytes
 from redsim.redis.dict import POINTER_BYTES
+from redsim.redis.memory_overhead import not_counted_for_evict_bytes
 from redsim.redis.memory_report import DbMemory, ServerMemory
 from redsim.redis.zmalloc import Pages, pages
 from redsim.scenario.load import Scenario
@@ -83,7 +84,8 @@ class MemoryGauge:
         used = int(w.st[dp.USED]) + self._aof_buffer(w)
         self.used_peak = peak = max(self.used_peak, int(w.st[dp.USED_PEAK]), used)  # INFO looks, as the cron does
         clients, called = at_rest(w)
-        made_from = (used, peak, clients, called, int(w.st[dp.CLIENTS]), w.dataset.tobytes(), w.dicts.tobytes())
+        counted = used, peak, clients, called, int(w.repl[dp.M_MEMORY]), int(w.st[dp.CLIENTS])
+        made_from = (*counted, w.dataset.tobytes(), w.dicts.tobytes())
         if self.reading and self.reading[0] == made_from and not self.freed and not self.defrag:
             return self.reading[1]
         found = self._read(w, used, peak, clients, called)
@@ -96,6 +98,8 @@ class MemoryGauge:
         rest = (
             int(w.cost[dp.STARTUP_BYTES]) + clients + used_bytes(tables) + called * int(w.cost[dp.HISTOGRAM_BYTES]) + aof_buffer
         )
+        buffers, backlog = int(w.repl[dp.M_MEMORY]), int(w.repl[dp.M_BACKLOG])
+        rest += buffers
         data = used - rest
         assert data >= 0, "keys and values take some of used_memory, not less than none"
         self.data_peak = max(self.data_peak, data, peak - rest if data else 0)
@@ -108,7 +112,10 @@ class MemoryGauge:
             rules=self.rules,
             clients_normal=self._counted(w, clients),
             aof_buffer=aof_buffer,
-            not_counted_for_evict=aof_buffer,
+            not_counted_for_evict=not_counted_for_evict_bytes(buffers, backlog, aof_buffer) if backlog else aof_buffer,
+            replicas=sum(row[dp.W_FROM] == w.repl[dp.M_SELF] and row[dp.W_STATE] != dp.WIRE_OFF for row in w.wire),
+            replication_buffers=buffers,
+            backlog_size=backlog,
             normal_clients=int(w.st[dp.CLIENTS]),
             maxmemory=self.rules.limit("maxmemory"),
             maxmemory_policy=str(self.rules.conf.get("maxmemory-policy")),
@@ -137,9 +144,10 @@ class MemoryGauge:
     def _parts(self, w: dp.World, clients: int) -> dict[str, int]:
         used, startup = int(w.st[dp.USED]), int(w.cost[dp.STARTUP_BYTES])
         tables, keys = used_bytes(self._tables(w)), _keys_bytes(w)
-        values = used - startup - clients - tables - keys
+        buffers = int(w.repl[dp.M_MEMORY])
+        values = used - startup - clients - tables - keys - buffers
         return {"startup": startup, "clients": clients, "tables": tables, "keys": keys, "values": values,
-                "aof_buffer": self._aof_buffer(w)}  # fmt: skip
+                "replication_buffers": buffers, "aof_buffer": self._aof_buffer(w)}  # fmt: skip
 
     def defrag_returns(self, memory: ServerMemory) -> tuple[int, int]:
         """Bytes that activedefrag would give back at the last reading, which was `memory`: (at least, at most)."""

@@ -45,6 +45,7 @@ def series_of(built: Built, w: dp.World) -> list[Series]:
     return [
         Series(group, command, FINE_EDGES, w.hist[i], COARSE_EDGES, w.heat[:, i, :].astype(np.int64))
         for i, (group, command) in enumerate(built.series)
+        if group not in built.elsewhere
     ]
 
 
@@ -126,6 +127,8 @@ def commands_frame(built: Built, w: dp.World) -> pd.DataFrame:
     """commands: one row per group and command, with what commandstats would say of it (usec_per_call)."""
     rows = []
     for i, (group, command) in enumerate(built.series):
+        if group in built.elsewhere:
+            continue
         kinds = [k for k, kind in enumerate(built.kinds) if (kind.group, kind.name) == (group, command)]
         total = w.kind[kinds].sum(axis=0)
         calls = int(total[dp.K_CALLS])

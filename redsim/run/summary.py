@@ -49,7 +49,9 @@ def summary(
         "commands": commands,
         "commands_per_wall_s": round(commands / wall_s) if wall_s > 0 else 0,
         "host": {"cores": built.cores, "memory_bytes": gauge.host_bytes, "profile": scenario.profiles[built.host].name},
-        "clients": {plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans)},
+        "clients": {
+            plan.name: _group(built, w, g) for g, plan in enumerate(built.plans.plans) if plan.name not in built.elsewhere
+        },
         "nodes": {
             built.node: {
                 **_node(built, server, gauge, slowlog),
@@ -83,6 +85,8 @@ def _group(built: Built, w: dp.World, g: int) -> dict[str, Any]:
             "misconf": int(row[dp.G_ERR_MISCONF]),
             "loading": int(row[dp.G_ERR_LOADING]),
             "noreplicas": int(row[dp.G_ERR_NOREPLICAS]),
+            "readonly": int(row[dp.G_ERR_READONLY]),
+            "masterdown": int(row[dp.G_ERR_MASTERDOWN]),
         },
         "retries": int(row[dp.G_RETRIED]),
         **_cache(built, w, g),

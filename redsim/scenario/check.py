@@ -13,6 +13,7 @@ from redsim.scenario.disk import disks_are_known
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.faults import faults_fit
 from redsim.scenario.network import network_fits, replicas_fit, root_of
+from redsim.scenario.roles import roles_fit
 from redsim.scenario.schema import Group, ScenarioFile, Size
 from redsim.scenario.source import Keys, dotted, show
 from redsim.units import DAY, MIB, S, say_bytes, say_ns
@@ -35,7 +36,7 @@ RETRIES_MAX = 1000
 # Commands a group may send without saying which keys: they have none, or read the whole key space.
 _KEYLESS = """
 PING ECHO TIME DBSIZE KEYS SCAN RANDOMKEY FLUSHALL FLUSHDB INFO EVAL EVALSHA DEBUG CLIENT COMMAND CONFIG
-LASTSAVE WAIT SELECT PUBLISH
+LASTSAVE WAIT WAITAOF SELECT PUBLISH
 """
 KEYLESS = frozenset([*_KEYLESS.split(), "DEBUG SLEEP"])
 
@@ -117,7 +118,7 @@ def popularity_has_keys(file: ScenarioFile) -> Iterator[Fault]:
 
 
 def timeline_node_exists(file: ScenarioFile) -> Iterator[Fault]:
-    for i, entry in file.commands_at:
+    for i, entry in [*file.commands_at, *file.role_entries]:
         if entry.node not in file.nodes:
             yield _unknown(("timeline", i, "node"), entry.node, "node", file.nodes)
 
@@ -147,7 +148,7 @@ def timeline_is_short(file: ScenarioFile) -> Iterator[Fault]:
 
 
 def timeline_fits(file: ScenarioFile) -> Iterator[Fault]:
-    for i, entry in file.commands_at:
+    for i, entry in [*file.commands_at, *file.role_entries]:
         if not entry.run.strip():
             yield ("timeline", i, "run"), f"timeline.{i}.run is empty; write a command, e.g. KEYS *"
         if entry.times > 1 and entry.every is None:
@@ -369,6 +370,7 @@ CHECKS: tuple[Callable[[ScenarioFile], Iterator[Fault]], ...] = (
     faults_fit,
     network_fits,
     replicas_fit,
+    roles_fit,
     disks_are_known,
     node_host_exists,
     one_conf,

@@ -69,11 +69,12 @@ def crashes_fit(file: Any) -> Iterator[tuple[Place, str]]:
     """(path, sentence) of each fault of a node that is not there, comes too late, or strikes a server that is down, or up."""
     for i, entry in file.node_faults:
         at = ("timeline", i)
-        if entry.node is not None and entry.node not in file.nodes:
-            yield (*at, "node"), f"timeline.{i}.node: no node is named {entry.node!r}; there is {', '.join(file.nodes)}"
+        known = [*file.nodes, *(place.name for place in file.sentinel_places)]
+        if entry.node is not None and entry.node not in known:
+            yield (*at, "node"), f"timeline.{i}.node: no node is named {entry.node!r}; there is {', '.join(known)}"
         elif entry.host is not None and entry.host not in file.hosts:
             yield (*at, "host"), f"timeline.{i}.host: no host is named {entry.host!r}; there is {', '.join(file.hosts)}"
-        elif node_of(entry, file) is None:
+        elif node_of(entry, file) is None and entry.host not in [place.host for place in file.sentinel_places]:
             yield (*at, "host"), f"timeline.{i}.host: no node is on {entry.host}, so nothing would come of its {entry.fault}"
         if entry.at >= file.duration:
             said = f"timeline.{i}: at {say_ns(entry.at)} is not before the end, {say_ns(file.duration)}"

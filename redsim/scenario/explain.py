@@ -19,10 +19,7 @@ from redsim.scenario.source import Keys, dotted, show
 
 Where = Callable[..., str]
 
-NOT_YET: dict[Keys, str] = {
-    ("sentinels",): "Sentinels",
-    ("clients", "*", "service"): "clients that follow a Sentinel service",
-}
+NOT_YET: dict[Keys, str] = {}
 _BOUNDS = {
     "greater_than": ("gt", "above"),
     "greater_than_equal": ("ge", "at least"),

@@ -24,6 +24,8 @@ from redsim.scenario.overrides import Override, apply_overrides, parse_override
 from redsim.scenario.profile import HostProfile, load_profile
 from redsim.scenario.redis_conf import RedisConf, parse_conf, parse_conf_file
 from redsim.scenario.schema import Arrivals, Dataset, Group, ScenarioFile, TimelineEntry
+from redsim.scenario.sentinel_conf import SentinelConf
+from redsim.scenario.services import at_masters, read_sentinel_conf
 from redsim.scenario.source import INTEGER_MAX, Source, parse_source, read_text
 from redsim.units import S
 
@@ -48,6 +50,7 @@ class Scenario:
     traces: dict[str, MonitorCapture] = field(repr=False)
     overrides: tuple[str, ...]
     source: Source = field(repr=False, compare=False)
+    sentinel_conf: SentinelConf | None = field(default=None, repr=False)
     places: tuple[int, ...] | None = None  # of one node's scenario: where its timeline's entries stand in the file's
     whole: "Scenario | None" = field(default=None, repr=False, compare=False)  # of one node's scenario: all of it
 
@@ -90,7 +93,8 @@ class Scenario:
         changes: dict[str, Any] = {
             "nodes": {name: file.nodes[name]},
             "datasets": {key: data.model_copy(update={"node": name}) for key, data in file.datasets.items() if data.node == root},
-            "clients": {key: group for key, group in file.clients.items() if group.node == name},
+            "clients": {key: group.model_copy(update={"node": name}) for key, group in file.clients.items()
+                        if group.node == name or group.service is not None},
             "timeline": [file.timeline[i] for i in mine],
         }
         return replace(self, file=file.model_copy(update=changes), confs={name: self.confs[name]}, places=tuple(mine), whole=self)
@@ -117,6 +121,8 @@ def _build(name: str, path: Path | None, text: str, label: str, base: Path, over
         file = ScenarioFile.model_validate(source.data)
     except ValidationError as error:
         raise explain(error, source.data, where) from None
+    sentinel_conf = read_sentinel_conf(file, source, where, base)
+    file = at_masters(file, sentinel_conf, where)
     check(file, where)
     file = _beside(file, base)
     return Scenario(
@@ -130,6 +136,7 @@ def _build(name: str, path: Path | None, text: str, label: str, base: Path, over
         traces=_traces(file, base, where),
         overrides=tuple(overrides),
         source=source,
+        sentinel_conf=sentinel_conf,
     )
 
 

@@ -3,8 +3,6 @@
 YAML 1.2 checked by pydantic, strict and with `extra=forbid`. Every duration becomes int ns, every size int
 bytes; after this module there are no strings with units. Cross references (a node that a group names) are
 checked in `check.py`; file, line and cure are added in `explain.py`.
-
-Not modelled yet, refused by name: `sentinels`, `service`.
 """
 
 from typing import Annotated, Any, Literal
@@ -24,6 +22,9 @@ from redsim.scenario.disk import DiskUse
 from redsim.scenario.faults import DiskFault, kind_of_entry
 from redsim.scenario.linux import Linux
 from redsim.scenario.network import Link, NetworkFault
+from redsim.scenario.roles import is_role_change
+from redsim.scenario.sentinel_conf import SENTINEL_PORT
+from redsim.scenario.sentinels import Place, Sentinels
 from redsim.scenario.shape import Bandwidth, Duration, Memory, Model, Ttl
 from redsim.scenario.sizes import Gpareto, Lognormal, Size, Uniform
 
@@ -199,8 +200,9 @@ class CommandUse(Model):
     ttl_jitter: Duration = 0  # up to so much more, drawn for each call
     duration: Duration | None = None  # EVAL, DEBUG SLEEP
     value_bytes: Size | None = None  # SET, APPEND, MSET: instead of the data set's
-    replicas: PositiveInt = 1  # WAIT: how many must have the connection's last write
-    timeout: Duration = 0  # WAIT: how long it waits for them, in whole ms; 0: for ever
+    replicas: NonNegativeInt = 1  # WAIT, WAITAOF: how many must have the connection's last write, or have it on the disk
+    local: int = Field(default=1, ge=0, le=1)  # WAITAOF: 1: the server itself must have it on the disk
+    timeout: Duration = 0  # WAIT, WAITAOF: how long it waits for them, in whole ms; 0: for ever
     time_per_call: Duration | None = Field(default=None, gt=0)  # a real server's usec_per_call, instead of the profile's cost
 
     @model_validator(mode="before")
@@ -250,6 +252,7 @@ class Keys(Model):
 class Retries(Model):
     max: NonNegativeInt = 0
     backoff: Duration = 10_000_000  # before the first retry; doubles
+    growth: Literal["double", "linear"] = "double"  # linear: once, twice, three times the back-off, as min(retries * 50, 500)
     cap: Duration = 1_000_000_000
     jitter: Literal["none", "full", "equal"] = "none"
 
@@ -274,7 +277,9 @@ class OnMiss(Model):
 
 
 class Group(Model):
-    node: str
+    node: str = ""  # of a service: its master at the start
+    service: str | None = None  # instead: whoever is the master of that name, as the Sentinels have it
+    follow: Literal["errors", "switch-master", "nothing"] = "errors"  # what makes it ask for the master again
     connections: PositiveInt = 1
     arrivals: Arrivals
     pipeline: PositiveInt = 1
@@ -292,6 +297,12 @@ class Group(Model):
     start: Duration = 0
     stop: Duration | None = None
     requests: PositiveInt | None = None  # stop after so many
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> "Group":
+        if not self.node and self.service is None:
+            raise ValueError("give node: <a node>, or service: <a name that Sentinels monitor>")
+        return self
 
 
 class TimelineEntry(Model):
@@ -319,6 +330,7 @@ class ScenarioFile(Model):
     nodes: dict[str, Node] = Field(min_length=1)
     datasets: dict[str, Dataset] = Field(default_factory=dict)
     clients: dict[str, Group] = Field(default_factory=dict)
+    sentinels: Sentinels | None = None
     timeline: list[
         Annotated[
             Annotated[TimelineEntry, Tag("a command")]
@@ -331,8 +343,23 @@ class ScenarioFile(Model):
 
     @property
     def commands_at(self) -> list[tuple[int, TimelineEntry]]:
-        """The timeline's commands, each with its place in it."""
-        return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, TimelineEntry)]
+        """The timeline's commands, each with its place in it, without those that change roles."""
+        return [(i, e) for i, e in enumerate(self.timeline) if isinstance(e, TimelineEntry) and not is_role_change(e)]
+
+    @property
+    def may_change_roles(self) -> bool:
+        """Whether a master may become a replica, and a replica a master."""
+        return self.sentinels is not None or bool(self.role_entries)
+
+    @property
+    def sentinel_places(self) -> list[Place]:
+        """Each Sentinel's name, host and port."""
+        return self.sentinels.places(SENTINEL_PORT) if self.sentinels is not None else []
+
+    @property
+    def role_entries(self) -> list[tuple[int, TimelineEntry]]:
+        """Its REPLICAOFs, each with its place."""
+        return [(i, e) for i, e in enumerate(self.timeline) if isinstance(e, TimelineEntry) and is_role_change(e)]
 
     @property
     def faults(self) -> list[tuple[int, DiskFault]]:

@@ -1,0 +1,174 @@
+"""The Sentinels of a scenario: processes on its hosts, what happens to them, and whom clients ask for the master.
+
+Mirrors redis-sentinel as redis/sentinel.py has it, over run/sentinel_wire.py; a client as redis-py's Sentinel.discover_master: it
+asks one Sentinel after the other, and takes the first answer.
+
+Differs: they know each other and the replicas from the start, as after a while of service. A client that listens to
++switch-master listens to all of them.
+Not modelled: scripts that Sentinels run, clients that ask a Sentinel for replicas.
+"""
+
+from collections.abc import Generator, Iterable
+from dataclasses import replace
+from typing import Any
+
+import simpy
+
+from redsim.host.paths import Paths
+from redsim.redis.sentinel import Sentinel
+from redsim.redis.sentinel_state import KnownMaster
+from redsim.redis.sentinel_wire import Address, GetMasterAddr
+from redsim.rng import generator
+from redsim.run.replicas import Peers
+from redsim.run.sentinel_wire import SentinelWire
+from redsim.run.services import Place, Service, Watch
+from redsim.scenario.crashes import HOST_CRASHES, NodeFault
+from redsim.scenario.disk import chosen_disk
+from redsim.scenario.load import Scenario
+from redsim.scenario.profile import disk_profile
+from redsim.scenario.schema import Group
+from redsim.scenario.services import SERVER_PORT
+from redsim.units import MS, S
+
+__all__ = ["Sentinels"]
+
+START_NS = 200 * MS  # guess: within so long they are all started, one after the other
+ASK_NS = S  # guess: how long a client without a time-out of its own waits for a Sentinel's answer
+
+
+class Sentinels:
+    """All of a run.
+
+    state    all     in the order of the scenario
+             lines   (ns, name, text) of their logs
+    """
+
+    def __init__(self, env: simpy.Environment, scenario: Scenario, peers: dict[str, Peers]) -> None:
+        self.env, self.scenario = env, scenario
+        section, conf, file = scenario.file.sentinels, scenario.sentinel_conf, scenario.file
+        assert section is not None, "there are Sentinels"
+        assert conf is not None, "their sentinel.conf has been read"
+        first = scenario.profiles[next(iter(file.nodes.values())).host]
+        self.loopback_rtt_ns = first.loopback_rtt_ns
+        hosts = {name: node.host for name, node in file.nodes.items()}
+        self.wire = SentinelWire(env, Paths(file, self.loopback_rtt_ns), hosts, peers)
+        for name in peers:
+            self.wire.ends[name].priority = int(scenario.confs[name].get("replica-priority"))
+        self.lines: list[tuple[int, str, str]] = []
+        self.all: list[Sentinel] = []
+        for place in section.places(conf.port):
+            address, flush = Address(place.name, place.port), self._flush(place.name, place.host)
+            one = Sentinel(env, place.name, address, conf, self.wire, file.seed, self.lines, flush)
+            self.wire.add(one, place.host)
+            self.all.append(one)
+        self._introduce(peers)
+        luck = generator(file.seed, "sentinels", "start")
+        for one in self.all:
+            one.start(int(luck.integers(0, START_NS)))
+        for fault in [fault for _, fault in file.node_faults]:
+            mine = [one for one in self.all if self._strikes(fault, one)]
+            if mine:
+                env.process(self._strike(fault, mine))
+
+    def _flush(self, name: str, host: str) -> Any:
+        """What a rewrite of its configuration takes: an fsync of the host's disk."""
+        disk = chosen_disk(disk_profile(self.scenario.profiles[host]), self.scenario.file.hosts[host].disk)
+        luck = generator(self.scenario.file.seed, name, "sentinel", "fsync")
+        return lambda: disk.fsync_at(float(luck.random()))
+
+    def _introduce(self, peers: dict[str, Peers]) -> None:
+        """Each knows the replicas and the others."""
+        for one in self.all:
+            masters = {}
+            for name, known in one.saved.masters.items():
+                replicas = tuple(Address(other, SERVER_PORT) for other in peers if other != known.address.host)
+                others = tuple((other.address, other.saved.myid) for other in self.all if other is not one)
+                masters[name] = KnownMaster(known.address, known.config_epoch, known.leader_epoch, replicas, others)
+            one.saved = replace(one.saved, masters=masters)
+
+    # ---- what happens to them
+
+    def _strikes(self, fault: NodeFault, one: Sentinel) -> bool:
+        host = self.wire.ends[one.name].host
+        return fault.node == one.name or (fault.fault in HOST_CRASHES and fault.host == host and fault.node is None)
+
+    def _strike(self, fault: NodeFault, mine: Iterable[Sentinel]) -> Generator[simpy.Event, None, None]:
+        yield self.env.timeout(fault.at)
+        for one in mine:
+            if fault.fault == "restart" and not one.is_alive:
+                one.start()
+            elif fault.fault == "pause" and one.is_alive:
+                one.pause()
+            elif fault.fault != "restart" and one.is_alive:
+                one.kill()
+                self.wire.gone(one.name)
+            self.lines.append((int(self.env.now), one.name, fault.say()))
+        back_ns = fault.for_ns if fault.fault == "pause" else fault.restart_after
+        if back_ns is None:
+            return
+        yield self.env.timeout(back_ns)
+        for one in mine:
+            if fault.fault == "pause":
+                one.resume()
+            elif not one.is_alive:
+                one.start()
+
+    # ---- whom clients ask
+
+    def ask(self, group: Group) -> Generator[simpy.Event, Any, "str | None"]:
+        """Where a client of the group is told that its master is; None: by nobody."""
+        assert group.service is not None, "who asks has a service"
+        half_ns = max((group.rtt if group.rtt is not None else self.loopback_rtt_ns) // 2, 1)
+        for one in self.all:
+            yield self.env.timeout(half_ns)
+            if not one.is_alive:
+                yield self.env.timeout(half_ns)
+                continue
+            answered = self.env.event()
+
+            def answer(reply: Any, delay_ns: int, answered: simpy.Event = answered) -> None:
+                self.wire.after(delay_ns, lambda: answered.succeed(reply))  # type: ignore[arg-type]
+
+            one.request(GetMasterAddr(group.service), answer)
+            yield answered | self.env.timeout(group.timeout or ASK_NS)
+            if answered.processed and answered.value is not None:
+                yield self.env.timeout(half_ns)
+                return str(answered.value.host)
+        return None
+
+    def tell(self, group: Group, service: Service) -> None:
+        """The clients of the group listen to +switch-master."""
+        half_ns = max((group.rtt if group.rtt is not None else self.loopback_rtt_ns) // 2, 1)
+
+        def hear(ns: int, event: str, text: str) -> None:
+            words = text.split()
+            if event == "+switch-master" and words[0] == group.service:
+                self.wire.after(ns - int(self.env.now) + half_ns, service.move, words[3])
+
+        for one in self.all:
+            one.subscribe(hear)
+
+    def attach(self, places: dict[str, Place], peers: dict[str, Peers]) -> dict[str, Service]:
+        """The scenario's groups that follow a service, each at its master; by their names."""
+        out = {}
+        for name, group in self.scenario.file.clients.items():
+            if group.service is not None:
+                mine = {node: (place.server, place.number(name)) for node, place in places.items()}
+                out[name] = Service(self.env, name, mine, group.node, lambda group=group: self.ask(group))  # type: ignore[misc]
+                out[name].begin()
+                if group.follow == "switch-master":
+                    self.tell(group, out[name])
+        for node, place in places.items():
+            Watch.on(self.env, peers[node], {place.number(name): service for name, service in out.items()})
+        return out
+
+    def summary(self) -> dict[str, Any]:
+        """What summary.json has of them."""
+        return {
+            one.name: {
+                "alive": one.is_alive, "epoch": one.current_epoch, "config_flushes": one.flushes,
+                "config_flush_max_us": one.flush_max_ns / 1000,
+                "masters": {master.name: master.current_address().host for master in one.masters.all},
+            }
+            for one in self.all
+        }  # fmt: skip
