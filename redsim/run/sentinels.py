@@ -1,7 +1,7 @@
 """The Sentinels of a scenario: processes on its hosts, what happens to them, and whom clients ask for the master.
 
 Mirrors redis-sentinel as redis/sentinel.py has it, over run/sentinel_wire.py; a client as redis-py's Sentinel.discover_master: it
-asks one Sentinel after the other, and takes the first answer.
+asks one Sentinel after the other, and takes the first answer of one that does not have the master down.
 
 Differs: they know each other and the replicas from the start, as after a while of service. A client that listens to
 +switch-master listens to all of them.
@@ -126,7 +126,10 @@ class Sentinels:
                 continue
             answered = self.env.event()
 
-            def answer(reply: Any, delay_ns: int, answered: simpy.Event = answered) -> None:
+            def answer(reply: Any, delay_ns: int, one: Sentinel = one, answered: simpy.Event = answered) -> None:
+                known = one.masters.get(str(group.service))
+                is_down = known is not None and (known.s_down or known.o_down) and known.address == reply
+                reply = None if is_down else reply
                 self.wire.after(delay_ns, lambda: answered.succeed(reply))  # type: ignore[arg-type]
 
             one.request(GetMasterAddr(group.service), answer)
