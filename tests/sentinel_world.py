@@ -1,7 +1,7 @@
 """A small world for Sentinels: servers that only have a role, links with a delay, faults. It carries what redsim.redis.sentinel
 sends (the Protocol of sentinel_wire.py), and knows nothing of redsim's servers.
 
-    world = World(seed=1, conf_text, sentinels=3)       master main, replicas r1, r2, Sentinels sentinel-1..3, all on hosts of their own
+    world = World(1, conf_text, sentinels=3)    master main, replicas r1, r2, Sentinels sentinel-1..3, each on a host of its own
     world.at(20 * S, world.kill, "main"); world.run(60 * S); world.log
 
 A server handles a command when it comes; a paused one when it goes on; a connection to a dead one is refused or reset. A message
@@ -18,7 +18,7 @@ from redsim.redis.sentinel_wire import Address, Command, Connection, Hello, Info
 from redsim.rng import generator
 from redsim.scenario.sentinel_conf import parse_sentinel_conf
 from redsim.scenario.sentinels import with_ports
-from redsim.units import MS, S, US
+from redsim.units import MS, US, S
 
 PORT, SENTINEL_PORT = 6379, 26379
 DELAY_NS = (50 * US, 500 * US)
@@ -27,7 +27,9 @@ DELAY_NS = (50 * US, 500 * US)
 class Link:
     """One connection: what its Sentinel sends arrives in order, and so do the replies."""
 
-    def __init__(self, world: "World", who: Sentinel, to: str, on_lost: Callable[[Any], None], hear: Callable[[Any], None] | None):
+    def __init__(
+        self, world: "World", who: Sentinel, to: str, on_lost: Callable[[Any], None], hear: Callable[[Any], None] | None,
+    ) -> None:  # fmt: skip
         self.world, self.who, self.to, self.on_lost, self.hear = world, who, to, on_lost, hear
         self.is_closed = self.is_lost = False
         self.opened = False
@@ -279,3 +281,24 @@ class World:
         held, self._held = self._held, []
         for _a, _b, again in held:
             again()
+
+
+CONF = """sentinel monitor mymaster main {quorum}
+sentinel down-after-milliseconds mymaster {da}
+sentinel failover-timeout mymaster {ft}
+"""
+
+
+def world_of(seed: int, da: int = 1000, ft: int = 60_000, more: str = "", quorum: int = 2, **given: Any) -> World:
+    """One master, two replicas and three Sentinels, unless `given` otherwise."""
+    return World(seed, CONF.format(da=da, ft=ft, quorum=quorum) + more, **given)
+
+
+def said(world: World, start: str) -> list[tuple[float, str, str]]:
+    """(s, who, text) of all lines that start so."""
+    return [(ns / S, who, text) for ns, who, text in world.lines() if text.startswith(start)]
+
+
+def masters(world: World) -> set[Address | None]:
+    """Where the Sentinels that live have the master."""
+    return {one.get_master_addr_by_name("mymaster") for one in world.sentinels.values() if one.is_alive}

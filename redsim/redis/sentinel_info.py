@@ -107,7 +107,7 @@ def send_slaveof(sentinel: State, ri: Instance, master: Address | None) -> bool:
     def executed(_reply: object) -> None:
         link.pending_commands -= command.commands
 
-    link.cc.send(command, executed, sentinel.ahead_ns)
+    sentinel.send(link.cc, command, executed)
     link.pending_commands += command.commands
     return True
 

@@ -317,9 +317,10 @@ def _report_plain(plain: RedisConf) -> list[DirectiveReport]:
     found = []
     for line in plain.report():
         says = _PLAIN_MODELLED.get(line.directive)
-        status = "modelled" if says and line.status == "modelled" else "accepted"
-        if says and line.status != "accepted":
-            found.append(replace(line, status="modelled", says=says))
+        if says is None:
+            found.append(replace(line, status="accepted", says="no effect on a Sentinel in the model"))
+        elif line.says.startswith("overridden"):
+            found.append(line)
         else:
-            found.append(replace(line, status=status, says=line.says if says else "no effect on a Sentinel in the model"))
+            found.append(replace(line, status="modelled", says=says))
     return found
