@@ -40,7 +40,7 @@ class Link:
 
     def close(self) -> None:
         self.is_closed = True
-        self.world.links.discard(self)
+        self.world.links.pop(self, None)
 
     def _arrive(self, command: Command, on_reply: Callable[[Any], None]) -> None:
         if not self.is_closed and not self.is_lost:
@@ -56,7 +56,7 @@ class Link:
     def lose(self) -> None:
         if not self.is_closed and not self.is_lost:
             self.is_lost = True
-            self.world.links.discard(self)
+            self.world.links.pop(self, None)
             self.who.deliver(self, self.on_lost, self)
 
 
@@ -141,7 +141,7 @@ class World:
         self.servers = {name: Server(self, name, "main" if i else None) for i, name in enumerate(names)}
         parsed = with_ports(parse_sentinel_conf(conf), dict.fromkeys(names, PORT))
         self.sentinels: dict[str, Sentinel] = {}
-        self.links: set[Link] = set()
+        self.links: dict[Link, None] = {}  # in the order in which they were opened
         self.parted: set[frozenset[str]] = set()
         self.resets = False
         self._held: list[tuple[str, str, Callable[[], None]]] = []
@@ -175,7 +175,7 @@ class World:
         delay_ns: int,
     ) -> Connection:  # fmt: skip
         link = Link(self, who, to.host, on_lost, on_message if purpose == "pubsub" else None)
-        self.links.add(link)
+        self.links[link] = None
         self.carry(link, who.name, to.host, delay_ns, lambda: self._accept(link))
         return link
 
@@ -224,7 +224,7 @@ class World:
         """To all who are subscribed there; as PUBLISH is in the replication stream, to those of its replicas too."""
         heard = 0
         followers = {one.name for one in self.servers.values() if one.master == name and one.is_alive and one.link_up()}
-        for link in sorted(self.links, key=lambda one: (one.who.name, one.to)):
+        for link in self.links:
             if link.hear is not None and link.opened and (link.to == name or link.to in followers):
                 if not self.servers[link.to].is_paused:
                     link.answer(hello, link.hear)
@@ -239,8 +239,12 @@ class World:
         else:
             self.servers[name].is_alive = False
             self.servers[name].waiting.clear()
-        for link in [one for one in self.links if one.to == name]:
-            self.carry(link, name, link.who.name, 0, link.lose)
+        lost: dict[str, list[Link]] = {}
+        for link in self.links:
+            if link.to == name:
+                lost.setdefault(link.who.name, []).append(link)
+        for links in lost.values():  # a process' sockets are closed within microseconds
+            self.carry(links[0], name, links[0].who.name, 0, lambda links=links: [link.lose() for link in links])
 
     def restart(self, name: str) -> None:
         if name in self.sentinels:
@@ -264,7 +268,7 @@ class World:
         waiting, server.waiting = server.waiting, []
         for command, answer in waiting:
             answer(server.execute(command), 0)
-        for link in self.links:
+        for link in list(self.links):
             if link.to == name and link.hear is not None:
                 link.answer(None, link.hear)
 

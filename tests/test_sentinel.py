@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
 from statistics import median
+from time import perf_counter
 
 import pytest
 
+from redsim.units import S
 from tests.sentinel_record import MARKS, Line, leader_of, normal, times
 from tests.sentinel_rows import MASTER, play, rows, texts
+from tests.sentinel_world import world_of
 
 QUICK = ("kill da=1000 3 sentinels", "stop da=1000 3 sentinels", "kill da=3000 3 sentinels", "kill da=5000 3 sentinels",
          "kill da=1000 5 sentinels q3", "stop then resume da=1000", "partition da=1000", "2 of 3 alive")  # fmt: skip
@@ -137,6 +140,11 @@ def test_the_leader_is_the_last_to_switch() -> None:
         assert len(switches) == 3
 
 
+def test_one_seed_is_one_story() -> None:
+    """STYLE rule 4: the same seed, the same lines at the same instants."""
+    assert play("stop da=1000 3 sentinels", 7) == play("stop da=1000 3 sentinels", 7) != play("stop da=1000 3 sentinels", 8)
+
+
 def table() -> str:
     """Medians, and the range, of every mark of every row: recorded, the model's."""
     out = [f"{'row':50} {'mark':13} {'recorded, s':>26} {'model, s':>26} {'model - recorded':>17}"]
@@ -151,7 +159,17 @@ def table() -> str:
     return "\n".join(out)
 
 
+def speed() -> str:
+    """What 60 simulated seconds of a failover take: three Sentinels, one master, two replicas, and the world around them."""
+    begin = perf_counter()
+    world = world_of(1)
+    world.at(20 * S, world.kill, "main")
+    world.run(60 * S)
+    ticks = sum(one.ticks for one in world.sentinels.values())
+    return f"60 s with 3 Sentinels, 1 master, 2 replicas: {perf_counter() - begin:.3f} s, {ticks} ticks"
+
+
 if __name__ == "__main__":
     import sys
 
-    sys.stdout.write(table() + "\n")
+    sys.stdout.write(f"{table()}\n{speed()}\n")

@@ -102,6 +102,7 @@ class Sentinel(State):
         self.is_alive = self.is_paused = self._tick_is_due = False
         self._inbox.clear()
         self.outbox.clear()
+        self.published.clear()
         self._busy_until_ns = 0
 
     def pause(self) -> None:
@@ -138,6 +139,7 @@ class Sentinel(State):
         for master in self.masters.all:
             self.event(st.WARNING, "+monitor", f"{master.text()} quorum {master.quorum}")
         self.previous_time = self.now_ms()
+        self._end_turn()
         self._after(FIRST_TICK_NS, self._tick)
 
     def _after(self, delay_ns: int, step: Callable[[], None]) -> None:
@@ -185,6 +187,11 @@ class Sentinel(State):
                 if not connection.is_closed:
                     connection.send(command, on_reply, self.ahead_ns)
             self.outbox.clear()
+        if self.published:
+            for kind, text in self.published:
+                for hear in self.subscribers:
+                    hear(int(self.env.now) + self.ahead_ns, kind, text)
+            self.published.clear()
         if self.ahead_ns:
             self._busy_until_ns = int(self.env.now) + self.ahead_ns
             self._after(self.ahead_ns, self._go_on)
