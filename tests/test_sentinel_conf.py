@@ -1,12 +1,15 @@
 """sentinel.conf and the part `sentinels` of a scenario: what is read, what is refused, in which words."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from pydantic import ValidationError
 
 from redsim.scenario.directives import SENTINEL_ONLY
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.sentinel_conf import SENTINEL_DIRECTIVES, MasterRules, parse_sentinel_conf
-from redsim.scenario.sentinels import Sentinels, check_sentinels, with_ports
+from redsim.scenario.sentinels import Sentinels, check_conf, hosts_exist, read_conf, with_ports
 from redsim.units import S
 
 MONITOR = "sentinel monitor mymaster main 2\n"
@@ -164,14 +167,29 @@ def test_a_shape_that_does_not_fit_is_refused(given: dict[str, object], words: s
 def test_what_does_not_fit_the_scenario_is_said() -> None:
     """Hosts, nodes, and a quorum that can never be reached."""
     part = Sentinels.model_validate({"count": 3, "hosts": ["a", "b", "c"], "conf": MONITOR})
+    file = SimpleNamespace(sentinels=part, hosts={"a": None, "b": None})
+    assert list(hosts_exist(file)) == [(("sentinels", "hosts", 2), "sentinels.hosts: no host is named 'c'; there is a, b")]
+    assert not list(hosts_exist(SimpleNamespace(sentinels=None, hosts={})))
     conf = parse_sentinel_conf("sentinel monitor mymaster mian 4\nsentinel known-replica mymaster r9\n")
-    said = list(check_sentinels(part, conf, ["a", "b"], ["main", "r1"]))
-    assert said == [
-        ("hosts", "there is no host 'c'; add it to hosts"),
-        ("conf", "mymaster: 'mian' is not a node of the scenario; did you mean 'main'?"),
-        ("conf", "mymaster: 'r9' is not a node of the scenario; nodes are main, r1"),
-        ("conf", "mymaster: quorum 4 with 3 Sentinels: no failover can ever begin; give 2, or add Sentinels"),
+    assert list(check_conf(part, conf, ["main", "r1"])) == [
+        "mymaster: 'mian' is not a node of the scenario; did you mean 'main'?",
+        "mymaster: 'r9' is not a node of the scenario; nodes are main, r1",
+        "mymaster: quorum 4 with 3 Sentinels: no failover can ever begin; give 2, or add Sentinels",
     ]
+
+
+def test_the_text_is_in_the_scenario_or_in_a_file_beside_it(tmp_path: Path) -> None:
+    """conf, conf_file; a mistake names the file that holds it."""
+    part = Sentinels.model_validate({"hosts": ["a", "b", "c"], "conf_file": "sentinel.conf"})
+    with pytest.raises(ScenarioError, match=r"^s\.yaml: sentinels\.conf_file: cannot read .*sentinel\.conf'"):
+        read_conf(part, ["main"], tmp_path, "s.yaml")
+    (tmp_path / "sentinel.conf").write_text(MONITOR, encoding="utf-8")
+    assert read_conf(part, ["main"], tmp_path, "s.yaml").masters[0].host == "main"
+    with pytest.raises(ScenarioError, match=r"sentinel\.conf:1: mymaster: 'main' is not a node"):
+        read_conf(part, ["other"], tmp_path, "s.yaml")
+    inline = Sentinels.model_validate({"hosts": ["a"], "count": 3, "conf": MONITOR + "sentinel nonsense 1\n"})
+    with pytest.raises(ScenarioError, match=r"^s\.yaml:21: 'nonsense'"):
+        read_conf(inline, ["main"], tmp_path, "s.yaml", first_line=20)
 
 
 def test_ports_come_from_the_nodes() -> None:

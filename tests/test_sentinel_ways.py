@@ -222,3 +222,24 @@ def test_down_after_of_half_a_second_fails_over_again_and_again_two_seconds_do_n
             switches[da] += len({text for _, _, text in said(world, "+switch-master")})
     assert switches[2000] == 6
     assert switches[500] > 6
+
+
+def test_two_masters_share_the_links_to_the_other_sentinels() -> None:
+    """sentinelTryConnectionSharing: one link and one PING a second to a Sentinel, however many masters; failovers are apart."""
+    world = world_of(19, more="sentinel monitor other r2 2\nsentinel down-after-milliseconds other 1000\n")
+    world.servers["r2"].master = None
+    world.at(20 * S, world.kill, "main")
+    world.run(19 * S)
+    for one in world.sentinels.values():
+        first, second = one.masters.get("mymaster"), one.masters.get("other")
+        assert first is not None
+        assert second is not None
+        assert len(first.sentinels) == len(second.sentinels) == 2
+        for sentinel in first.sentinels:
+            twin = second.sentinels.get(sentinel.name)
+            assert twin is not None
+            assert twin.link is sentinel.link
+            assert sentinel.link.refcount == 2
+    world.run(40 * S)
+    assert masters(world) == {Address("r1", PORT)}
+    assert {one.get_master_addr_by_name("other") for one in world.sentinels.values()} == {Address("r2", PORT)}

@@ -10,7 +10,6 @@ sentinelResetMasterAndChangeAddress, sentinelTryConnectionSharing, sentinelSendS
     hello                a Sentinel that is new: +sentinel; a higher epoch: +new-epoch; a higher configuration epoch with another
                          address: +config-update-from, +switch-master, the old master is a replica from now on
 
-Differs: `+reboot` compares whole run ids.
 Not modelled: replica-announced, scripts that are told.
 """
 

@@ -10,7 +10,8 @@ sentinelSendHello, sentinelPublishReplyCallback, sentinelForceHelloUpdateForMast
     SDOWN   the oldest unanswered PING is older than down-after
 
 An attempt counts as a connection until its end is known, so that a PING is pending from then on: a killed master is down
-down-after plus a tick after its death, a stopped one up to a second later.
+down-after plus a tick after its death, a stopped one up to a second later. After a switch the clock of the new master starts
+anew, the rhythm of attempts does not: with a down-after of a second or less it can be found down before the first PING.
 Not modelled: host names that resolve to another address.
 """
 
