@@ -102,13 +102,15 @@ class Server:
         if isinstance(command, ScriptKill):
             self.says = "PONG"
             return "OK"
-        if self.says != "PONG":
+        if self.says not in ("PONG", "LOADING"):
             return self.says
         if isinstance(command, Info):
             return self.info()
         if isinstance(command, Publish):
             return self.world.publish(self.name, command.hello)
         assert isinstance(command, SlaveOf), f"a server is not asked {command}"
+        if self.says == "LOADING":
+            return "EXECABORT"
         self.follow(command.master.host if command.master else None)
         return "OK"
 

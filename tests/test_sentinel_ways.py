@@ -5,7 +5,7 @@ The servers are those of tests/sentinel_world.py.
 
 import pytest
 
-from redsim.redis.sentinel_wire import Address, Failover, GetMasterAddr, ScriptKill
+from redsim.redis.sentinel_wire import Address, Failover, GetMasterAddr, Hello, Publish, ScriptKill
 from redsim.units import MS, S
 from tests.sentinel_world import PORT, masters, said, world_of
 
@@ -243,3 +243,10 @@ def test_two_masters_share_the_links_to_the_other_sentinels() -> None:
     world.run(40 * S)
     assert masters(world) == {Address("r1", PORT)}
     assert {one.get_master_addr_by_name("other") for one in world.sentinels.values()} == {Address("r2", PORT)}
+
+
+def test_a_hello_is_in_the_replication_stream_byte_for_byte() -> None:
+    """*3, PUBLISH, the channel's 18 characters, a payload of 84."""
+    hello = Hello(Address("127.0.0.1", 26379), "0" * 40, 0, "mymaster", Address("127.0.0.1", 6379), 0)
+    assert len(hello.payload()) == 84
+    assert Publish(hello).stream_bytes() == 133
