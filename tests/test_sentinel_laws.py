@@ -145,6 +145,18 @@ def test_two_of_five_find_it_down_and_cannot_elect() -> None:
     assert not said(world, "+elected-leader")
 
 
+def test_one_of_two_cannot_elect_itself() -> None:
+    """A majority of two is two, whatever quorum says: the host of master and Sentinel dies, and nothing happens."""
+    world = world_of(3, ft=5000, sentinels=2, quorum=1)
+    for name in ("main", "sentinel-1"):
+        world.at(20 * S, world.kill, name)
+    world.run(80 * S)
+    tries = [at for at, _, _ in said(world, "+try-failover")]
+    assert len(tries) >= 5
+    assert len(said(world, "-failover-abort-not-elected")) >= len(tries) - 1
+    assert masters(world) == {Address("main", PORT)}
+
+
 @pytest.mark.parametrize("quorum", [1, 2, 3])
 def test_odown_needs_quorum(quorum: int) -> None:
     """Its line says how many agreed; with quorum 1 it follows +sdown at once."""

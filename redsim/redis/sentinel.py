@@ -107,6 +107,7 @@ class Sentinel(State):
 
     def pause(self) -> None:
         """SIGSTOP: sockets fill, the timer waits."""
+        assert self.is_alive, f"{self.name} does not run"
         self.is_paused = True
 
     def resume(self) -> None:
