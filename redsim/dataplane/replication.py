@@ -326,6 +326,13 @@ def ping(w: World):
 
 
 @entry
+def publish(w: World, size):
+    """pubsub.c:publishCommand of a master: PUBLISH, of so many bytes, goes to its replicas."""
+    end_unit(w, size + select_bytes(w), 0, 0)
+    ask_to_write(w)
+
+
+@entry
 def trim_backlog(w: World):
     """networking.c:freeClient of a replica, freeReplicaReferencedReplBuffer: what it kept may go."""
     if w.repl[M_RING]:

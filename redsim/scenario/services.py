@@ -8,8 +8,8 @@ from pathlib import Path
 
 from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.schema import ScenarioFile
-from redsim.scenario.sentinel_conf import SentinelConf, parse_sentinel_conf
-from redsim.scenario.sentinels import check_sentinels, with_ports
+from redsim.scenario.sentinel_conf import SentinelConf
+from redsim.scenario.sentinels import read_conf, with_ports
 from redsim.scenario.source import Source
 
 __all__ = ["SERVER_PORT", "at_masters", "read_sentinel_conf"]
@@ -23,20 +23,8 @@ def read_sentinel_conf(file: ScenarioFile, source: Source, where: Where, base: P
     section, at = file.sentinels, ("sentinels", "conf")
     if section is None:
         return None
-    if section.conf_file is not None:
-        path = base / section.conf_file
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            place = where("sentinels", "conf_file")
-            raise ScenarioError(f"{place}: {section.conf_file} cannot be read: {error.strerror}") from None
-        conf = parse_sentinel_conf(text, where=section.conf_file)
-    elif at in source.blocks:
-        conf = parse_sentinel_conf(section.conf, where=source.label, first_line=source.blocks[at])
-    else:
-        conf = parse_sentinel_conf(section.conf, where=f"{where(*at)} sentinels.conf")
-    for key, sentence in check_sentinels(section, conf, list(file.hosts), list(file.nodes)):
-        raise ScenarioError(f"{where('sentinels', key)}: sentinels.{key}: {sentence}")
+    first_line = source.blocks.get(at)
+    conf = read_conf(section, list(file.nodes), base, source.label if first_line else where(*at), first_line or 1)
     for rules in conf.masters:
         above = file.nodes[rules.host].replica_of
         if above is not None:
