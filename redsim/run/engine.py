@@ -54,7 +54,7 @@ MEMORY_COLUMNS = [
 ]  # fmt: skip
 STANDING_LIMITS = [
     "memory: swap; what SLOWLOG and scripts take",
-    "replication: Sentinel, Cluster, FAILOVER; clients' sockets that fill, TLS",
+    "replication: Cluster, the FAILOVER command; clients' sockets that fill, TLS",
     "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
 ]
 
