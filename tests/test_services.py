@@ -141,6 +141,21 @@ def test_min_replicas_keep_an_isolated_master_from_taking_writes() -> None:
     assert lost[1]["lost_until_s"] < 3 + 2 + 1.5, "max-lag, in whole seconds, and the second's cron"
 
 
+def test_readers_of_replicas_leave_the_one_that_is_promoted_or_dead() -> None:
+    """CLIENT KILL, or a lost connection, makes them ask again: they go to one that follows the master."""
+    readers = "  readers: {{service: mymaster, role: replica, connections: 5, arrivals: {{open: {{rate_per_s: 300}}}}, {}}}"
+    readers = readers.format("commands: {GET: 1}, keys: {dataset: d}, timeout: 100ms, retries: {max: 5, backoff: 100ms}")
+    result = redsim.run(trio(others=readers, duration="20s"))
+    promoted = web(result)["moves"][0]["to"]
+    found = result.summary["clients"]["readers"]
+    at = found["moves"][-1]["to"] if found["moves"] else "r2"
+    assert at in ("main", "r1", "r2")
+    assert at != promoted
+    assert found["unavailable_s"] < 3
+    with pytest.raises(ScenarioError, match="wants a replica"):
+        redsim.run(trio(others=readers.replace("GET: 1", "SET: 1")))
+
+
 def test_two_failovers_bring_the_clients_back_and_forth() -> None:
     timeline = "- {at: 3s, fault: kill, node: main, restart_after: 3s}\n  - {at: 25s, fault: kill, node: r1}\n  "
     timeline += "- {at: 25s, fault: kill, node: r2}"

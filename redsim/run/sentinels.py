@@ -5,7 +5,7 @@ asks one Sentinel after the other, and takes the first answer of one that does n
 
 Differs: they know each other and the replicas from the start, as after a while of service. A client that listens to
 +switch-master listens to all of them.
-Not modelled: scripts that Sentinels run, clients that ask a Sentinel for replicas.
+Not modelled: scripts that Sentinels run.
 """
 
 from collections.abc import Generator, Iterable
@@ -16,7 +16,7 @@ import simpy
 
 from redsim.host.paths import Paths
 from redsim.redis.sentinel import Sentinel
-from redsim.redis.sentinel_state import KnownMaster
+from redsim.redis.sentinel_state import Instance, KnownMaster
 from redsim.redis.sentinel_wire import Address, GetMasterAddr
 from redsim.rng import generator
 from redsim.run.replicas import Peers
@@ -115,8 +115,8 @@ class Sentinels:
 
     # ---- whom clients ask
 
-    def ask(self, group: Group) -> Generator[simpy.Event, Any, "str | None"]:
-        """Where a client of the group is told that its master is; None: by nobody."""
+    def ask(self, group: Group, at: str) -> Generator[simpy.Event, Any, "str | None"]:
+        """Where a client of the group, which has been with `at`, is told to go; None: by nobody."""
         assert group.service is not None, "who asks has a service"
         half_ns = max((group.rtt if group.rtt is not None else self.loopback_rtt_ns) // 2, 1)
         for one in self.all:
@@ -130,6 +130,8 @@ class Sentinels:
                 known = one.masters.get(str(group.service))
                 is_down = known is not None and (known.s_down or known.o_down) and known.address == reply
                 reply = None if is_down else reply
+                if group.role == "replica" and known is not None:
+                    reply = self._replica(known, at)
                 self.wire.after(delay_ns, lambda: answered.succeed(reply))  # type: ignore[arg-type]
 
             one.request(GetMasterAddr(group.service), answer)
@@ -138,6 +140,12 @@ class Sentinels:
                 yield self.env.timeout(half_ns)
                 return str(answered.value.host)
         return None
+
+    @staticmethod
+    def _replica(master: Instance, at: str) -> Address | None:
+        """SENTINEL REPLICAS: one that is up, another one than before if there is; as redis-py's slave_for, without the master."""
+        found = [slave.address for slave in master.slaves.all if not slave.s_down and slave.slave_master_link_up]
+        return next((address for address in found if address.host != at), found[0] if found else None)
 
     def tell(self, group: Group, service: Service) -> None:
         """The clients of the group listen to +switch-master."""
@@ -157,9 +165,9 @@ class Sentinels:
         for name, group in self.scenario.file.clients.items():
             if group.service is not None:
                 mine = {node: (place.server, place.number(name)) for node, place in places.items()}
-                out[name] = Service(self.env, name, mine, group.node, lambda group=group: self.ask(group))  # type: ignore[misc]
+                out[name] = Service(self.env, name, mine, group.node, lambda at, group=group: self.ask(group, at))  # type: ignore[misc]
                 out[name].begin()
-                if group.follow == "switch-master":
+                if group.follow == "switch-master" and group.role == "master":
                     self.tell(group, out[name])
         for node, place in places.items():
             Watch.on(self.env, peers[node], {place.number(name): service for name, service in out.items()})

@@ -8,7 +8,7 @@ that listens to +switch-master.
 
 Differs: a group is one process with one pool: who asks, asks for all. A server that is held for longer than SLICE_NS has its
 clients' time-outs seen to each SLICE_NS.
-Not modelled: reads from replicas by service, the time that closing and opening a pool takes its process.
+Not modelled: the time that closing and opening a pool takes its process.
 """
 
 from collections.abc import Callable, Generator
@@ -38,7 +38,7 @@ ADDED = (
     dp.G_LAT_SUM, dp.G_FETCHES, dp.G_ERR_OOM, dp.G_ERR_MISCONF, dp.G_ERR_LOADING, dp.G_ERR_NOREPLICAS, dp.G_ERR_READONLY,
     dp.G_ERR_MASTERDOWN,
 )  # fmt: skip
-Ask = Callable[[], Generator[simpy.Event, Any, "str | None"]]
+Ask = Callable[[str], Generator[simpy.Event, Any, "str | None"]]
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Service:
     state    name       of the group
              places     node -> its server and the group's row there
              at         the node that has its clients
-             ask        asks for the master: the node, None: nobody says
+             ask        asks where to go, from where it is: the node, None: nobody says
              moves      (ns, from, to)
              asked      how often it asked
     """
@@ -91,7 +91,7 @@ class Service:
 
     def _ask(self) -> Generator[simpy.Event, Any, None]:
         self.asked += 1
-        found = yield from self.ask()
+        found = yield from self.ask(self.at)
         for _ in range(AGAIN_NS // BEAT_NS if found in (None, self.at) else 0):
             yield self.env.timeout(BEAT_NS)
         self._is_asking = False

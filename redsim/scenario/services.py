@@ -40,8 +40,19 @@ def at_masters(file: ScenarioFile, conf: SentinelConf | None, where: Where) -> S
         if group.service is not None:
             for sentence in _faults(group.service, masters):
                 raise ScenarioError(f"{where('clients', name, 'service')}: clients.{name}.service: {sentence}")
-            clients[name] = group.model_copy(update={"node": masters[group.service]})
+            clients[name] = group.model_copy(update={"node": _first(file, name, group.role, masters[group.service], where)})
     return file.model_copy(update={"clients": file.clients | clients}) if clients else file
+
+
+def _first(file: ScenarioFile, name: str, role: str, master: str, where: Where) -> str:
+    """Where the clients of a group are at the start: with the master, or with one of its replicas, not all with the same one."""
+    if role == "master":
+        return master
+    replicas = [node for node, what in file.nodes.items() if what.replica_of == master]
+    if not replicas:
+        place = where("clients", name, "role")
+        raise ScenarioError(f"{place}: clients.{name}.role: {master} has no replica; add a node with replica_of: {master}")
+    return replicas[list(file.clients).index(name) % len(replicas)]
 
 
 def _faults(service: str, masters: dict[str, str]) -> Iterator[str]:
