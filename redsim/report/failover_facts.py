@@ -22,7 +22,7 @@ QUIET_S = 6.0  # between two events of one episode at most; +convert-to-slave co
 HELD_S = 0.5  # a stall this long is worth a colour of its own beside a Sentinel's time-out
 SENTINELS_LATE_S = 2.5  # +sdown comes so long after down-after-milliseconds at the latest: the PING's phase and a tick
 FULL_SYNC = ("wait_bgsave", "bgsave", "transfer", "save", "flush", "load")
-OF_REPLICAS = ("+slave-reconf", "-slave-reconf", "+selected-slave", "+promoted-slave", "+convert-to-slave", "+fix-slave-config")
+FAULTS = {"kill": "kill -9", "os_crash": "crash of the OS", "power_loss": "power loss"}
 
 
 @dataclass(frozen=True)
@@ -230,6 +230,20 @@ def states(result: Result, node: str) -> list[tuple[float, float, str]]:
     return [(start, end, kind) for start, end, kind in out if end > start]
 
 
+def sentinel_states(result: Result, name: str) -> list[tuple[float, float, str]]:
+    """(from s, to s, dead or stopped): what faults did to a Sentinel."""
+    host, end_s, out = str(sentinels(result)[name].get("host")), facts.duration_s(result), []
+    for _, fault in result.scenario.file.node_faults:
+        if fault.node == name or (fault.node is None and fault.host == host):
+            back = fault.for_ns if fault.fault == "pause" else fault.restart_after
+            until_s = end_s if back is None else min((fault.at + back) / S, end_s)
+            if fault.fault == "restart":
+                out = [(start, min(end, fault.at / S), kind) for start, end, kind in out]
+            else:
+                out.append((fault.at / S, until_s, "stopped" if fault.fault == "pause" else "dead"))
+    return out
+
+
 def roles(result: Result, node: str) -> list[tuple[float, float, str]]:
     """(from s, to s, role) of a server whose role may change."""
     mine = list(facts.rows(result.roles[result.roles["node"] == node]))
@@ -239,7 +253,7 @@ def roles(result: Result, node: str) -> list[tuple[float, float, str]]:
 
 def as_master(result: Result, node: str) -> list[tuple[float, float]]:
     """When a server was a master whose process lived and ran."""
-    away = [(start, end) for start, end, kind in states(result, node) if kind in ("dead", "loading", "stopped")]
+    away = [(start, end) for start, end, kind in states(result, node) if kind in ("dead", "loading", "stopped", "held")]
     spans = [(start, end) for start, end, role in roles(result, node) if role == "master"]
     for start, end in away:
         cut = [((a, min(b, start)), (max(a, end), b)) for a, b in spans]
@@ -265,3 +279,41 @@ def places(result: Result, group: str) -> list[tuple[float, float, str]]:
     starts = [0.0, *(float(move["at_s"]) for move in moves)]
     at = [facts.node_of(result, group), *(str(move["to"]) for move in moves)]
     return list(zip(starts, [*starts[1:], facts.duration_s(result)], at, strict=True))
+
+
+def away_span(group: dict[str, Any]) -> tuple[float, float] | None:
+    """(from s, to s) of the longest time in which nobody answered a group; None: none worth a word."""
+    length_s, from_s = number(group.get("unavailable_s")), number(group.get("unavailable_from_s"))
+    return (from_s, from_s + length_s) if length_s >= HELD_S else None
+
+
+def nodes_of(result: Result, episode: Episode) -> list[str]:
+    """The servers of the service: its master at the start and all that ever followed it."""
+    conf = rules(result, episode.service)
+    found = [conf.host] if conf is not None else []
+    for row in facts.rows(result.roles):
+        if row.master in found and row.node not in found:
+            found.append(str(row.node))
+    return [name for name in facts.nodes(result) if name in found] or list(facts.nodes(result))
+
+
+def happened(result: Result, node: str) -> list[tuple[float, str]]:
+    """(when, what) of a server's lane: faults, the start of a new process, what it was told to follow."""
+    out = []
+    for name, row in facts.crashes(result):
+        if name == node:
+            out.append((float(row["at_s"]), FAULTS.get(str(row["fault"]), str(row["fault"]))))
+            if row.get("starts_s") is not None:
+                out.append((float(row["starts_s"]), "starts"))
+    for row in facts.rows(result.stalls[(result.stalls["node"] == node) & (result.stalls["duration_us"] >= HELD_S * 1e6)]):
+        said = "SIGSTOP" if row.event == "process-stopped" else facts.command_of(str(row.because)) or str(row.event)
+        out.append((float(row.start_s), said))
+    host = result.scenario.file.nodes[node].host
+    for _, fault in result.scenario.file.network_faults:
+        if fault.node == node or any(host in one for one in (*(fault.groups or []), fault.between or ())) or host in (
+            fault.from_host, fault.to_host):  # fmt: skip
+            out += [(start / S, str(fault.fault)) for start, _ in fault.spans()]
+            out += [(end / S, f"{fault.fault} over") for _, end in fault.spans()]
+    mine = result.roles[(result.roles["node"] == node) & (result.roles["time_s"] > 0)]
+    out += [(float(row.time_s), f"REPLICAOF {row.master}" if row.master else "REPLICAOF NO ONE") for row in facts.rows(mine)]
+    return sorted(out, key=lambda one: one[0])
