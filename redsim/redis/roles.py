@@ -26,11 +26,13 @@ class Role:
              scale_ppm   per master: what a command takes here, in millionths of what it takes there
              has_volatile_keys    whether there is anything to expire
              on_change   called before a change: (this, the master it is to follow, None: it becomes one)
+             taken       (ns, whom it follows from then on, "": it is a master) so far
     """
 
     def __init__(self, replica: Replica, causes: tuple[int, int], scale_ppm: dict[str, int], has_volatile_keys: bool) -> None:
         self.replica, self.causes, self.scale_ppm, self.has_volatile_keys = replica, causes, scale_ppm, has_volatile_keys
         self.on_change: list[Callable[[Role, Master | None], None]] = []
+        self.taken = [(0, replica.followed.name if replica.followed is not None else "")]
 
     def take(self, master: Master | None) -> None:
         """Its World has the role from here on, and the control plane goes by it."""
@@ -44,6 +46,7 @@ class Role:
             server.world.repl[dp.M_SCALE_PPM] = self.scale_ppm[master.name]
         server.has_volatile_keys = self.has_volatile_keys and master is None
         replica.follow(master)
+        self.taken.append((replica.now_ns(), master.name if master is not None else ""))
 
 
 def replicaof(role: Role, master: Master | None, *, is_kept: bool = False) -> str:

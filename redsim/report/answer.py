@@ -9,6 +9,7 @@ from redsim.report import facts
 from redsim.report.client_findings import FEW
 from redsim.report.crash_findings import crashed
 from redsim.report.facts import number, say_count, say_share, say_us
+from redsim.report.failover_findings import failed_over
 from redsim.report.findings import SATURATED, STALL_US, command_stalls
 from redsim.report.replication_findings import resynced
 from redsim.run.result import Result
@@ -23,7 +24,8 @@ def answer(result: Result) -> str:
     stopped.
     """
     told = _refused(result) or _stalled(result) or _saturated(result) or _calm(result)
-    return _stopped(result) + crashed(result) + resynced(result) + _unanswered(result) + told + _forgotten(result)
+    begun = _stopped(result) + failed_over(result) + crashed(result)
+    return begun + resynced(result) + _unanswered(result) + told + _forgotten(result)
 
 
 def _stopped(result: Result) -> str:

@@ -7,6 +7,7 @@ NOT modelled: what the application does about a write that is gone.
 
 from redsim.report import facts
 from redsim.report.client_findings import Findings
+from redsim.report.failover_facts import took_over
 from redsim.report.facts import number, say_count, say_us
 from redsim.run.result import Finding, Result
 from redsim.units import say_bytes
@@ -23,7 +24,7 @@ _CURES = {
 
 def crashed(result: Result) -> str:
     """The first sentences of an answer: the first crash, and how many more."""
-    rows = facts.crashes(result)
+    rows = [(node, row) for node, row in facts.crashes(result) if took_over(result, node, row) is None]
     if not rows:
         return ""
     node, row = rows[0]
@@ -44,8 +45,8 @@ def lost_writes(result: Result) -> Findings:
     """A crash that took acknowledged writes, or the whole data set."""
     for node, row in facts.crashes(result):
         lost, policy = number(row["lost_acked_writes"]), str(row["appendfsync"])
-        if node in (result.summary.get("replicas") or {}):
-            continue  # what it had is its master's
+        if node in (result.summary.get("replicas") or {}) or took_over(result, node, row) is not None:
+            continue  # what it had is its master's, or the new master's
         if not lost and policy != "none":
             kept = f"The {SAID[row['fault']]} of {node} at {number(row['at_s']):.4g} s took no acknowledged write."
             yield Finding("info", kept, "")
@@ -84,7 +85,8 @@ def time_away(result: Result) -> Findings:
     for node, row in facts.crashes(result):
         if row["serves_s"] is None:
             if not row["refuses_to_start"] and row["starts_s"] is None and row["fault"] != "exit":
-                yield Finding("critical", f"{node} does not come back in this run.", "a supervisor that starts it; a replica")
+                severity = "critical" if took_over(result, node, row) is None else "warning"
+                yield Finding(severity, f"{node} does not come back in this run.", "a supervisor that starts it; a replica")
             continue
         away_s, loading_s = number(row["serves_s"]) - number(row["at_s"]), number(row["loading_s"])
         text = f"{node} served nobody for {say_us(1e6 * away_s)}: down for {say_us(1e6 * number(row['down_s']))}, then"

@@ -28,6 +28,7 @@ from redsim.report.client_findings import (
 from redsim.report.crash_findings import CRASH_FINDINGS
 from redsim.report.durability_findings import DURABILITY_FINDINGS
 from redsim.report.facts import STALL_WARNING_US, number, say_count, say_share, say_times, say_us
+from redsim.report.failover_findings import FAILOVER_FINDINGS
 from redsim.report.fork_findings import FORK_FINDINGS
 from redsim.report.memory_findings import MEMORY_FINDINGS
 from redsim.report.replication_findings import REPLICATION_FINDINGS
@@ -268,7 +269,7 @@ def cut_short(result: Result) -> Findings:
 
 
 _ALL: list[Callable[[Result], Findings]] = [
-    cut_short, slow_commands, saturated_loop, timeouts, retry_storm, rejected_connections, busy_replies,
+    cut_short, *FAILOVER_FINDINGS, slow_commands, saturated_loop, timeouts, retry_storm, rejected_connections, busy_replies,
     neighbours_pipeline, failing, host_hiccups, long_cron, *CRASH_FINDINGS, *DURABILITY_FINDINGS, *FORK_FINDINGS,
     *MEMORY_FINDINGS, *REPLICATION_FINDINGS,
     costly_commands, client_bound, io_threads, blind_slowlog, network_bound, little_idle,

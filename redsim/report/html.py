@@ -19,6 +19,7 @@ from redsim.report import facts
 from redsim.report.answer import answer
 from redsim.report.crash_findings import SAID
 from redsim.report.facts import number, say_count, say_share, say_us
+from redsim.report.failover_tables import client_numbers, failover_rows, sentinel_rows
 from redsim.report.figures import AWAY, GROUPS_MAX, HOW_TO_READ, HOW_TO_READ_AWAY, PER_GROUP, figure, shown_figures
 from redsim.report.findings import findings
 from redsim.report.memory_texts import memory_texts
@@ -42,6 +43,7 @@ _UNKNOWN = {  # what the page says of a run whose summary is cut short
 }
 PERCENTILES = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "max"}
 _TITLES = {
+    "failover": "The failover",
     "stall": "The worst stall",
     "latency": "Latency over time",
     "heatmap": "Where the requests are",
@@ -159,6 +161,7 @@ def _key_numbers(result: Result) -> Table:
             rows.append([f"{name}: failed in the end", say_share(failed / offered_count)])
             spread.append("(of the requests that were answered)")
         rows.append([f"{name}: latency", ", ".join(spread)])
+        rows += client_numbers(result, name)
     for name, node in facts.nodes(result).items():
         rows.append([f"{name}: main thread busy", say_share(facts.loop_share(node))])
         rows.append([f"{name}: commands per poll", say_count(number(node.get("commands_per_poll")))])
@@ -191,6 +194,8 @@ def _tables(result: Result) -> tuple[Table, ...]:
         _command_table(result),
         _durability_table(result),
         _crash_table(result),
+        Table(*failover_rows(result), words=5),
+        Table(*sentinel_rows(result), words=4),
         Table(*replica_rows(result), words=3),
         _dataset_table(result),
         _stall_table(result),

@@ -3,7 +3,7 @@ wants.
 
 Mirrors nothing in Redis. One process per node: its main thread's stalls over the whole run, every segment
 around the worst stall on a track of its own (the two would overlap), its children, its bio thread's fsyncs,
-the requests that waited as async spans, and counters per window. Differs: a span that would straddle its
+the requests that waited as async spans, and counters per window; one per Sentinel, its events as instants. Differs: a span that would straddle its
 neighbour is cut at the neighbour's end, because spans of one track must nest; `args` keeps the true length.
 Not modelled: I/O threads as tracks, what bio threads do beside fsyncs.
 """
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from redsim.report import facts
+from redsim.report import failover_facts as ff
 from redsim.run.result import Result
 
 REQUESTS_MAX = 2_000
-STALLS, SEGMENTS, CHILDREN, BIO, REPLICATION = 1, 2, 3, 4, 5
+STALLS, SEGMENTS, CHILDREN, BIO, REPLICATION, SENTINEL = 1, 2, 3, 4, 5, 6
 Event = dict[str, Any]
 
 
@@ -32,6 +33,7 @@ def trace_events(result: Result) -> dict[str, Any]:
         *_children(result, pids),
         *_fsyncs(result, pids),
         *_syncs(result, pids),
+        *_sentinels(result, clients_pid + 1),
         *_counters(result, clients_pid),
     ]
     keys = ("scenario", "question", "seed", "digest", "redsim_version")
@@ -157,6 +159,18 @@ def _syncs(result: Result, pids: dict[str, int]) -> Iterator[Event]:
         for row in facts.rows(mine[is_point]):
             shared = {"cat": "replication", "pid": pid, "tid": REPLICATION, "s": "t", "args": {"note": str(row.note)}}
             yield {"ph": "i", "name": f"{row.phase} resync", "ts": float(row.start_s) * 1e6, **shared}
+
+
+def _sentinels(result: Result, first_pid: int) -> Iterator[Event]:
+    """A process each, its events as instants of its timer's track."""
+    every = ff.events(result)
+    for pid, name in enumerate(ff.sentinels(result), start=first_pid):
+        yield {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": f"redis-sentinel {name}"}}
+        yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": SENTINEL, "args": {"name": "events"}}
+        for event in every:
+            if event.who == name:
+                shared = {"cat": "sentinel", "pid": pid, "tid": SENTINEL, "s": "t", "args": {"text": event.text}}
+                yield {"ph": "i", "name": event.name, "ts": event.at_s * 1e6, **shared}
 
 
 def _counters(result: Result, pid: int) -> Iterator[Event]:

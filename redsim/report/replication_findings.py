@@ -27,6 +27,12 @@ def replicas(result: Result) -> dict[str, dict[str, Any]]:
     return dict(result.summary.get("replicas") or {})
 
 
+def _master(result: Result, name: str) -> str:
+    """Whom it follows, or followed last before it was promoted."""
+    followed = [str(row.master) for row in facts.rows(result.roles) if row.node == name and row.master]
+    return str(replicas(result)[name].get("master") or (followed[-1] if followed else "–"))
+
+
 def _next_size(missed: float) -> str:
     """A round size, a half larger."""
     size = MIB
@@ -69,7 +75,7 @@ def overflow_loop(result: Result) -> Findings:
         rows = result.replication[(result.replication["replica"] == name) & (result.replication["time_s"] <= at_s)]
         grown = rows["master_offset"].diff().sum() / max(np.ptp(rows["time_s"]), 1e-9) if len(rows) > 1 else 0
         rate = f" at {say_bytes(round(grown))}/s" if grown > 0 else ""
-        text = f"{numbers['master']} closed {name} {say_times(len(over))} because its output buffer was full"
+        text = f"{_master(result, name)} closed {name} {say_times(len(over))} because its output buffer was full"
         text += f", at {say_bytes(round(omem))}{rate}"
         if len(over) >= LOOP and numbers.get("state") != "online":
             text += f": {say_count(number(numbers['full_syncs']))} full syncs began and none ended. This goes on for ever"
@@ -90,7 +96,7 @@ def spared_full_syncs(result: Result) -> Findings:
         size = number(result.replication["backlog_size"].iloc[0]) if len(result.replication) else 0
         count = "one full sync" if len(found) == 1 else f"{len(found)} full syncs"
         text = (
-            f"{name} needed {count} of {numbers['master']} because the backlog of {say_bytes(round(size))} no longer had what it"
+            f"{name} needed {count} of {_master(result, name)} because the backlog of {say_bytes(round(size))} no longer had what it"
             f" missed, {say_bytes(round(missed))} at most"
         )
         yield Finding("warning", text + ".", f"repl-backlog-size {_next_size(missed)}")
@@ -110,7 +116,7 @@ def stale_reads(result: Result) -> Findings:
             continue
         p50_said, p99_said, worst_said = (say_ns(round(one * S)) for one in (number(lag.get("p50")), p99, worst))
         text = (
-            f"A write is on {name} {p50_said} after it was on {numbers['master']} at the median, {p99_said} at p99 and"
+            f"A write is on {name} {p50_said} after it was on {_master(result, name)} at the median, {p99_said} at p99 and"
             f" {worst_said} at worst; INFO's lag counts seconds since the last ACK instead"
         )
         severity = "warning" if p99 > STALE_S else "info"
@@ -143,7 +149,7 @@ def replica_rows(result: Result) -> tuple[str, list[str], list[list[str]]]:
         seconds = [say_ns(round(number(lag.get(key)) * S)) for key in ("p50", "p99", "max")]
         longest = max(numbers.get("resync_s") or [0])
         rows.append([
-            name, str(numbers.get("master")), str(numbers.get("state")), *(say_count(number(count)) for count in counts),
+            name, _master(result, name), str(numbers.get("state")), *(say_count(number(count)) for count in counts),
             say_count(len(numbers.get("output_buffer_overflows") or [])), *seconds,
             say_bytes(int(number(bytes_behind.get("max")))),
             say_ns(round(longest * S)) if longest else "–",

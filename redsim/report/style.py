@@ -45,9 +45,9 @@ class Margins:
 
 
 def new_figure(
-    width_in: float, height_in: float, margins: Margins, heights: Sequence[float] = (1.0,)
+    width_in: float, height_in: float, margins: Margins, heights: Sequence[float] = (1.0,), *, shares_x: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A Figure of that size and its axes, top to bottom, of these relative heights, sharing the x axis."""
+    """A Figure of that size and its axes, top to bottom, of these relative heights, sharing the x axis unless told otherwise."""
     drawn = Figure(figsize=(width_in, height_in), facecolor="white")
     rows = len(heights)
     drawn.subplots_adjust(
@@ -57,7 +57,7 @@ def new_figure(
         bottom=margins.bottom / height_in,
         hspace=margins.gap * rows / max(0.1, height_in - margins.top - margins.bottom - margins.gap * (rows - 1)),
     )
-    axes = drawn.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=list(heights))[:, 0]
+    axes = drawn.subplots(rows, 1, sharex=shares_x, squeeze=False, height_ratios=list(heights))[:, 0]
     for ax in axes:
         ax.tick_params(labelsize=_POINTS, color=GREY)
         ax.spines[["top", "right"]].set_visible(False)

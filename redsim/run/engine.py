@@ -6,7 +6,7 @@ A server alone drives itself (redis/server.py:main); a master and its replicas r
 import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from redsim.run.replication import Record
 from redsim.run.result import Result
 from redsim.run.sentinels import Sentinels
 from redsim.run.server_memory import MemoryGauge
-from redsim.run.services import Place, gather, told
+from redsim.run.services import Place, gather, lines, told
 from redsim.run.summary import summary
 from redsim.scenario.load import Scenario
 from redsim.units import S, say_ns
@@ -120,8 +120,10 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     for name in services:
         home = scenario.file.clients[name].node
         gather(name, places[home], [place for node, place in places.items() if node != home])
-    more = sentinels.lines if sentinels is not None else []
+    more = list(sentinels.lines) if sentinels is not None else []
+    more += [line for name, one in services.items() for line in lines(one, str(scenario.file.clients[name].service))]
     result = _result(scenario, list(nodes.values()), record, partial, time.perf_counter() - started, more)
+    result = replace(result, roles=failovers.roles(), lost_writes=failovers.lost_writes())
     result.summary["failovers"] = failovers.summaries()
     for name, service in services.items():
         there = places[scenario.file.clients[name].node]
@@ -129,6 +131,8 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     if sentinels is not None:
         result.summary["sentinels"] = sentinels.summary()
         result.summary["failover_attempts"] = [one.summary() for one in failover_log(sentinels.lines)]
+        guesses = pd.DataFrame(sentinels.guesses(), columns=result.guesses.columns)
+        result = replace(result, guesses=pd.concat([result.guesses, guesses], ignore_index=True))
     return result
 
 

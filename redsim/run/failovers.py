@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from redsim.dataplane import layout as dp
 from redsim.redis.replication import Master
 from redsim.redis.roles import Role
 from redsim.run.replicas import Peers
+from redsim.run.result import LOST_COLUMNS, ROLE_COLUMNS
 from redsim.units import S
 
 __all__ = ["Failover", "Failovers"]
@@ -34,7 +36,8 @@ class Failover:
     lost_ns: np.ndarray | None = field(default=None)
 
     def summary(self) -> dict[str, Any]:
-        """As summary.json has it."""
+        """As summary.json has it: at_s, from, to; lost_writes, how many acknowledged writes only `from` had, and when it executed
+        the first and the last of them: lost_from_s, lost_until_s, null: none."""
         lost = self.lost_ns if self.lost_ns is not None else np.zeros(0)
         first, last = (float(lost.min()) / S, float(lost.max()) / S) if len(lost) else (None, None)
         return {
@@ -88,3 +91,16 @@ class Failovers:
     def summaries(self) -> list[dict[str, Any]]:
         """summary.json's failovers."""
         return [one.summary() for one in self.rows]
+
+    def roles(self) -> pd.DataFrame:
+        """Result.roles."""
+        rows = [
+            (ns / S, name, "slave" if master else "master", master)
+            for name, one in self.peers.items() if one.role is not None for ns, master in one.role.taken
+        ]  # fmt: skip
+        return pd.DataFrame(sorted(rows, key=lambda row: row[0]), columns=ROLE_COLUMNS)
+
+    def lost_writes(self) -> pd.DataFrame:
+        """Result.lost_writes."""
+        rows = [(ns / S, one.old, one.new) for one in self.rows if one.lost_ns is not None for ns in sorted(one.lost_ns.tolist())]
+        return pd.DataFrame(rows, columns=LOST_COLUMNS)

@@ -23,6 +23,8 @@ REPLICATION_COLUMNS = [
     "backlog_first_byte_offset", "backlog_histlen", "backlog_size", "ack_age_s",
 ]  # fmt: skip
 SYNC_COLUMNS = ["replica", "phase", "start_s", "end_s", "note"]
+ROLE_COLUMNS = ["time_s", "node", "role", "master"]
+LOST_COLUMNS = ["time_s", "node", "promoted"]
 FSYNC_COLUMNS = ["start_s", "node", "what", "duration_us"]
 
 
@@ -81,6 +83,9 @@ class Result:
     replication  time_s, replica, state, master_offset, replica_offset, ack_offset, lag_bytes, lag_s, output_buffer_bytes,
                  backlog_first_byte_offset, backlog_histlen, backlog_size, ack_age_s (INFO's lag): per window and replica
     syncs        replica, phase, start_s, end_s, note: what its replication went through; verdicts (partial, full) are points
+    roles        time_s, node, role ("master" | "slave"), master (whom it follows, ""): at the start and at each change; empty
+                 where no role may change
+    lost_writes  time_s, node, promoted: when `node` executed each acknowledged write that `promoted` never got
     blame        group, percentile ("p50" | "p99" | "p999" | "mean"), cause, us
     commands     group, command, completed, failed, hits, misses, p50_us, p99_us, p999_us, max_us, usec_per_call
     directives   node, line, directive, value, status ("modelled" | "accepted" | "not modelled yet"), says
@@ -114,11 +119,13 @@ class Result:
     syncs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SYNC_COLUMNS))
     durability: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DURABILITY_COLUMNS))
     fsyncs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FSYNC_COLUMNS))
+    roles: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=ROLE_COLUMNS))
+    lost_writes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=LOST_COLUMNS))
     partial: bool = False  # stopped by Ctrl-C before its end
 
     def figure(self, name: str) -> Any:
         """A matplotlib Figure by name: latency, heatmap, percentiles, stall, throughput, blame, memory, cache, expiry,
-        durability (see redsim.report.figures)."""
+        durability, replication, syncs, failover (see redsim.report.figures)."""
         from importlib import import_module
 
         return import_module("redsim.report.figures").figure(self, name)

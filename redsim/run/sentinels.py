@@ -21,7 +21,7 @@ from redsim.redis.sentinel_wire import Address, GetMasterAddr
 from redsim.rng import generator
 from redsim.run.replicas import Peers
 from redsim.run.sentinel_wire import SentinelWire
-from redsim.run.services import Place, Service, Watch
+from redsim.run.services import AGAIN_NS, SLICE_NS, Place, Service, Watch
 from redsim.scenario.crashes import HOST_CRASHES, NodeFault
 from redsim.scenario.disk import chosen_disk
 from redsim.scenario.load import Scenario
@@ -173,12 +173,24 @@ class Sentinels:
             Watch.on(self.env, peers[node], {place.number(name): service for name, service in out.items()})
         return out
 
+    def guesses(self) -> list[tuple[str, int, str]]:
+        """(name, value, says) of what is a guess here and in the clients that follow a service."""
+        out = [("START_NS", START_NS, "the Sentinels are started within so long of each other, which puts their timers out of step")]
+        groups = [group for group in self.scenario.file.clients.values() if group.service is not None]
+        if any(not group.timeout for group in groups):
+            out.append(("ASK_NS", ASK_NS, "a client without a timeout waits so long for a Sentinel's answer"))
+        if groups:
+            out.append(("AGAIN_NS", AGAIN_NS, "a pool that was told of the master it has asks again so much later at the earliest"))
+            out.append(("SLICE_NS", SLICE_NS, "a client of a server that is held hears of its own time-out so late"))
+        return out
+
     def summary(self) -> dict[str, Any]:
-        """What summary.json has of them."""
+        """What summary.json has of them: myid (as it stands in their votes), alive (at the end), epoch (current_epoch),
+        config_flushes since the start of the process or before, config_flush_max_us; masters: whom each takes for the master."""
         return {
             one.name: {
-                "alive": one.is_alive, "epoch": one.current_epoch, "config_flushes": one.flushes,
-                "config_flush_max_us": one.flush_max_ns / 1000,
+                "myid": one.myid, "host": self.wire.ends[one.name].host, "alive": one.is_alive, "epoch": one.current_epoch,
+                "config_flushes": one.flushes, "config_flush_max_us": one.flush_max_ns / 1000,
                 "masters": {master.name: master.current_address().host for master in one.masters.all},
             }
             for one in self.all

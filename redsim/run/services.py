@@ -168,6 +168,12 @@ class Watch:
         self._is_watching = False
 
 
+def lines(service: Service, asks_for: str) -> list[tuple[int, str, str]]:
+    """(ns, name, text) of the event log."""
+    said = f"the master of {asks_for} is {{}} now, not {{}}: all connections go there"
+    return [(at, service.name, said.format(to, before)) for at, before, to in service.moves]
+
+
 # ---- after the run ---------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +228,8 @@ def _blame(name: str, home: Place, other: Place) -> None:
 
 
 def told(service: Service, home: Place, end_ns: int) -> dict[str, Any]:
-    """What summary.json has of a group besides: the longest time without an answer that was no error, where it went."""
+    """What summary.json has of a group besides: unavailable_s, the longest time without an answer that was no error, and when it
+    began; moves, when all its clients went from one node to another; how often it asked a Sentinel."""
     row = home.server.world.group[home.number(service.name)]
     last = int(service.places[service.at][0].world.group[service.places[service.at][1], dp.G_DONE_AT])
     gap, since = int(row[dp.G_GAP]), int(row[dp.G_GAP_FROM])
