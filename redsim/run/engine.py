@@ -52,6 +52,7 @@ MEMORY_COLUMNS = [
     "aof_buffer_bytes", "cow_bytes", "child_rss_bytes", "page_tables_bytes", "page_cache_bytes",
     "replication_buffers_bytes",
 ]  # fmt: skip
+SENTINELS = "sentinels"  # the node of Result.directives that stands for sentinel.conf
 STANDING_LIMITS = [
     "memory: swap; what SLOWLOG and scripts take",
     "replication: Cluster, the FAILOVER command; clients' sockets that fill, TLS",
@@ -262,6 +263,8 @@ def _directives(scenario: Scenario) -> pd.DataFrame:
         for node, conf in scenario.confs.items()
         for line in conf.report()
     ]
+    for line in scenario.sentinel_conf.report() if scenario.sentinel_conf is not None else []:
+        rows.append((SENTINELS, line.number, line.directive, line.value, line.status, line.says))
     return pd.DataFrame(rows, columns=["node", "line", "directive", "value", "status", "says"])
 
 

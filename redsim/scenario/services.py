@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from redsim.scenario.errors import ScenarioError, did_you_mean
+from redsim.scenario.redis_conf import RedisConf, parse_conf_file
 from redsim.scenario.schema import ScenarioFile
-from redsim.scenario.sentinel_conf import SentinelConf
+from redsim.scenario.sentinel_conf import SentinelConf, parse_sentinel_conf
 from redsim.scenario.sentinels import read_conf, with_ports
 from redsim.scenario.source import Source
 
-__all__ = ["SERVER_PORT", "at_masters", "read_sentinel_conf"]
+__all__ = ["SERVER_PORT", "at_masters", "read_any_conf", "read_sentinel_conf"]
 
 SERVER_PORT = 6379  # of every node: its name tells it from the others
 Where = Callable[..., str]
@@ -30,6 +31,17 @@ def read_sentinel_conf(file: ScenarioFile, source: Source, where: Where, base: P
         if above is not None:
             raise ScenarioError(f"{where(*at)}: {rules.name}: {rules.host} is a replica; monitor its master, {above}")
     return with_ports(conf, dict.fromkeys(file.nodes, SERVER_PORT))
+
+
+def read_any_conf(path: Path, version: str) -> RedisConf | SentinelConf:
+    """A file of a server or of a Sentinel: one with a line that begins with the word `sentinel` is a sentinel.conf."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        lines = []  # said by the other reader
+    if any(line.split()[:1] == ["sentinel"] for line in lines):
+        return parse_sentinel_conf("\n".join(lines), version=version, where=str(path))
+    return parse_conf_file(path, version=version)
 
 
 def at_masters(file: ScenarioFile, conf: SentinelConf | None, where: Where) -> ScenarioFile:
