@@ -134,6 +134,7 @@ class Master:
         row[[dp.W_SENT, dp.W_SEEN, dp.W_ARRIVED, dp.W_READ]] = offset
         row[[dp.W_BULK, dp.W_BULK_SENT, dp.W_BULK_SEEN, dp.W_BULK_ARRIVED, dp.W_BULK_READ, dp.W_OVER, dp.W_WANT, dp.W_ACKS]] = 0
         row[[dp.W_BUSY, dp.W_ROWS]] = 0
+        row[dp.W_LAST : dp.W_LAST + dp.LANES] = 0  # another TCP connection: it does not wait behind what the last one had lost
         at = int(m[dp.M_BLOCK])
         while at < m[dp.M_BLOCKS] and world.block[at & mask, 0] <= offset:
             at += 1

@@ -7,8 +7,8 @@ NOT modelled: what the application does about a write that is gone.
 
 from redsim.report import facts
 from redsim.report.client_findings import Findings
-from redsim.report.failover_facts import took_over
 from redsim.report.facts import number, say_count, say_us
+from redsim.report.failover_facts import took_over
 from redsim.run.result import Finding, Result
 from redsim.units import say_bytes
 

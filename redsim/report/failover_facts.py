@@ -214,7 +214,10 @@ def long_stall(result: Result, node: str, from_s: float, to_s: float) -> tuple[f
 
 
 def states(result: Result, node: str) -> list[tuple[float, float, str]]:
-    """(from s, to s, state) of a server; later ones hide earlier ones: master, replica, alone, sync, held, stopped, loading, dead."""
+    """(from s, to s, state) of a server; later ones hide earlier ones.
+
+    States: master, replica, alone (no master to follow), sync, held, stopped, loading, dead.
+    """
     end_s = facts.duration_s(result)
     out = [(start, end, "master" if role == "master" else "replica") for start, end, role in roles(result, node)]
     for row in facts.rows(result.syncs[result.syncs["replica"] == node]):
@@ -232,7 +235,8 @@ def states(result: Result, node: str) -> list[tuple[float, float, str]]:
 
 def sentinel_states(result: Result, name: str) -> list[tuple[float, float, str]]:
     """(from s, to s, dead or stopped): what faults did to a Sentinel."""
-    host, end_s, out = str(sentinels(result)[name].get("host")), facts.duration_s(result), []
+    host, end_s = str(sentinels(result)[name].get("host")), facts.duration_s(result)
+    out: list[tuple[float, float, str]] = []
     for _, fault in result.scenario.file.node_faults:
         if fault.node == name or (fault.node is None and fault.host == host):
             back = fault.for_ns if fault.fault == "pause" else fault.restart_after

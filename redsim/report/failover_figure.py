@@ -10,6 +10,7 @@ Not modelled: +new-epoch, +slave, -odown and +failover-state-* are left out; eve
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from redsim.report import facts
 from redsim.report import failover_facts as ff
 from redsim.report.facts import say_count
 from redsim.report.style import (
@@ -43,9 +43,9 @@ from redsim.run.result import Result
 from redsim.units import S, say_ns
 
 HOW_TO_READ = {
-    "failover": "Servers above, then Sentinels, then clients. Follow the orange Sentinel, which leads: +sdown (it takes the master "
-    "for down), +odown (enough others do), +elected-leader, +promoted-slave, +switch-master. Pink: clients got no answer. A red mark "
-    "is an acknowledged write that the new master never got.",
+    "failover": "Servers above, then Sentinels, then clients. Follow the orange Sentinel, which leads: +sdown (it takes the "
+    "master for down), +odown (enough others do), +elected-leader, +promoted-slave, +switch-master. Pink: clients got no answer. "
+    "A red mark is an acknowledged write that the new master never got.",
 }
 PANELS_MAX = 3
 LEAD = 0.06  # of the window before its first event
@@ -63,12 +63,13 @@ STATES = {
 DRAWN = {
     "+sdown", "-sdown", "+odown", "+try-failover", "+vote-for-leader", "+elected-leader", "+selected-slave", "+promoted-slave",
     "+slave-reconf-sent", "+slave-reconf-inprog", "+slave-reconf-done", "+slave-reconf-sent-be", "-slave-reconf-sent-timeout",
-    "+failover-end-for-timeout", "+switch-master", "+config-update-from", "+tilt", "-tilt", "+convert-to-slave", "+fix-slave-config",
-    "+reboot", "-failover-abort-not-elected", "-failover-abort-no-good-slave", "-failover-abort-slave-timeout",
+    "+failover-end-for-timeout", "+switch-master", "+config-update-from", "+tilt", "-tilt", "+convert-to-slave", "+reboot",
+    "+fix-slave-config", "-failover-abort-not-elected", "-failover-abort-no-good-slave", "-failover-abort-slave-timeout",
 }  # fmt: skip
 CHAR_IN, ROW_IN, TOP_IN, GAP_IN = 0.068, 0.155, 0.24, 0.1
 POINTS = 8.5
 LEGEND_IN = 0.24
+DOT: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 6}
 
 
 @dataclass
@@ -122,18 +123,19 @@ def failover(result: Result, width_in: float) -> Figure:
     margins = Margins(left=0.95, right=0.1, gap=0.85)
     inner_in = width_in - margins.left - margins.right
     panels = [_panel(result, one, inner_in) for one in sorted(kept, key=lambda one: one.begin_s)]
-    handles = _handles(result, panels)
+    handles = _handles(panels)
     columns = 4 if width_in >= WIDE_IN else 2
     foot = 0.62 + LEGEND_IN * -(-len(handles) // columns)
     heights = [panel.height_in() for panel in panels]
     total = margins.top + foot + sum(heights) + margins.gap * (len(panels) - 1)
-    margins = Margins(margins.left, margins.right, margins.top, foot, margins.gap * len(panels) / max(len(panels), 1))
+    margins = Margins(margins.left, margins.right, margins.top, foot, margins.gap)
     drawn, axes = new_figure(width_in, total, margins, heights, shares_x=False)
     for ax, panel in zip(axes, panels, strict=True):
         _draw(ax, panel)
         label(ax, title=short(panel.title, 70 if width_in >= WIDE_IN else 38))
         ax.set_xlabel(TIME, fontsize=10)
-    drawn.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=9, columnspacing=1.2, handlelength=2.0)
+    looks: dict[str, Any] = {"frameon": False, "fontsize": 9, "columnspacing": 1.2, "handlelength": 2.0}
+    drawn.legend(handles=handles, loc="lower center", ncols=columns, **looks)
     return drawn
 
 
@@ -258,21 +260,21 @@ def _lane(ax: Axes, panel: Panel, lane: Lane, top: float) -> None:
         ax.vlines(at, middle, foot, color=colour, linewidth=0.7, zorder=1 if lane.kind == "sentinel" else 3)
         is_bad = text.startswith(("-failover", "+tilt")) or "lost" in text
         ax.annotate(
-            text, (at, foot), (2, 1), textcoords="offset points", fontsize=POINTS, va="bottom", clip_on=True, annotation_clip=True,
+            text, (at, foot), (2, 1), textcoords="offset points", fontsize=POINTS, va="bottom", annotation_clip=True,
             color=RED if is_bad else BLACK, fontweight="bold" if lane.leads else "normal",
         )  # fmt: skip
     if lane.kind == "sentinel":
         ax.axhline(middle, color=PALE, linewidth=1.0, zorder=0)
-        looks = {"markerfacecolor": ORANGE if lane.leads else "white", "markeredgecolor": colour}
-        times = [at for at, _ in lane.marks]
-        ax.plot(times, [middle] * len(times), linestyle="", marker="o", markersize=6, zorder=5, **looks)
+        times, fill = [at for at, _ in lane.marks], ORANGE if lane.leads else "white"
+        ax.plot(times, [middle] * len(times), markerfacecolor=fill, markeredgecolor=colour, zorder=5, **DOT)
 
 
-def _handles(result: Result, panels: list[Panel]) -> list[Patch | Line2D]:
+def _handles(panels: list[Panel]) -> list[Patch | Line2D]:
     """What of it all is in the picture."""
     used = {
         (colour, hatch) for panel in panels for lane in panel.lanes if lane.kind != "clients"
-        for start, end, colour, hatch, _ in lane.bars if start < panel.to_s and end > panel.from_s and (end - start) * panel.per_s > 0.01
+        for start, end, colour, hatch, _ in lane.bars
+        if start < panel.to_s and end > panel.from_s and (end - start) * panel.per_s > 0.01
     }  # fmt: skip
     out: list[Patch | Line2D] = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0, label=said)
@@ -283,8 +285,7 @@ def _handles(result: Result, panels: list[Panel]) -> list[Patch | Line2D]:
         out.append(Patch(facecolor=PINK, hatch="////", edgecolor="white", linewidth=0, label="clients unanswered"))
     if any(lane.lost_s for lane in lanes):
         out.append(Line2D([], [], color=RED, linestyle="", marker="|", markersize=10, label="write lost"))
-    dot = {"linestyle": "", "marker": "o", "markersize": 6}
     if any(lane.leads for lane in lanes):
-        out.append(Line2D([], [], color=ORANGE, label="Sentinel that leads", **dot))  # type: ignore[arg-type]
-    out.append(Line2D([], [], markerfacecolor="white", markeredgecolor=GREY, label="other Sentinel", **dot))  # type: ignore[arg-type]
+        out.append(Line2D([], [], color=ORANGE, label="Sentinel that leads", **DOT))
+    out.append(Line2D([], [], markerfacecolor="white", markeredgecolor=GREY, label="other Sentinel", **DOT))
     return out

@@ -5,6 +5,7 @@ Differs: an operator knows what Sentinels logged; here the cause is known, too.
 NOT modelled: whether a shorter down-after-milliseconds suits the hosts; a finding says what it would have to be longer than.
 """
 
+from itertools import pairwise
 from typing import Any
 
 from redsim.report import facts
@@ -74,7 +75,7 @@ def phases(result: Result, episode: ff.Episode) -> list[tuple[str, float]]:
     ]  # fmt: skip
     back = back_s(result, episode)
     known = [(name, at) for name, at in marks if at is not None] + ([("the clients", back[1])] if back is not None else [])
-    return [(name, max(at - before_s, 0.0)) for (_, before_s), (name, at) in zip(known, known[1:], strict=False)]
+    return [(name, max(at - before_s, 0.0)) for (_, before_s), (name, at) in pairwise(known)]
 
 
 def took(result: Result) -> Findings:
@@ -98,10 +99,10 @@ def lost(result: Result) -> Findings:
         if not count:
             continue
         first, last = number(row["lost_from_s"]), number(row["lost_until_s"])
-        text = f"The failover from {row['from']} to {row['to']} lost {say_count(count)} acknowledged writes: {row['from']} executed "
-        text += f"them between {first:.4g} s and {last:.4g} s, and {row['to']} never got them."
-        cure = "WAIT 1 after a write that must survive; min-replicas-to-write 1 and min-replicas-max-lag, so that a master without "
-        yield Finding("critical", text, cure + "its replicas stops taking writes")
+        text = f"The failover from {row['from']} to {row['to']} lost {say_count(count)} acknowledged writes: {row['from']}"
+        text += f" executed them between {first:.4g} s and {last:.4g} s, and {row['to']} never got them."
+        cure = "WAIT 1 after a write that must survive; min-replicas-to-write 1 and min-replicas-max-lag: a master that is"
+        yield Finding("critical", text, cure + " without replicas refuses writes")
 
 
 # ---- no failover
@@ -123,10 +124,11 @@ def reason(result: Result, episode: ff.Episode) -> tuple[str, str]:
         return "the chosen replica did not become a master in time (-failover-abort-slave-timeout)", "a replica that answers"
     if not episode.all("+odown") and len(down) < quorum:
         said = f"only {len(down)} of {known} Sentinels said +sdown, and quorum is {quorum}"
-        return said, f"sentinel monitor {episode.service} with a lower quorum, or Sentinels where they see the same as the clients"
+        return said, f"sentinel monitor {episode.service} with a lower quorum; Sentinels that see what the clients see"
     if episode.all("-sdown"):
         return "the master answered again before one began", ""
-    return "a vote or a failover before keeps the Sentinels from another one for 2 × failover-timeout", "sentinel failover-timeout"
+    why = "a vote or a failover before keeps the Sentinels from another one for 2 × failover-timeout"
+    return why, "sentinel failover-timeout"
 
 
 def ballots(episode: ff.Episode) -> dict[str, set[str]]:
@@ -164,8 +166,8 @@ def lost_elections(result: Result) -> Findings:
         for event in episode.all("-failover-abort-not-elected"):
             lock_s = 2 * rules.failover_timeout_ns / S if rules is not None else 360.0
             votes = "; ".join(f"{who}: {', '.join(sorted(voters))}" for who, voters in ballots(episode).items())
-            text = f"{event.who} was not elected at {event.at_s:.4g} s (votes for {votes}). It and who voted for another do not try "
-            text += f"again for {say_s(lock_s)} after their vote, twice failover-timeout."
+            text = f"{event.who} was not elected at {event.at_s:.4g} s (votes for {votes}). It and who voted for another do not"
+            text += f" try again for {say_s(lock_s)} after their vote, twice failover-timeout."
             cure = f"sentinel failover-timeout {episode.service}: less shortens the lock-out; Sentinels in odd number"
             yield Finding("warning", text, cure)
 
@@ -228,7 +230,7 @@ def stayed(result: Result) -> Findings:
             continue
         why = "it did not ask for the master again" if is_following else "the scenario names the server, not the service"
         text = f"{name} did not follow to {now}: it was at {at} to the end, as {why}."
-        yield Finding("warning", text, "a client that asks a Sentinel for the master after an error, or listens to +switch-master")
+        yield Finding("warning", text, "a client that asks a Sentinel for the master after an error, or hears +switch-master")
 
 
 def tilt(result: Result) -> Findings:
@@ -238,8 +240,8 @@ def tilt(result: Result) -> Findings:
             continue
         ends = [one.at_s for one in ff.events(result) if one.name == "-tilt" and one.who == event.who and one.at_s > event.at_s]
         until = f"until {min(ends):.4g} s" if ends else "to the end"
-        text = f"{event.who} was in TILT from {event.at_s:.4g} s {until}: its timer was more than 2 s late. It told of no server that "
-        yield Finding("warning", text + "it is down, and started no failover.", "a host that does not stop its processes; another Sentinel")
+        text = f"{event.who} was in TILT from {event.at_s:.4g} s {until}: its timer was more than 2 s late. It took no server for"
+        yield Finding("warning", text + " down meanwhile and began no failover.", "a host that stops no process; more Sentinels")
 
 
 # ---- the answer

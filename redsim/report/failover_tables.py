@@ -40,8 +40,8 @@ def failover_rows(result: Result) -> Rows:
 
 def sentinel_rows(result: Result) -> Rows:
     """(caption, head, rows): a row for each Sentinel."""
-    head = ["Sentinel", "host", "takes for the master", "at the end", "current_epoch", "votes given", "elected", "+sdown", "+tilt",
-            "configuration flushed", "the longest flush"]  # fmt: skip
+    head = ["Sentinel", "host", "takes for the master", "at the end", "current_epoch", "votes given", "elected", "+sdown",
+            "+tilt", "configuration flushed", "the longest flush"]  # fmt: skip
     every, rows = ff.events(result), []
     for name, told in ff.sentinels(result).items():
         mine = [event.name for event in every if event.who == name]
@@ -61,10 +61,9 @@ def client_numbers(result: Result, name: str) -> list[list[str]]:
     if told is None:
         return []
     span, at = ff.away_span(told), ff.places(result, name)[-1][2]
-    length = f"{say_us(1e6 * number(told['unavailable_s']))}, from {number(told['unavailable_from_s']):.4g} s on"
-    moves = len(told.get("moves") or [])
-    return [
-        [f"{name}: longest time without an answer", length if span is not None else say_us(1e6 * number(told["unavailable_s"]))],
-        [f"{name}: asked for the master", f"{facts.say_times(int(told['asked_for_the_master']))}, at {at} in the end"
-         + (f" ({moves} move{'s' if moves > 1 else ''})" if moves else "")],
-    ]  # fmt: skip
+    length = say_us(1e6 * number(told["unavailable_s"]))
+    length += f", from {number(told['unavailable_from_s']):.4g} s on" if span is not None else ""
+    moves, asked = len(told.get("moves") or []), int(told["asked_for_the_master"])
+    said = f"{facts.say_times(asked) if asked else 'never'}, at {at} in the end"
+    said += f" ({moves} move{'s' if moves > 1 else ''})" if moves else ""
+    return [[f"{name}: longest time without an answer", length], [f"{name}: asked for the master", said]]

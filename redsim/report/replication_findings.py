@@ -87,7 +87,7 @@ def overflow_loop(result: Result) -> Findings:
 
 def spared_full_syncs(result: Result) -> Findings:
     """Full syncs because the backlog had given up what the replica lacked."""
-    for name, numbers in replicas(result).items():
+    for name in replicas(result):
         full = result.syncs[(result.syncs["replica"] == name) & (result.syncs["phase"] == "full")]
         found = [(row, match) for row in facts.rows(full) if (match := _BEFORE.search(str(row.note)))]
         if not found:
@@ -96,8 +96,8 @@ def spared_full_syncs(result: Result) -> Findings:
         size = number(result.replication["backlog_size"].iloc[0]) if len(result.replication) else 0
         count = "one full sync" if len(found) == 1 else f"{len(found)} full syncs"
         text = (
-            f"{name} needed {count} of {_master(result, name)} because the backlog of {say_bytes(round(size))} no longer had what it"
-            f" missed, {say_bytes(round(missed))} at most"
+            f"{name} needed {count} of {_master(result, name)} because the backlog of {say_bytes(round(size))} no longer had what"
+            f" it missed, {say_bytes(round(missed))} at most"
         )
         yield Finding("warning", text + ".", f"repl-backlog-size {_next_size(missed)}")
 

@@ -98,7 +98,8 @@ class Failovers:
             (ns / S, name, "slave" if master else "master", master)
             for name, one in self.peers.items() if one.role is not None for ns, master in one.role.taken
         ]  # fmt: skip
-        return pd.DataFrame(sorted(rows, key=lambda row: row[0]), columns=ROLE_COLUMNS)
+        rows.sort(key=lambda row: row[0])
+        return pd.DataFrame(rows, columns=ROLE_COLUMNS)
 
     def lost_writes(self) -> pd.DataFrame:
         """Result.lost_writes."""

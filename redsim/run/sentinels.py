@@ -175,17 +175,17 @@ class Sentinels:
 
     def guesses(self) -> list[tuple[str, int, str]]:
         """(name, value, says) of what is a guess here and in the clients that follow a service."""
-        out = [("START_NS", START_NS, "the Sentinels are started within so long of each other, which puts their timers out of step")]
+        out = [("sentinel_start_ns", START_NS, "the Sentinels are started within so long of each other, timers out of step")]
         groups = [group for group in self.scenario.file.clients.values() if group.service is not None]
         if any(not group.timeout for group in groups):
-            out.append(("ASK_NS", ASK_NS, "a client without a timeout waits so long for a Sentinel's answer"))
+            out.append(("sentinel_ask_ns", ASK_NS, "a client without a timeout waits so long for a Sentinel's answer"))
         if groups:
-            out.append(("AGAIN_NS", AGAIN_NS, "a pool that was told of the master it has asks again so much later at the earliest"))
-            out.append(("SLICE_NS", SLICE_NS, "a client of a server that is held hears of its own time-out so late"))
+            out.append(("pool_again_ns", AGAIN_NS, "a pool that was told what it knew asks again so much later at least"))
+            out.append(("client_slice_ns", SLICE_NS, "a client of a server that is held hears of its own time-out so late"))
         return out
 
     def summary(self) -> dict[str, Any]:
-        """What summary.json has of them: myid (as it stands in their votes), alive (at the end), epoch (current_epoch),
+        """What summary.json has: myid (as it stands in their votes), alive (at the end), epoch (current_epoch),
         config_flushes since the start of the process or before, config_flush_max_us; masters: whom each takes for the master."""
         return {
             one.name: {

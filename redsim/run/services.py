@@ -73,6 +73,8 @@ class Service:
     moves: list[tuple[int, str, str]] = field(default_factory=list)
     asked: int = 0
     _is_asking: bool = False
+    _is_moving: bool = False
+    _goes_to: str = ""
 
     def begin(self) -> None:
         """Before the run: the clients are at one place."""
@@ -101,9 +103,23 @@ class Service:
             self.move(found)
 
     def move(self, to: str) -> None:
-        """All clients go to the node `to`, now."""
-        if to == self.at:
-            return
+        """All clients go to the node `to`, once its clock is reached, which may be ahead by what holds it."""
+        self._goes_to = to
+        if not self._is_moving:
+            self._is_moving = True
+            self.env.process(self._move())
+
+    def _move(self) -> Generator[simpy.Event, None, None]:
+        while self._goes_to != self.at:
+            ahead_ns = int(self.places[self._goes_to][0].world.st[dp.NOW]) - int(self.env.now)
+            if ahead_ns > 0:
+                yield self.env.timeout(ahead_ns)
+            else:
+                self._go(self._goes_to)
+        self._is_moving = False
+
+    def _go(self, to: str) -> None:
+        """Now: what arrives there must not have arrived in its past."""
         (source, g), (target, h), now = self.places[self.at], self.places[to], int(self.env.now)
         see_to(source, now)
         out = dp.rows(len(source.world.req) + len(source.world.slot), plane.L_SIZE)
