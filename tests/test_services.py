@@ -156,6 +156,36 @@ def test_readers_of_replicas_leave_the_one_that_is_promoted_or_dead() -> None:
         redsim.run(trio(others=readers.replace("GET: 1", "SET: 1")))
 
 
+@pytest.mark.parametrize("seed", [5, 10, 13])
+def test_a_client_that_hears_of_a_death_at_once_asks(seed: int) -> None:
+    """A request that is on its way when the process dies fails with it: its client asks, as those do that fail later."""
+    busy = "{open: {rate_per_s: 8000}}"
+    timeline = "- {at: 3s, fault: kill, node: main}"
+    found = web(redsim.run(trio(seed=seed, duration="7s", connections=20, arrivals=busy, timeline=timeline)))
+    assert len(found["moves"]) == 1
+    assert found["unavailable_s"] < 3
+
+
+def test_a_replica_of_the_promoted_one_acknowledges_while_its_old_master_is_still_cut_off() -> None:
+    """Another TCP connection: nothing waits behind what was lost between the two halves, so min-replicas-to-write is met."""
+    split = "- {at: 3s, fault: partition, groups: [[a], [b, c]], for: 15s}"
+    conf = "min-replicas-to-write 1\\nmin-replicas-max-lag 2"
+    more = "timeout: 100ms\n    follow: switch-master"
+    result = redsim.run(trio(timeline=split, conf=conf, duration="18s", more=more))
+    moved_s = web(result)["moves"][0]["at_s"]
+    assert moved_s < 6.5
+    assert web(result)["errors"]["noreplicas"] < 1000, "none at the new master; without a new start 5,234"
+
+
+def test_clients_go_to_a_server_far_away_and_nothing_arrives_there_in_its_past() -> None:
+    """Its clock may be ahead by a link's delay; the blame of each latency adds up to it (checks.py)."""
+    busy, kill = "{open: {rate_per_s: 5000}}", "- {at: 3s, fault: kill, node: main}"
+    text = TRIO.format(**{**DEFAULTS, "arrivals": busy, "timeline": kill, "seed": 7})
+    found = web(redsim.run(redsim.Scenario.from_text(text.replace("500us", "40ms"))))
+    assert len(found["moves"]) == 1
+    assert found["offered"] == found["completed"] + found["failed"] + found["in_flight"]
+
+
 def test_two_failovers_bring_the_clients_back_and_forth() -> None:
     timeline = "- {at: 3s, fault: kill, node: main, restart_after: 3s}\n  - {at: 25s, fault: kill, node: r1}\n  "
     timeline += "- {at: 25s, fault: kill, node: r2}"

@@ -253,7 +253,8 @@ class Peers:
         if self.replica is not None:
             self.replica.died(with_host=with_host)
         drop_backlog(world)
-        world.repl[[dp.M_WANT, dp.M_UNIT_BYTES, dp.M_GETACK]] = 0
+        world.repl[dp.M_WANT] &= dp.CLIENTS_WONDER  # clients live on: who has lost it already asks where the master is
+        world.repl[[dp.M_UNIT_BYTES, dp.M_GETACK]] = 0
 
     def _say_all(self) -> Generator[simpy.Event, None, None]:
         """prepareForShutdown: what is left of the stream comes to replicas that can be reached; then they lose their master."""
