@@ -169,7 +169,7 @@ class Sentinels:
         if any(not group.timeout for group in groups):
             out.append(("sentinel_ask_ns", ASK_NS, "a client without a timeout waits so long for a Sentinel's answer"))
         if groups:
-            out.append(("pool_again_ns", AGAIN_NS, "a pool that was told of the master it has asks again so much later, or later"))
+            out.append(("pool_again_ns", AGAIN_NS, "a pool that is told of the master it has asks again so much later at least"))
             out.append(("client_slice_ns", SLICE_NS, "a client of a server that is held hears of its own time-out so late"))
         return out
 
