@@ -91,25 +91,25 @@ def run(
 
 @app.command()
 def lint(
-    file: Annotated[Path, typer.Argument(help="A scenario (YAML) or a redis.conf.")],
+    file: Annotated[Path, typer.Argument(help="A scenario (YAML), a redis.conf or a sentinel.conf.")],
     version: Annotated[str, typer.Option(help="Redis version, for a redis.conf.")] = "7.0",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as for run.")] = None,
 ) -> None:
-    """Check a scenario or a redis.conf without running it; tell what each directive becomes."""
+    """Check a scenario, a redis.conf or a sentinel.conf without running it; tell what each directive becomes."""
     from redsim.run.build import check
     from redsim.scenario.load import load
-    from redsim.scenario.redis_conf import parse_conf_file
+    from redsim.scenario.services import read_any_conf
 
     try:
         if file.suffix in (".conf", ".cnf"):
-            confs = {file.name: parse_conf_file(file, version=version)}
+            confs = [read_any_conf(file, version)]
         else:
             scenario = load(file, set_ or [])
             check(scenario)
-            confs = scenario.confs
+            confs = [*scenario.confs.values(), *([scenario.sentinel_conf] if scenario.sentinel_conf else [])]
     except ScenarioError as error:
         _die(error)
-    for conf in confs.values():
+    for conf in confs:
         for line in conf.report():
             place = f"{line.where or file}:{line.number}"
             typer.echo(f"{place}: {line.directive} {line.value}: {line.status}; {line.says}".rstrip("; "))

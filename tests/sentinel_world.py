@@ -1,7 +1,7 @@
 """A small world for Sentinels: servers that only have a role, links with a delay, faults. It carries what redsim.redis.sentinel
 sends (the Protocol of sentinel_wire.py), and knows nothing of redsim's servers.
 
-    world = World(seed=1, conf_text, sentinels=3)       master main, replicas r1, r2, Sentinels sentinel-1..3, all on hosts of their own
+    world = World(1, conf_text, sentinels=3)    master main, replicas r1, r2, Sentinels sentinel-1..3, each on a host of its own
     world.at(20 * S, world.kill, "main"); world.run(60 * S); world.log
 
 A server handles a command when it comes; a paused one when it goes on; a connection to a dead one is refused or reset. A message
@@ -18,7 +18,7 @@ from redsim.redis.sentinel_wire import Address, Command, Connection, Hello, Info
 from redsim.rng import generator
 from redsim.scenario.sentinel_conf import parse_sentinel_conf
 from redsim.scenario.sentinels import with_ports
-from redsim.units import MS, S, US
+from redsim.units import MS, US, S
 
 PORT, SENTINEL_PORT = 6379, 26379
 DELAY_NS = (50 * US, 500 * US)
@@ -27,7 +27,9 @@ DELAY_NS = (50 * US, 500 * US)
 class Link:
     """One connection: what its Sentinel sends arrives in order, and so do the replies."""
 
-    def __init__(self, world: "World", who: Sentinel, to: str, on_lost: Callable[[Any], None], hear: Callable[[Any], None] | None):
+    def __init__(
+        self, world: "World", who: Sentinel, to: str, on_lost: Callable[[Any], None], hear: Callable[[Any], None] | None,
+    ) -> None:  # fmt: skip
         self.world, self.who, self.to, self.on_lost, self.hear = world, who, to, on_lost, hear
         self.is_closed = self.is_lost = False
         self.opened = False
@@ -38,7 +40,7 @@ class Link:
 
     def close(self) -> None:
         self.is_closed = True
-        self.world.links.discard(self)
+        self.world.links.pop(self, None)
 
     def _arrive(self, command: Command, on_reply: Callable[[Any], None]) -> None:
         if not self.is_closed and not self.is_lost:
@@ -54,7 +56,7 @@ class Link:
     def lose(self) -> None:
         if not self.is_closed and not self.is_lost:
             self.is_lost = True
-            self.world.links.discard(self)
+            self.world.links.pop(self, None)
             self.who.deliver(self, self.on_lost, self)
 
 
@@ -100,13 +102,15 @@ class Server:
         if isinstance(command, ScriptKill):
             self.says = "PONG"
             return "OK"
-        if self.says != "PONG":
+        if self.says not in ("PONG", "LOADING"):
             return self.says
         if isinstance(command, Info):
             return self.info()
         if isinstance(command, Publish):
             return self.world.publish(self.name, command.hello)
         assert isinstance(command, SlaveOf), f"a server is not asked {command}"
+        if self.says == "LOADING":
+            return "EXECABORT"
         self.follow(command.master.host if command.master else None)
         return "OK"
 
@@ -139,7 +143,7 @@ class World:
         self.servers = {name: Server(self, name, "main" if i else None) for i, name in enumerate(names)}
         parsed = with_ports(parse_sentinel_conf(conf), dict.fromkeys(names, PORT))
         self.sentinels: dict[str, Sentinel] = {}
-        self.links: set[Link] = set()
+        self.links: dict[Link, None] = {}  # in the order in which they were opened
         self.parted: set[frozenset[str]] = set()
         self.resets = False
         self._held: list[tuple[str, str, Callable[[], None]]] = []
@@ -173,7 +177,7 @@ class World:
         delay_ns: int,
     ) -> Connection:  # fmt: skip
         link = Link(self, who, to.host, on_lost, on_message if purpose == "pubsub" else None)
-        self.links.add(link)
+        self.links[link] = None
         self.carry(link, who.name, to.host, delay_ns, lambda: self._accept(link))
         return link
 
@@ -222,7 +226,7 @@ class World:
         """To all who are subscribed there; as PUBLISH is in the replication stream, to those of its replicas too."""
         heard = 0
         followers = {one.name for one in self.servers.values() if one.master == name and one.is_alive and one.link_up()}
-        for link in sorted(self.links, key=lambda one: (one.who.name, one.to)):
+        for link in self.links:
             if link.hear is not None and link.opened and (link.to == name or link.to in followers):
                 if not self.servers[link.to].is_paused:
                     link.answer(hello, link.hear)
@@ -237,8 +241,12 @@ class World:
         else:
             self.servers[name].is_alive = False
             self.servers[name].waiting.clear()
-        for link in [one for one in self.links if one.to == name]:
-            self.carry(link, name, link.who.name, 0, link.lose)
+        lost: dict[str, list[Link]] = {}
+        for link in self.links:
+            if link.to == name:
+                lost.setdefault(link.who.name, []).append(link)
+        for links in lost.values():  # a process' sockets are closed within microseconds
+            self.carry(links[0], name, links[0].who.name, 0, lambda links=links: [link.lose() for link in links])
 
     def restart(self, name: str) -> None:
         if name in self.sentinels:
@@ -262,7 +270,7 @@ class World:
         waiting, server.waiting = server.waiting, []
         for command, answer in waiting:
             answer(server.execute(command), 0)
-        for link in self.links:
+        for link in list(self.links):
             if link.to == name and link.hear is not None:
                 link.answer(None, link.hear)
 
@@ -279,3 +287,24 @@ class World:
         held, self._held = self._held, []
         for _a, _b, again in held:
             again()
+
+
+CONF = """sentinel monitor mymaster main {quorum}
+sentinel down-after-milliseconds mymaster {da}
+sentinel failover-timeout mymaster {ft}
+"""
+
+
+def world_of(seed: int, da: int = 1000, ft: int = 60_000, more: str = "", quorum: int = 2, **given: Any) -> World:
+    """One master, two replicas and three Sentinels, unless `given` otherwise."""
+    return World(seed, CONF.format(da=da, ft=ft, quorum=quorum) + more, **given)
+
+
+def said(world: World, start: str) -> list[tuple[float, str, str]]:
+    """(s, who, text) of all lines that start so."""
+    return [(ns / S, who, text) for ns, who, text in world.lines() if text.startswith(start)]
+
+
+def masters(world: World) -> set[Address | None]:
+    """Where the Sentinels that live have the master."""
+    return {one.get_master_addr_by_name("mymaster") for one in world.sentinels.values() if one.is_alive}

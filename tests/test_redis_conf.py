@@ -323,7 +323,7 @@ def test_exactly_these_directives_are_modelled_now() -> None:
         "repl-backlog-size", "repl-backlog-ttl", "repl-diskless-sync", "repl-diskless-sync-delay",
         "repl-diskless-sync-max-replicas", "repl-ping-replica-period", "repl-timeout",
         "repl-diskless-load", "dual-channel-replication-enabled", "repl-rdb-channel",
-        "replica-lazy-flush", "min-replicas-to-write", "min-replicas-max-lag",
+        "replica-lazy-flush", "min-replicas-to-write", "min-replicas-max-lag", "replica-serve-stale-data", "replica-priority",
     }  # fmt: skip
 
 

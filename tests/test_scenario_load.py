@@ -206,7 +206,7 @@ def test_the_last_override_wins_also_in_redis_conf() -> None:
     ("nodes.main.conf.hzz=10", ["hzz", "'hz'"]),
     ("nodes.main.conf.appendfsync=alwys", ["alwys", "'always'"]),
     ("seed=[", ["YAML"]),
-    ("sentinels=[]", ["'sentinels'"]),
+    ("sentinels=[]", ["sentinels is a list", "hosts"]),
 ])  # fmt: skip
 def test_a_wrong_override_is_named_with_its_cure(override: str, words: list[str]) -> None:
     """Ours: the error quotes the override as it was written."""

@@ -22,7 +22,7 @@ from redsim.dataplane.draws import draw_size
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import bytes_ns, charge, note_hold
 from redsim.dataplane.memory import append_room
-from redsim.dataplane.replication import MULTI_EXEC_BYTES, SELECT_BYTES, ask_to_write, end_unit, feed_unit
+from redsim.dataplane.replication import MULTI_EXEC_BYTES, SELECT_BYTES, ask_to_write, end_unit, feed_unit, select_bytes
 from redsim.dataplane.undo import mark
 
 DEL_BYTES, UNLINK_BYTES = 13, 16  # *2 $3 DEL and *2 $6 UNLINK, without the key
@@ -57,7 +57,7 @@ def feed_deletion(w: World, d, is_lazy, is_part):
     if w.repl[M_ON] and is_part:
         w.repl[M_UNIT_BYTES] += size
     elif w.repl[M_ON]:
-        ns += end_unit(w, size, 0, 0)
+        ns += end_unit(w, size + select_bytes(w), 0, 0)
         ask_to_write(w)
     if is_part:
         w.aof[A_UNIT] += 1

@@ -7,7 +7,8 @@ connections are closed, what was on its way has failed, and is sent again, if at
     leave(w, g, t, out)        group `g` leaves: its pending retries and next requests as rows of `out`; how many
     come(w, g, t, rows, n)     it goes on here, not before `t`
 
-Differs: who wonders where the master is, does so for all connections of the group.
+Differs: who wonders where the master is, does so for all connections of the group. A server whose clock is ahead of the others'
+(run/lockstep.py) has them when that is over: their arrivals pause until then.
 """
 
 from redsim.dataplane.clients import admit_due, hang_up, plan_groups
@@ -96,7 +97,9 @@ def come(w: World, g, t, rows, n):
     group = w.group
     t = max(t, w.st[NOW])
     group[g, G_AWAY], group[g, G_DRAWN] = 0, (g + 1) * AHEAD
-    group[g, G_NEXT_NS] = max(group[g, G_NEXT_NS], t)
+    if group[g, G_NEXT_NS] < t:
+        group[g, G_NEXT_NS] = t
+        group[g, G_NEXT_PS] = (t - group[g, G_SHIFT]) * 1000
     for i in range(n):
         row = rows[i]
         s, at = group[g, G_SLOT0] + row[L_SLOT], max(row[L_AT], t)

@@ -120,7 +120,15 @@ def feed_unit(w: World, r, k, is_own, deletions, ns):
         size += MULTI_EXEC_BYTES
     if size == 0:
         return 0
-    return end_unit(w, size, ns, w.req[r, R_FLAGS] & Z_LIVE)
+    return end_unit(w, size + select_bytes(w), ns, w.req[r, R_FLAGS] & Z_LIVE)
+
+
+@compiled
+def select_bytes(w: World):
+    """replicationFeedSlaves: SELECT goes before the first command that is of a data base, which PING and GETACK are not."""
+    is_selected = w.repl[M_SELECTED]
+    w.repl[M_SELECTED] = 1
+    return 0 if is_selected else SELECT_BYTES
 
 
 @compiled
@@ -129,9 +137,6 @@ def end_unit(w: World, size, ns, is_awaited):
     answer? ns that takes."""
     at = (w.st[NOW] + ns) // 2 * 2 + is_awaited
     m, mask = w.repl, w.stream.shape[0] - 1
-    if not m[M_SELECTED]:
-        m[M_SELECTED] = 1
-        size += SELECT_BYTES
     feed(w, size)
     if m[M_ROWS] == m[M_BEGUN]:
         note(w, NONE, NONE)
@@ -317,6 +322,13 @@ def pipe_is_readable(w: World):
 def ping(w: World):
     """replication.c:replicationCron: PING for the replicas, in the stream."""
     end_unit(w, PING_BYTES, 0, 0)
+    ask_to_write(w)
+
+
+@entry
+def publish(w: World, size):
+    """pubsub.c:publishCommand of a master: PUBLISH, of so many bytes, goes to its replicas."""
+    end_unit(w, size + select_bytes(w), 0, 0)
     ask_to_write(w)
 
 

@@ -3,7 +3,7 @@
 Mirrors nothing in Redis. The keys are those of `CaseFile`; `scenario` comes last, as an indented block that is a scenario file of
 its own, so that a mistake in it is told with its line. A rate may be the word LOAD: it becomes `load` times the capacity that is
 measured in the very run.
-NOT modelled: a scenario with more than a master and one replica.
+NOT modelled: a scenario of several masters.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ class CaseFile(BaseModel):
 
     case: str = Field(min_length=1)
     says: str = Field(min_length=1)
-    capability: Literal["loop", "memory", "durability", "replication"]
+    capability: Literal["loop", "memory", "durability", "replication", "sentinel"]
     quantities: Annotated[list[str], Field(min_length=1)]
     group: str | None = None  # whose throughput and latencies; default: the first
     repeats: PositiveInt = 3
@@ -81,6 +81,11 @@ class Case:
     def is_replication(self) -> bool:
         """Whether it has a master and a replica."""
         return self.file.capability == "replication"
+
+    @property
+    def is_sentinel(self) -> bool:
+        """Whether Sentinels watch its master."""
+        return self.file.capability == "sentinel"
 
     def at(self, capacity_per_s: float) -> Scenario:
         """The scenario with its rates in requests per second, rounded to whole ones."""

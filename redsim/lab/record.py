@@ -20,6 +20,8 @@ from redsim.lab.memory_predicted import EXACT, predict_memory
 from redsim.lab.memory_twin import KeySeen
 from redsim.lab.predicted import Drift, Side, in_order, predict
 from redsim.lab.replication_predicted import predict_replication
+from redsim.lab.sentinel_lines import FailoverSeen
+from redsim.lab.sentinel_predicted import predict_failover
 from redsim.lab.yardstick import AROUND, Mark, drift, reference
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.profile import HostProfile
@@ -34,6 +36,7 @@ class Shot:
 
     Shares: `steal` of the machine's CPU time taken from it, `queued` of the time in which the server was ready and had no CPU.
     `keys`: (data set, index, OBJECT ENCODING, MEMORY USAGE SAMPLES 0) of those looked at.
+    `orders`: of the events of a failover, the leader's first, then the other Sentinels'.
     """
 
     measured: dict[str, float]
@@ -44,6 +47,7 @@ class Shot:
     queued: float = 0.0
     late_p99_us: float = 0.0
     keys: list[list[Any]] = field(default_factory=list)
+    orders: list[list[str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,17 @@ class Record:
     medians: dict[str, float] = field(default_factory=dict)  # quantity -> median error in per cent, as published with it
 
     def drift(self, shot: Shot, against: Mark) -> Drift:
-        """The machine's speed around a shot: the median of the readings AROUND on each side."""
-        return drift(self.marks[max(shot.turn + 1 - AROUND, 0) : shot.turn + 1 + AROUND], against)
+        """The machine's speed around a shot: the median of the readings AROUND on each side, of the same session: another day's
+        machine is another one."""
+        starts = self.session_starts()
+        begin = max(start for start in starts if start <= shot.turn)
+        end = min((start for start in starts if start > shot.turn), default=len(self.marks))
+        return drift(self.marks[max(shot.turn + 1 - AROUND, begin) : min(shot.turn + 1 + AROUND, end)], against)
+
+    def session_starts(self) -> list[int]:
+        """Readings that no shot lies before: each session begins with one."""
+        behind = {shot.turn + 1 for shots in self.shots.values() for shot in shots}
+        return [turn for turn in range(len(self.marks)) if turn not in behind]
 
     def moved(self, shot: Shot) -> float:
         """How far the yardstick moved during a shot, as a share."""
@@ -117,7 +130,8 @@ def repeats_of(case: Case, record: Record, profile: HostProfile, against: Mark) 
     """Each measured repeat with the prediction made for it, at the speed that the machine had then."""
     made = []
     for shot in record.shots[case.name]:
-        side = predicted_side(case, shot, record.capacity_per_s, record.drift(shot, against).on(profile))
+        at_speed = record.drift(shot, against).on(profile)
+        side = predicted_side(case, shot, record.capacity_per_s, at_speed, repeats=len(record.shots[case.name]))
         measured = {**shot.measured, IN_ORDER: float(len(shot.slowlog)), EXACT: float(len(shot.keys))}
         predicted = {**_zeros(case.file.quantities), **side.figures}
         predicted[IN_ORDER] = float(in_order(tuple(shot.slowlog), side.slowlog))
@@ -134,8 +148,8 @@ def repeats_of(case: Case, record: Record, profile: HostProfile, against: Mark) 
     return made
 
 
-def predicted_side(case: Case, shot: Shot, capacity_per_s: float, profile: HostProfile) -> Side:
-    """What the model says of the case on that profile."""
+def predicted_side(case: Case, shot: Shot, capacity_per_s: float, profile: HostProfile, *, repeats: int = 1) -> Side:
+    """What the model says of the case on that profile; `repeats`: how many runs a distribution is made of."""
     scenario = case.at(capacity_per_s)
     if case.is_memory:
         return predict_memory(scenario, case.group, profile, [KeySeen(*key) for key in shot.keys])
@@ -143,6 +157,10 @@ def predicted_side(case: Case, shot: Shot, capacity_per_s: float, profile: HostP
         return predict_files(scenario, case.group, profile)
     if case.is_replication:
         return predict_replication(scenario, case.group, profile)
+    if case.is_sentinel:
+        leader, *observers = [tuple(order) for order in shot.orders] or [()]
+        seen = FailoverSeen({}, 0, leader, tuple(observers))
+        return predict_failover(scenario, case.group, profile, repeats, seen)
     return predict(scenario, case.group, profile)
 
 

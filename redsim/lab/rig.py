@@ -288,7 +288,7 @@ def _redis_module() -> Any:
     return redis
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: SIGKILL when the thread that started it is gone, also by a signal that leaves it no time to clean up."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -300,7 +300,7 @@ def _spawn(command: list[str], conf: str, cpu: int | None, log: Any) -> "subproc
         os.sched_setaffinity(0, {cpu_number(cpu)})
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent
         )
     finally:
         os.sched_setaffinity(0, before)

@@ -36,6 +36,7 @@ from redsim.lab.predicted import DRAIN_WINDOW_NS, drained_after_us
 from redsim.lab.profile_out import default_data, machine_facts, write_profile
 from redsim.lab.record import Record, Shot, grade_record, read_record, write_record
 from redsim.lab.replication_twin import real_replicated_run, replication_figures
+from redsim.lab.sentinel_twin import real_failover
 from redsim.lab.twin import RealRun, real_run
 from redsim.lab.twin_result import NodeMeasured
 from redsim.lab.yardstick import Yardstick, apart_pct, middle, open_rate, reference
@@ -183,6 +184,10 @@ def _play(case: Case, record: Record) -> Shot:
         shot = shot_of(run, case, turn)
         calls = {name: row["calls"] for name, row in run.node.commandstats.items()}
         return replace(shot, measured={**shot.measured, **replication_figures(seen, calls)})
+    if case.is_sentinel:
+        failover = real_failover(scenario)
+        orders = [list(failover.failover.leader), *(list(order) for order in failover.failover.observers)]
+        return Shot(failover.figures(), [], 0.0, turn, orders=orders)
     return shot_of(real_run(scenario, looks_at_memory=case.is_memory, looks_at_files=case.is_durability), case, turn)
 
 

@@ -101,8 +101,7 @@ class Master:
         "": it goes on from there."""
         self._lonely_since_s = None
         self.sessions.append(session)
-        window = (self.first_byte(), int(self.world.repl[dp.M_OFFSET]) + 1) if self.has_backlog else None
-        refusal = psync_refusal((replid, offset), (self.replid, self.replid2, self.second_offset), window)
+        refusal = self.refusal(replid, offset)
         if not refusal:
             self.partial_ok += 1
             session.missed = int(self.world.repl[dp.M_OFFSET]) - offset
@@ -117,6 +116,11 @@ class Master:
         self._wait_for_bgsave(session)
         return refusal
 
+    def refusal(self, replid: int, offset: int) -> str:
+        """Why a replica that has `offset` bytes of the history `replid` cannot go on with it, "": it can."""
+        window = (self.first_byte(), int(self.world.repl[dp.M_OFFSET]) + 1) if self.has_backlog else None
+        return psync_refusal((replid, offset), (self.replid, self.replid2, self.second_offset), window)
+
     def _go_on(self, session: Session, offset: int) -> None:
         """The stream goes to the replica from there on."""
         session.offset = offset
@@ -130,6 +134,7 @@ class Master:
         row[[dp.W_SENT, dp.W_SEEN, dp.W_ARRIVED, dp.W_READ]] = offset
         row[[dp.W_BULK, dp.W_BULK_SENT, dp.W_BULK_SEEN, dp.W_BULK_ARRIVED, dp.W_BULK_READ, dp.W_OVER, dp.W_WANT, dp.W_ACKS]] = 0
         row[[dp.W_BUSY, dp.W_ROWS]] = 0
+        row[dp.W_LAST : dp.W_LAST + dp.LANES] = 0  # another TCP connection: it does not wait behind what the last one had lost
         at = int(m[dp.M_BLOCK])
         while at < m[dp.M_BLOCKS] and world.block[at & mask, 0] <= offset:
             at += 1

@@ -60,8 +60,8 @@ class Sentinel(State):
         self, env: simpy.Environment, name: str, address: Address, conf: SentinelConf, wire: Wire, seed: int,
         log: list[tuple[int, str, str]], flush_ns: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
-        """`conf`: its sentinel.conf, ports filled in (with_ports); `log`: (ns, name, text), shared by all; `flush_ns`: what a rewrite
-        of the configuration and its fsync take."""
+        """`conf`: its sentinel.conf, ports filled in (with_ports); `log`: (ns, name, text), shared by all; `flush_ns`: what a
+        rewrite of the configuration and its fsync take."""
         super().__init__(env, name, address, wire, log, flush_ns, conf.loglevel)
         self.conf = conf
         self.announced = Address(conf.announce_ip or address.host, conf.announce_port or address.port)
@@ -101,10 +101,13 @@ class Sentinel(State):
         self._life += 1
         self.is_alive = self.is_paused = self._tick_is_due = False
         self._inbox.clear()
+        self.outbox.clear()
+        self.published.clear()
         self._busy_until_ns = 0
 
     def pause(self) -> None:
         """SIGSTOP: sockets fill, the timer waits."""
+        assert self.is_alive, f"{self.name} does not run"
         self.is_paused = True
 
     def resume(self) -> None:
@@ -137,6 +140,7 @@ class Sentinel(State):
         for master in self.masters.all:
             self.event(st.WARNING, "+monitor", f"{master.text()} quorum {master.quorum}")
         self.previous_time = self.now_ms()
+        self._end_turn()
         self._after(FIRST_TICK_NS, self._tick)
 
     def _after(self, delay_ns: int, step: Callable[[], None]) -> None:
@@ -178,7 +182,17 @@ class Sentinel(State):
             self._end_turn()
 
     def _end_turn(self) -> None:
-        """A flush has taken the loop: it goes on when that is over."""
+        """What it sent leaves; a flush has taken the loop, which goes on when that is over."""
+        if self.outbox:
+            for connection, command, on_reply in self.outbox:
+                if not connection.is_closed:
+                    connection.send(command, on_reply, self.ahead_ns)
+            self.outbox.clear()
+        if self.published:
+            for kind, text in self.published:
+                for hear in self.subscribers:
+                    hear(int(self.env.now) + self.ahead_ns, kind, text)
+            self.published.clear()
         if self.ahead_ns:
             self._busy_until_ns = int(self.env.now) + self.ahead_ns
             self._after(self.ahead_ns, self._go_on)

@@ -69,7 +69,7 @@ def _ask(sentinel: State, master: Instance, *, forced: bool) -> None:
         def take(reply: MasterDownReply, other: Instance = other) -> None:
             _receive_reply(sentinel, other, reply)
 
-        link.cc.send(IsMasterDown(master.address, sentinel.current_epoch, runid), take, sentinel.ahead_ns)
+        sentinel.send(link.cc, IsMasterDown(master.address, sentinel.current_epoch, runid), take)
         link.pending_commands += 1
 
 

@@ -10,7 +10,6 @@ sentinelResetMasterAndChangeAddress, sentinelTryConnectionSharing, sentinelSendS
     hello                a Sentinel that is new: +sentinel; a higher epoch: +new-epoch; a higher configuration epoch with another
                          address: +config-update-from, +switch-master, the old master is a replica from now on
 
-Differs: `+reboot` compares whole run ids.
 Not modelled: replica-announced, scripts that are told.
 """
 
@@ -107,7 +106,7 @@ def send_slaveof(sentinel: State, ri: Instance, master: Address | None) -> bool:
     def executed(_reply: object) -> None:
         link.pending_commands -= command.commands
 
-    link.cc.send(command, executed, sentinel.ahead_ns)
+    sentinel.send(link.cc, command, executed)
     link.pending_commands += command.commands
     return True
 

@@ -10,7 +10,8 @@ sentinelSendHello, sentinelPublishReplyCallback, sentinelForceHelloUpdateForMast
     SDOWN   the oldest unanswered PING is older than down-after
 
 An attempt counts as a connection until its end is known, so that a PING is pending from then on: a killed master is down
-down-after plus a tick after its death, a stopped one up to a second later.
+down-after plus a tick after its death, a stopped one up to a second later. After a switch the clock of the new master starts
+anew, the rhythm of attempts does not: with a down-after of a second or less it can be found down before the first PING.
 Not modelled: host names that resolve to another address.
 """
 
@@ -54,12 +55,11 @@ def _receive_hello(sentinel: State, ri: Instance, message: Hello | None) -> None
 def send_ping(sentinel: State, ri: Instance, now: int) -> None:
     """sentinelSendPing."""
     link = ri.link
-    assert link.cc is not None, f"{ri.name} has a connection"
 
     def pong(reply: str) -> None:
         _ping_reply(sentinel, ri, reply)
 
-    link.cc.send(PING, pong, sentinel.ahead_ns)
+    sentinel.send(link.cc, PING, pong)
     link.pending_commands += 1
     link.last_ping_time = now
     if not link.act_ping_time:
@@ -77,8 +77,7 @@ def _ping_reply(sentinel: State, ri: Instance, reply: str) -> None:
         if reply == "PONG":
             ri.master_reboot = False
     elif reply == "BUSY" and ri.s_down and not ri.script_kill_sent:
-        assert link.cc is not None, "a reply came over it"
-        link.cc.send(SCRIPT_KILL, lambda _reply: _discard(ri), sentinel.ahead_ns)
+        sentinel.send(link.cc, SCRIPT_KILL, lambda _reply: _discard(ri))
         link.pending_commands += 1
         ri.script_kill_sent = True
     link.last_pong_time = now
@@ -107,21 +106,19 @@ def send_periodic_commands(sentinel: State, ri: Instance, now: int) -> None:
 
 
 def _send_info(sentinel: State, ri: Instance) -> None:
-    assert ri.link.cc is not None, f"{ri.name} has a connection"
 
     def take(reply: Any) -> None:
         ri.link.pending_commands -= 1
         if isinstance(reply, InfoReply) and not ri.is_released:
             sentinel.refresh_info(ri, reply)
 
-    ri.link.cc.send(INFO, take, sentinel.ahead_ns)
+    sentinel.send(ri.link.cc, INFO, take)
     ri.link.pending_commands += 1
 
 
 def _send_hello(sentinel: State, ri: Instance) -> None:
     """sentinelSendHello: itself, its epoch, and where it has the master."""
     master = ri.master or ri
-    assert ri.link.cc is not None, f"{ri.name} has a connection"
     where, epoch = master.current_address(), master.config_epoch
     hello = Hello(sentinel.announced, sentinel.myid, sentinel.current_epoch, master.name, where, epoch)
 
@@ -130,7 +127,7 @@ def _send_hello(sentinel: State, ri: Instance) -> None:
         if isinstance(reply, int):  # otherwise it is tried again at the next tick
             ri.last_pub_time = sentinel.now_ms()
 
-    ri.link.cc.send(Publish(hello), published, sentinel.ahead_ns)
+    sentinel.send(ri.link.cc, Publish(hello), published)
     ri.link.pending_commands += 1
 
 
@@ -151,8 +148,8 @@ def check_subjectively_down(sentinel: State, ri: Instance, now: int) -> None:
     elif link.disconnected:
         elapsed = now - link.last_avail_time
     pc = link.pc
-    is_new = now - link.pc_conn_time <= st.MIN_LINK_RECONNECT_PERIOD
-    if pc is not None and not is_new and now - link.pc_last_activity > 3 * st.PUBLISH_PERIOD:
+    is_settled = now - link.pc_conn_time > st.MIN_LINK_RECONNECT_PERIOD
+    if pc is not None and is_settled and now - link.pc_last_activity > 3 * st.PUBLISH_PERIOD:
         link.close_pubsub()
     is_down = elapsed > ri.down_after
     if not is_down and ri.is_master:
@@ -168,8 +165,8 @@ def check_subjectively_down(sentinel: State, ri: Instance, now: int) -> None:
 def _close_if_mute(ri: Instance, now: int) -> None:
     """A PING has waited for half of down-after, no error came either: perhaps the connection is to blame."""
     link = ri.link
-    is_old = now - link.cc_conn_time > st.MIN_LINK_RECONNECT_PERIOD
-    if link.cc is not None and is_old and now - link.last_pong_time > ri.down_after // 2:
+    is_settled = now - link.cc_conn_time > st.MIN_LINK_RECONNECT_PERIOD
+    if link.cc is not None and is_settled and now - link.last_pong_time > ri.down_after // 2:
         link.close_commands()
 
 

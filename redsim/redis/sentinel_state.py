@@ -5,7 +5,8 @@ rewriteConfigSentinelOption (what of it matters after a restart), sentinelGetCur
 
     Sentinel   masters by name, each with replicas by host:port and other Sentinels by run id; a link to every one of them
     clock      mstime(): whole milliseconds. A flush (rewrite and fsync) takes the main thread: the clock goes on, nobody is heard
-    event      log, channel, subscribers; loglevel decides for the log only
+    send       hiredis writes when the loop polls again: what a turn sends leaves at its end, after its flushes
+    event      to the log at once, to subscribers at the turn's end; loglevel decides for the log only
 
 Differs: a dict's order is drawn per process and holds for good; in Redis it follows a hash that is drawn per process.
 Not modelled: scripts, SENTINEL SET, RESET and REMOVE, lines about saved configurations.
@@ -242,10 +243,12 @@ class State(ABC):
         self._flush_ns, self._loglevel = flush_ns, LOGLEVELS[loglevel]
         self.announced = address
         self.subscribers: list[Callable[[int, str, str], None]] = []
+        self.published: list[tuple[str, str]] = []
         self.myid, self.current_epoch = "", 0
         self.tilt, self.tilt_start_time, self.previous_time = False, 0, 0
         self.flushes, self.flush_max_ns = 0, 0
         self.ahead_ns = 0  # of this turn of the loop: so much of it was spent on flushes
+        self.outbox: list[tuple[Connection, Command, Callable[[Any], None]]] = []
         self.saved = SavedConfig("")
         self.masters = Table(self)
 
@@ -281,9 +284,13 @@ class State(ABC):
         """sentinelEvent; `kind` is the channel too."""
         if level >= self._loglevel:
             self.say(f"{kind} {text}")
-        if level != DEBUG:
-            for subscriber in self.subscribers:
-                subscriber(int(self.env.now) + self.ahead_ns, kind, text)
+        if level != DEBUG and self.subscribers:
+            self.published.append((kind, text))
+
+    def send(self, connection: Connection | None, command: Command, on_reply: Callable[[Any], None]) -> None:
+        """redisAsyncCommand: it is written when this turn of the loop is over, after whatever it flushes."""
+        assert connection is not None, "there is a connection to send it over"
+        self.outbox.append((connection, command, on_reply))
 
     def say(self, text: str) -> None:
         """A line of its log."""

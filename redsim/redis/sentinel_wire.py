@@ -23,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 Purpose = Literal["cmd", "pubsub"]
+HELLO_CHANNEL = "__sentinel__:hello"
 ANY = "*"  # no vote is asked for, or none was given
 
 
@@ -49,6 +50,12 @@ class Hello:
     master_address: Address
     config_epoch: int
 
+    def payload(self) -> str:
+        """As it is sent."""
+        here, there = self.sentinel, self.master_address
+        sender = f"{here.host},{here.port},{self.runid},{self.current_epoch}"
+        return f"{sender},{self.master},{there.host},{there.port},{self.config_epoch}"
+
 
 # ---- commands
 
@@ -60,7 +67,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The reply is an InfoReply; a server that loads or runs a script answers with that word instead."""
+    """The reply is an InfoReply, of a server that loads too; one that runs a script too long answers "BUSY"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +77,15 @@ class ScriptKill:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """To a server: everyone subscribed to the hello channel gets it, the sender too. To a Sentinel: it takes it itself. The reply
-    is an int, or an error's first word."""
+    """To a server: everyone subscribed to the hello channel gets it, the sender too; from a master it goes down the replication
+    stream to those subscribed to replicas. To a Sentinel: it takes it itself. The reply is an int, or an error's first word."""
 
     hello: Hello
+
+    def stream_bytes(self) -> int:
+        """What it adds to a master's replication stream, in RESP; a replica keeps it to itself."""
+        words = ("PUBLISH", HELLO_CHANNEL, self.hello.payload())
+        return len(f"*{len(words)}\r\n") + sum(len(f"${len(word)}\r\n{word}\r\n") for word in words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +99,8 @@ class IsMasterDown:
 
 @dataclass(frozen=True, slots=True)
 class SlaveOf:
-    """MULTI; SLAVEOF; CONFIG REWRITE; CLIENT KILL TYPE normal; CLIENT KILL TYPE pubsub; EXEC. `master` None: NO ONE. The reply
-    does not matter."""
+    """MULTI; SLAVEOF; CONFIG REWRITE; CLIENT KILL TYPE normal; CLIENT KILL TYPE pubsub; EXEC. `master` None: NO ONE. A server
+    that loads refuses it as a whole. The reply does not matter."""
 
     master: Address | None
     commands: int = 6  # replies that Sentinel waits for

@@ -12,7 +12,7 @@ from redsim.report.failover_facts import took_over
 from redsim.run.result import Finding, Result
 from redsim.units import say_bytes
 
-SAID = {"kill": "kill -9", "os_crash": "crash of the OS", "power_loss": "power loss", "exit": "exit"}
+SAID = {"kill": "kill -9", "shutdown": "SHUTDOWN", "os_crash": "crash of the OS", "power_loss": "power loss", "exit": "exit"}
 LONG_LOAD_S = 1.0
 _CURES = {
     "none": "appendonly yes keeps all but the last second; appendonly yes with appendfsync always keeps all",

@@ -377,4 +377,6 @@ def _frame_table(caption: str, frame: pd.DataFrame, columns: list[str]) -> Table
 def _conf_tables(result: Result) -> list[Table]:
     """What became of each redis.conf line, a table per node."""
     columns = ["line", "directive", "value", "status", "says"]
-    return [_frame_table(f"redis.conf of {node}", rows, columns) for node, rows in result.directives.groupby("node", sort=False)]
+    named = {"sentinels": "sentinel.conf"}
+    groups = result.directives.groupby("node", sort=False)
+    return [_frame_table(named.get(str(node), f"redis.conf of {node}"), rows, columns) for node, rows in groups]

@@ -4,8 +4,9 @@ wants.
 Mirrors nothing in Redis. One process per node: its main thread's stalls over the whole run, every segment
 around the worst stall on a track of its own (the two would overlap), its children, its bio thread's fsyncs,
 the requests that waited as async spans, and counters per window. One process per Sentinel, its events as
-instants. Differs: a span that would straddle its neighbour is cut at the neighbour's end, because spans of
-one track must nest; `args` keeps the true length.
+instants.
+Differs: a span that would straddle its neighbour is cut at the neighbour's end, because spans of one track must nest; `args`
+keeps the true length.
 Not modelled: I/O threads as tracks, what bio threads do beside fsyncs.
 """
 

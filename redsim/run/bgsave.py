@@ -26,6 +26,7 @@ from redsim.run.kinds import Kind, KindMaker
 from redsim.run.placement import file_rows, placement
 from redsim.run.replicas import has_replicas
 from redsim.run.server_memory import MemoryGauge
+from redsim.scenario.crashes import SHUTDOWN, faults_of
 from redsim.scenario.load import Scenario
 from redsim.scenario.redis_conf import RedisConf
 from redsim.scenario.schema import Dataset, Host
@@ -48,6 +49,8 @@ def may_fork(scenario: Scenario, node: str, kinds: Sequence[Kind]) -> bool:
     if any(int(kind.row[dp.K_OP]) in PERSIST_OPS for kind in kinds) or has_replicas(scenario, node):
         return True
     conf = scenario.confs[node]
+    if conf.get("save") and any(fault.fault == SHUTDOWN for fault in faults_of(scenario.file, node)):
+        return True  # it saves
     if conf.get("save") and any(int(kind.row[dp.K_OP]) == dp.OP_FLUSHALL for kind in kinds):
         return True  # it saves an empty file
     if conf.get("appendonly") and int(conf.get("auto-aof-rewrite-percentage")):

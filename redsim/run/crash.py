@@ -3,12 +3,14 @@
 Mirrors kill -9, a crash of the OS, a power loss, SIGSTOP; server.c:main of the process that comes after: port open, data loaded,
 clients told -LOADING meanwhile; aof-load-truncated (a tail cut in a unit is dropped, or the process refuses to start).
 
+    shutdown     takes nothing: the AOF is synced; with save points the server saves first (prepareForShutdown)
     kill         takes aof_buf: what the page cache has is kept
     os_crash     and what the page cache has not written back or synced; where that ends is where the file ends
     power_loss   and, of a drive that lies, what it acknowledged in the last second, which it had in its cache only
 
 The crash itself is an event among the clients' (dataplane/crash.py); here is what only the control plane knows.
-Differs: a host is up when its server starts; the other processes on its disk do not die with it; INFO counts on over a restart.
+Differs: a shutdown's clients are gone when it begins, its restart is later by the time that the save takes. A host is up when its
+server starts; the other processes on its disk do not die with it; INFO counts on over a restart.
 Not modelled: an RDB file from before the run, a torn base file, file systems that leave zeros.
 """
 
@@ -29,7 +31,7 @@ from redsim.run.build import Built
 from redsim.run.replicas import Peers
 from redsim.run.restart import Loaded, Snapshot
 from redsim.run.server_memory import MemoryGauge
-from redsim.scenario.crashes import CRASHES, HOST_CRASHES, NodeFault, faults_of
+from redsim.scenario.crashes import CRASHES, HOST_CRASHES, SHUTDOWN, NodeFault, faults_of
 from redsim.scenario.load import Scenario
 from redsim.units import MIB, S, say_bytes, say_ns
 
@@ -61,6 +63,7 @@ class Crash:
     loaded: Loaded | None = None
     refused: bool = False
     upto: int = 0
+    save_ns: int = 0  # of a shutdown, before the process exits
 
 
 class Life:
@@ -179,7 +182,7 @@ class Life:
             self._die(fault)
             if fault.restart_after is None:
                 return
-            yield self.env.timeout(fault.restart_after)
+            yield self.env.timeout(fault.restart_after + self.crashes[-1].save_ns)
         mine = self.crashes[-1]
         late_ns = int(self.server.world.st[dp.NOW]) - int(self.env.now)
         if late_ns > 0:  # the loop was in the middle of something long when the process died
@@ -201,6 +204,8 @@ class Life:
         a = server.world.aof
         acked = int(a[dp.A_ACKED]), int(a[dp.A_ACKED_CMDS])
         crash = Crash(at, fault.fault, "none", keys_before=self.keys_of(server.world))
+        if fault.fault == SHUTDOWN and self.conf.get("save") and not self.has_no_process:
+            crash.save_ns = self._save()
         if server.child is not None:
             server.child.die()
         before = self.crashes.pop() if self.has_no_process else None
@@ -224,9 +229,19 @@ class Life:
         self.crashes.append(crash)
         self.events.append((at, fault.say()))
         if self.peers is not None and before is None:
-            self.peers.died(with_host=with_host)
+            self.peers.died(with_host=with_host, has_said_all=fault.fault == SHUTDOWN)
         server.deaths += 1
         self.fall(server.world, self._next_after(at))
+
+    def _save(self) -> int:
+        """rdbSave of prepareForShutdown: what there is now is what a restart finds. ns that takes."""
+        child, world = self.server.child, self.server.world
+        assert child is not None, "who has save points can save"
+        file = RdbFile.of(world)
+        self.snapshot = replace(self.snapshot_of(world), file_bytes=file.file_bytes)
+        if self.peers is not None:
+            self.snapshot = self.peers.noted(self.snapshot)
+        return int(file.cpu_ns(child.rules.costs))
 
     def _next_after(self, at: int) -> int:
         return min((deadly for deadly in self._deadly if deadly > at), default=int(NEVER))
@@ -235,8 +250,8 @@ class Life:
         """How far the AOF survives this fault, in bytes appended."""
         aof = self.server.aof
         assert aof is not None, "asked of a server with an AOF"
-        if fault == "kill":
-            return int(aof.numbers[dp.A_WRITTEN])
+        if fault in ("kill", SHUTDOWN):
+            return int(aof.numbers[dp.A_APPENDED if fault == SHUTDOWN else dp.A_WRITTEN])
         if fault == "power_loss" and aof.disk.profile.lies:
             return aof.acknowledged_by_drive(at - DRIVE_CACHE_NS.value)
         return aof.arrived_bytes()

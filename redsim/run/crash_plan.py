@@ -12,7 +12,7 @@ from redsim.dataplane import layout as dp
 from redsim.dataplane.events import NEVER
 from redsim.records import LatencyEvent
 from redsim.run.kinds import KindMaker
-from redsim.scenario.crashes import CRASHES, faults_of
+from redsim.scenario.crashes import CRASHES, HOST_CRASHES, faults_of
 
 __all__ = ["CrashPlan", "plan_crashes"]
 
@@ -48,5 +48,5 @@ def plan_crashes(file: Any, node: str, maker: KindMaker, aof: dp.I64) -> CrashPl
         return CrashPlan()
     aof[dp.A_FEED] = 1
     aof[dp.A_UNDO] = int(aof[dp.A_POLICY] != dp.AOF_OFF)
-    events = [(fault.at, dp.EV_CRASH, int(fault.fault != "kill")) for fault in deadly]
+    events = [(fault.at, dp.EV_CRASH, int(fault.fault in HOST_CRASHES)) for fault in deadly]
     return CrashPlan(events, maker.cause(LOADING), bool(aof[dp.A_UNDO]))

@@ -28,6 +28,7 @@ from redsim.run.dataset_table import datasets_frame
 from redsim.run.defrag import active_defrag
 from redsim.run.durability import exposure_frame, fsyncs_frame
 from redsim.run.expiry import lag_total_s, stale_keys
+from redsim.run.failover_log import failovers as failover_log
 from redsim.run.failovers import Failovers
 from redsim.run.groups import say_plan
 from redsim.run.lockstep import Lockstep
@@ -51,9 +52,10 @@ MEMORY_COLUMNS = [
     "aof_buffer_bytes", "cow_bytes", "child_rss_bytes", "page_tables_bytes", "page_cache_bytes",
     "replication_buffers_bytes",
 ]  # fmt: skip
+SENTINELS = "sentinels"  # the node of Result.directives that stands for sentinel.conf
 STANDING_LIMITS = [
     "memory: swap; what SLOWLOG and scripts take",
-    "replication: Cluster, FAILOVER; clients' sockets that fill, TLS",
+    "replication: Cluster, the FAILOVER command; clients' sockets that fill, TLS",
     "CPU shared with clients or bio threads on the same cores (hiccups stand in for it, if the host has them)",
 ]
 
@@ -129,6 +131,7 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
         result.summary["clients"][name] |= told(service, there, scenario.file.duration)
     if sentinels is not None:
         result.summary["sentinels"] = sentinels.summary()
+        result.summary["failover_attempts"] = [one.summary() for one in failover_log(sentinels.lines)]
         guesses = pd.DataFrame(sentinels.guesses(), columns=result.guesses.columns)
         result = replace(result, guesses=pd.concat([result.guesses, guesses], ignore_index=True))
     return result
@@ -260,6 +263,8 @@ def _directives(scenario: Scenario) -> pd.DataFrame:
         for node, conf in scenario.confs.items()
         for line in conf.report()
     ]
+    for line in scenario.sentinel_conf.report() if scenario.sentinel_conf is not None else []:
+        rows.append((SENTINELS, line.number, line.directive, line.value, line.status, line.says))
     return pd.DataFrame(rows, columns=["node", "line", "directive", "value", "status", "says"])
 
 

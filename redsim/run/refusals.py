@@ -4,7 +4,7 @@ Mirrors nothing in Redis, which takes them.
 Not modelled: I/O threads of 8.0 and Valkey 8.0.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redsim.dataplane import layout as dp
@@ -42,9 +42,13 @@ def refuse_waits(scenario: Scenario, plans: Iterable[Any]) -> None:
             )
 
 
-def refuse_writes(scenario: Scenario, plans: Iterable[Any]) -> None:
+def refuse_writes(scenario: Scenario, plans: Sequence[Any]) -> None:
     """ScenarioError for a command that writes to a replica (processCommand: READONLY). `plans`: run/groups.py's, of the node."""
     node, what = next(iter(scenario.file.nodes.items()))
+    for plan in plans:
+        if plan.group.role == "replica" and any(kind.command.op in WRITING_OPS for kind in plan.all_kinds):
+            where = scenario.where("clients", plan.name)
+            raise ScenarioError(f"{where}: clients.{plan.name} wants a replica, which would answer READONLY; leave role out")
     whole = scenario.whole or scenario
     is_promoted = whole.file.sentinels is not None or any(
         entry.node == node and role_change(entry).master is None for _, entry in whole.file.role_entries

@@ -16,6 +16,7 @@ import simpy
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.output_buffers import take_ring
+from redsim.dataplane.replica import look_again
 from redsim.dataplane.replication import drop_backlog
 from redsim.dataplane.undo import Snapshot
 from redsim.host.network import Network
@@ -33,7 +34,7 @@ from redsim.scenario.load import Scenario
 from redsim.scenario.network import RTT_NS, SOCKET_BUFFER_BYTES, link_between
 from redsim.scenario.profile import disk_profile
 from redsim.scenario.roles import RoleChange, role_change
-from redsim.units import MIB, S
+from redsim.units import MIB, MS, S
 
 __all__ = ["Family", "Peers", "guessed_of_network", "has_replicas", "repl_rules"]
 
@@ -43,6 +44,7 @@ STREAM_ROWS = 1 << 18  # at first; as many as nobody needs any more are room for
 BLOCKS_MAX = 1 << 20
 TWO_CHANNELS = {"valkey-8.0": "dual-channel-replication-enabled", "8.0": "repl-rdb-channel"}
 REPLICA_LIMITS = 256 * MIB, 64 * MIB, 60  # config.c: clientBufferLimitsDefaults, where a conf names other classes only
+SHUTDOWN_NS = 20 * MS  # guess: within so long a replica has executed what was left of the stream
 SYNC_BYTES = 8 * MIB  # replication.c: REPL_MAX_WRITTEN_BEFORE_FSYNC: what fsync of the file finds at most
 RDB_STEP_BYTES = 2 * MIB  # config.c: loading-process-events-interval-bytes
 
@@ -232,18 +234,19 @@ class Peers:
         row = int(m[dp.M_APPLY] if replica is not None else m[dp.M_ROWS])
         return replace(snapshot, replid=replid, offset=int(m[dp.M_OFFSET]), row=row)
 
-    def died(self, *, with_host: bool) -> None:
+    def died(self, *, with_host: bool, has_said_all: bool = False) -> None:
         """The process is gone. Its host resets its connections; one that is gone too says nothing, and the others wait for
-        time-outs."""
+        time-outs. `has_said_all`: its replicas get what it has for them first (a shutdown waits for them, 10 s at most)."""
         world = self.server.world
         for row in world.wire:
             if row[dp.W_TO] == world.repl[dp.M_SELF]:
                 row[dp.W_READY_REPLICA] = 0
             elif row[dp.W_FROM] == world.repl[dp.M_SELF]:
                 row[[dp.W_READY_MASTER, dp.W_PENDING]] = 0
-        if not with_host:
-            for session in list(self.master.sessions):
-                self.master.close(session, "the master died")
+        if has_said_all:
+            self.server.env.process(self._say_all())
+        elif not with_host:
+            self.master.close_all("the master died")
         for watcher in self.on_death:
             watcher(with_host)
         self.master.is_down = True
@@ -251,6 +254,21 @@ class Peers:
             self.replica.died(with_host=with_host)
         drop_backlog(world)
         world.repl[[dp.M_WANT, dp.M_UNIT_BYTES, dp.M_GETACK]] = 0
+
+    def _say_all(self) -> Generator[simpy.Event, None, None]:
+        """prepareForShutdown: what is left of the stream comes to replicas that can be reached; then they lose their master."""
+        world, env = self.server.world, self.server.env
+        offset, rows = int(world.repl[dp.M_OFFSET]), int(world.repl[dp.M_ROWS])
+        mine = [one for one in self.master.sessions if one.state == "online"]
+        yield env.timeout(MS + 2 * max((int(world.wire[one.link, dp.W_DELAY]) for one in mine), default=0))
+        for session in [one for one in mine if not one.is_over and int(world.wire[one.link, dp.W_HOLD]) <= env.now]:
+            row = world.wire[session.link]
+            row[dp.W_QUEUED + dp.LANE_STREAM], row[dp.W_ARRIVED], row[dp.W_ROWS] = 0, offset, rows
+            other = next(one for one in self.shares if one.world.repl[dp.M_SELF] == row[dp.W_TO])
+            look_again(other.world, session.link, 0)
+        yield env.timeout(SHUTDOWN_NS)
+        for session in [one for one in mine if not one.is_over]:
+            self.master.close(session, "the master was shut down")
 
     def started(self, snapshot: Snapshot | None) -> None:
         """A new process has its data: does it know how far it was in which history? (loadDataFromDisk; an AOF does not say.)"""

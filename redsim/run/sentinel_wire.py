@@ -7,7 +7,8 @@ CLIENT KILLs reset the clients' connections and the other Sentinels'.
     a message arrives -> process dead, host up: reset;  host down: nothing, TCP sends again;  loop busy: it waits;  else answered
     host down -> when it is up again it resets what it does not know
 
-Differs: a command of a Sentinel takes its server no CPU, and does not wait behind the clients of the same turn of the loop.
+Differs: a command of a Sentinel takes its server no CPU, and does not wait behind the clients of the same turn of the loop. A
+hello that comes to a replica by its master's stream is not heard there once more.
 Not modelled: jitter, loss, a NIC that is full: a Sentinel's messages have the path to themselves.
 """
 
@@ -21,12 +22,12 @@ import simpy
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.cron import kill_clients
+from redsim.dataplane.replication import publish
 from redsim.host.paths import Paths
 from redsim.redis.roles import replicaof
 from redsim.redis.sentinel_wire import (
     Address,
     Command,
-    Hello,
     Info,
     InfoReply,
     Ping,
@@ -246,7 +247,7 @@ class SentinelWire:
         if isinstance(command, Info):
             return "BUSY" if refused == "BUSY" else self._info(one)
         if isinstance(command, Publish):
-            return "BUSY" if refused == "BUSY" else self._publish(line, command.hello)
+            return "BUSY" if refused == "BUSY" else self._publish(line, command)
         if isinstance(command, SlaveOf):
             return refused or self._slaveof(one, line, command)
         assert isinstance(command, ScriptKill), f"a server is not asked {command}"
@@ -273,11 +274,14 @@ class SentinelWire:
             self.ends[name].priority, follows.offset,
         )  # fmt: skip
 
-    def _publish(self, line: Line, hello: Hello) -> int:
+    def _publish(self, line: Line, command: Publish) -> int:
+        peers = line.end.peers
+        if peers is not None and peers.server.world.repl[dp.M_ON]:
+            publish(peers.server.world, command.stream_bytes())
         heard = [one for one in self.lines[line.end.name] if one.purpose == "pubsub" and one.is_there]
         for one in heard:
             if one.on_message is not None:
-                self.back(one, one.on_message, hello)
+                self.back(one, one.on_message, command.hello)
         return len(heard)
 
     def _slaveof(self, one: Peers, line: Line, command: SlaveOf) -> str:

@@ -1,11 +1,11 @@
 """The Sentinels of a scenario: processes on its hosts, what happens to them, and whom clients ask for the master.
 
 Mirrors redis-sentinel as redis/sentinel.py has it, over run/sentinel_wire.py; a client as redis-py's Sentinel.discover_master: it
-asks one Sentinel after the other, and takes the first answer.
+asks one Sentinel after the other, and takes the first answer of one that does not have the master down.
 
 Differs: they know each other and the replicas from the start, as after a while of service. A client that listens to
 +switch-master listens to all of them.
-Not modelled: scripts that Sentinels run, clients that ask a Sentinel for replicas.
+Not modelled: scripts that Sentinels run.
 """
 
 from collections.abc import Generator, Iterable
@@ -16,7 +16,7 @@ import simpy
 
 from redsim.host.paths import Paths
 from redsim.redis.sentinel import Sentinel
-from redsim.redis.sentinel_state import KnownMaster
+from redsim.redis.sentinel_state import Instance, KnownMaster
 from redsim.redis.sentinel_wire import Address, GetMasterAddr
 from redsim.rng import generator
 from redsim.run.replicas import Peers
@@ -115,8 +115,8 @@ class Sentinels:
 
     # ---- whom clients ask
 
-    def ask(self, group: Group) -> Generator[simpy.Event, Any, "str | None"]:
-        """Where a client of the group is told that its master is; None: by nobody."""
+    def ask(self, group: Group, at: str) -> Generator[simpy.Event, Any, "str | None"]:
+        """Where a client of the group, which has been with `at`, is told to go; None: by nobody."""
         assert group.service is not None, "who asks has a service"
         half_ns = max((group.rtt if group.rtt is not None else self.loopback_rtt_ns) // 2, 1)
         for one in self.all:
@@ -126,7 +126,12 @@ class Sentinels:
                 continue
             answered = self.env.event()
 
-            def answer(reply: Any, delay_ns: int, answered: simpy.Event = answered) -> None:
+            def answer(reply: Any, delay_ns: int, one: Sentinel = one, answered: simpy.Event = answered) -> None:
+                known = one.masters.get(str(group.service))
+                is_down = known is not None and (known.s_down or known.o_down) and known.address == reply
+                reply = None if is_down else reply
+                if group.role == "replica" and known is not None:
+                    reply = self._replica(known, at)
                 self.wire.after(delay_ns, lambda: answered.succeed(reply))  # type: ignore[arg-type]
 
             one.request(GetMasterAddr(group.service), answer)
@@ -135,6 +140,12 @@ class Sentinels:
                 yield self.env.timeout(half_ns)
                 return str(answered.value.host)
         return None
+
+    @staticmethod
+    def _replica(master: Instance, at: str) -> Address | None:
+        """SENTINEL REPLICAS: one that is up, another one than before if there is; as redis-py's slave_for, without the master."""
+        found = [slave.address for slave in master.slaves.all if not slave.s_down and slave.slave_master_link_up]
+        return next((address for address in found if address.host != at), found[0] if found else None)
 
     def tell(self, group: Group, service: Service) -> None:
         """The clients of the group listen to +switch-master."""
@@ -154,9 +165,9 @@ class Sentinels:
         for name, group in self.scenario.file.clients.items():
             if group.service is not None:
                 mine = {node: (place.server, place.number(name)) for node, place in places.items()}
-                out[name] = Service(self.env, name, mine, group.node, lambda group=group: self.ask(group))  # type: ignore[misc]
+                out[name] = Service(self.env, name, mine, group.node, lambda at, group=group: self.ask(group, at))  # type: ignore[misc]
                 out[name].begin()
-                if group.follow == "switch-master":
+                if group.follow == "switch-master" and group.role == "master":
                     self.tell(group, out[name])
         for node, place in places.items():
             Watch.on(self.env, peers[node], {place.number(name): service for name, service in out.items()})
@@ -169,18 +180,17 @@ class Sentinels:
         if any(not group.timeout for group in groups):
             out.append(("sentinel_ask_ns", ASK_NS, "a client without a timeout waits so long for a Sentinel's answer"))
         if groups:
-            out.append(("pool_again_ns", AGAIN_NS, "a pool that is told of the master it has asks again so much later at least"))
+            out.append(("pool_again_ns", AGAIN_NS, "a pool that was told what it knew asks again so much later at least"))
             out.append(("client_slice_ns", SLICE_NS, "a client of a server that is held hears of its own time-out so late"))
         return out
 
     def summary(self) -> dict[str, Any]:
-        """What summary.json has of them: myid (as it stands in their votes), alive (at the end), epoch (current_epoch),
+        """What summary.json has: myid (as it stands in their votes), alive (at the end), epoch (current_epoch),
         config_flushes since the start of the process or before, config_flush_max_us; masters: whom each takes for the master."""
         return {
             one.name: {
                 "myid": one.myid, "host": self.wire.ends[one.name].host, "alive": one.is_alive, "epoch": one.current_epoch,
-                "config_flushes": one.flushes,
-                "config_flush_max_us": one.flush_max_ns / 1000,
+                "config_flushes": one.flushes, "config_flush_max_us": one.flush_max_ns / 1000,
                 "masters": {master.name: master.current_address().host for master in one.masters.all},
             }
             for one in self.all

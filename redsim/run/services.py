@@ -8,7 +8,7 @@ that listens to +switch-master.
 
 Differs: a group is one process with one pool: who asks, asks for all. A server that is held for longer than SLICE_NS has its
 clients' time-outs seen to each SLICE_NS.
-Not modelled: reads from replicas by service, the time that closing and opening a pool takes its process.
+Not modelled: the time that closing and opening a pool takes its process.
 """
 
 from collections.abc import Callable, Generator
@@ -28,6 +28,7 @@ from redsim.units import MS, S
 __all__ = ["Place", "Service", "Watch", "gather", "told"]
 
 AGAIN_NS = 10 * MS  # guess: a pool that was told what it knew asks again so much later at the earliest
+BEAT_NS = 2 * MS  # while somebody wonders no server's clock is further ahead than that
 SLICE_NS = 10 * MS  # guess: how late a client of a server that is held hears of its own time-out
 CARRIED = (
     dp.G_NEXT_PS, dp.G_NEXT_NS, dp.G_LEFT, dp.G_START, dp.G_TRACE_I, dp.G_SEQ_KEY, dp.G_DONE_AT,
@@ -37,7 +38,7 @@ ADDED = (
     dp.G_LAT_SUM, dp.G_FETCHES, dp.G_ERR_OOM, dp.G_ERR_MISCONF, dp.G_ERR_LOADING, dp.G_ERR_NOREPLICAS, dp.G_ERR_READONLY,
     dp.G_ERR_MASTERDOWN,
 )  # fmt: skip
-Ask = Callable[[], Generator[simpy.Event, Any, "str | None"]]
+Ask = Callable[[str], Generator[simpy.Event, Any, "str | None"]]
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Service:
     state    name       of the group
              places     node -> its server and the group's row there
              at         the node that has its clients
-             ask        asks for the master: the node, None: nobody says
+             ask        asks where to go, from where it is: the node, None: nobody says
              moves      (ns, from, to)
              asked      how often it asked
     """
@@ -72,6 +73,8 @@ class Service:
     moves: list[tuple[int, str, str]] = field(default_factory=list)
     asked: int = 0
     _is_asking: bool = False
+    _is_moving: bool = False
+    _goes_to: str = ""
 
     def begin(self) -> None:
         """Before the run: the clients are at one place."""
@@ -90,9 +93,9 @@ class Service:
 
     def _ask(self) -> Generator[simpy.Event, Any, None]:
         self.asked += 1
-        found = yield from self.ask()
-        if found in (None, self.at):
-            yield self.env.timeout(AGAIN_NS)
+        found = yield from self.ask(self.at)
+        for _ in range(AGAIN_NS // BEAT_NS if found in (None, self.at) else 0):
+            yield self.env.timeout(BEAT_NS)
         self._is_asking = False
         server, g = self.places[self.at]
         server.world.group[g, dp.G_WONDERS] = 0
@@ -100,9 +103,23 @@ class Service:
             self.move(found)
 
     def move(self, to: str) -> None:
-        """All clients go to the node `to`, now."""
-        if to == self.at:
-            return
+        """All clients go to the node `to`, once its clock is reached, which may be ahead by what holds it."""
+        self._goes_to = to
+        if not self._is_moving:
+            self._is_moving = True
+            self.env.process(self._move())
+
+    def _move(self) -> Generator[simpy.Event, None, None]:
+        while self._goes_to != self.at:
+            ahead_ns = int(self.places[self._goes_to][0].world.st[dp.NOW]) - int(self.env.now)
+            if ahead_ns > 0:
+                yield self.env.timeout(ahead_ns)
+            else:
+                self._go(self._goes_to)
+        self._is_moving = False
+
+    def _go(self, to: str) -> None:
+        """Now: what arrives there must not have arrived in its past."""
         (source, g), (target, h), now = self.places[self.at], self.places[to], int(self.env.now)
         see_to(source, now)
         out = dp.rows(len(source.world.req) + len(source.world.slot), plane.L_SIZE)

@@ -15,6 +15,7 @@ from redsim.scenario.faults import faults_fit
 from redsim.scenario.network import network_fits, replicas_fit, root_of
 from redsim.scenario.roles import roles_fit
 from redsim.scenario.schema import Group, ScenarioFile, Size
+from redsim.scenario.sentinels import hosts_exist
 from redsim.scenario.source import Keys, dotted, show
 from redsim.units import DAY, MIB, S, say_bytes, say_ns
 
@@ -371,6 +372,7 @@ CHECKS: tuple[Callable[[ScenarioFile], Iterator[Fault]], ...] = (
     network_fits,
     replicas_fit,
     roles_fit,
+    hosts_exist,
     disks_are_known,
     node_host_exists,
     one_conf,

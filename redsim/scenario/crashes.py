@@ -1,6 +1,7 @@
 """Faults of a server's process and of its host on the timeline: what may be written, and what makes sense in that order.
 
     - {at: 10s, fault: kill, node: main, restart_after: 2s}        # kill -9: what was not written to the file is lost
+    - {at: 10s, fault: shutdown, node: main, restart_after: 2s}    # SIGTERM: it saves, if it has save points, and exits
     - {at: 10s, fault: os_crash, host: box, restart_after: 60s}    # and what the page cache had not given to the disk
     - {at: 10s, fault: power_loss, host: box}                      # and, if the disk lies, what it only said it had
     - {at: 30s, fault: restart, node: main}                        # of a server that is down
@@ -17,7 +18,8 @@ from pydantic import Field, model_validator
 from redsim.scenario.shape import Duration, Model
 from redsim.units import say_ns
 
-CRASHES = ("kill", "os_crash", "power_loss")
+CRASHES = ("kill", "shutdown", "os_crash", "power_loss")
+SHUTDOWN = "shutdown"
 HOST_CRASHES = ("os_crash", "power_loss")
 NODE_FAULTS = (*CRASHES, "restart", "pause")
 Place = tuple[str | int, ...]
@@ -27,7 +29,7 @@ class NodeFault(Model):
     """One fault of a process, or of the host it runs on."""
 
     at: Duration
-    fault: Literal["kill", "os_crash", "power_loss", "restart", "pause"]
+    fault: Literal["kill", "shutdown", "os_crash", "power_loss", "restart", "pause"]
     node: str | None = None
     host: str | None = None
     for_ns: Duration | None = Field(default=None, alias="for", gt=0)
@@ -48,7 +50,8 @@ class NodeFault(Model):
     def say(self) -> str:
         """One line of the event log."""
         more = f" for {say_ns(self.for_ns)}" if self.for_ns is not None else ""
-        said = {"kill": "kill -9", "os_crash": "the host crashes", "power_loss": "the power is gone", "pause": "SIGSTOP"}
+        said = {"kill": "kill -9", "shutdown": "SHUTDOWN", "os_crash": "the host crashes", "power_loss": "the power is gone",
+                "pause": "SIGSTOP"}  # fmt: skip
         return said.get(self.fault, self.fault) + more
 
 

@@ -9,6 +9,7 @@ from redsim.scenario.schema import ScenarioFile
 
 AT_REST = "at rest"
 KINDS = {
+    "failover": "clients that follow a master whom Sentinels replace",
     "time-outs": "clients that lose patience and ask again",
     "stall": "a long command sent once into an open or closed load",
     "trace": "a capture of MONITOR, replayed",
@@ -30,6 +31,8 @@ def kind_of_load(file: ScenarioFile) -> str:
     groups = file.clients.values()
     if not groups and not file.commands_at:
         return AT_REST
+    if any(group.service is not None for group in groups):
+        return "failover"
     if any(group.timeout is not None for group in groups):
         return "time-outs"
     if file.commands_at:

@@ -279,7 +279,8 @@ class OnMiss(Model):
 class Group(Model):
     node: str = ""  # of a service: its master at the start
     service: str | None = None  # instead: whoever is the master of that name, as the Sentinels have it
-    follow: Literal["errors", "switch-master", "nothing"] = "errors"  # what makes it ask for the master again
+    role: Literal["master", "replica"] = "master"  # of a service: whom it wants of it
+    follow: Literal["errors", "switch-master", "nothing"] = "errors"  # what makes it ask again
     connections: PositiveInt = 1
     arrivals: Arrivals
     pipeline: PositiveInt = 1
@@ -302,6 +303,8 @@ class Group(Model):
     def _somewhere(self) -> "Group":
         if not self.node and self.service is None:
             raise ValueError("give node: <a node>, or service: <a name that Sentinels monitor>")
+        if self.role == "replica" and self.service is None:
+            raise ValueError("role: replica is of a service; name the replica with node: instead")
         return self
 
 

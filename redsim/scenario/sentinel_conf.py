@@ -255,7 +255,7 @@ def parse_sentinel_conf(text: str, *, version: str = "7.0", where: str = "sentin
         _take(reader, line)
     if not reader.masters:
         raise ScenarioError(f"{where}:{first_line}: no master is monitored; add `sentinel monitor mymaster NODE 2`")
-    report = sorted([*_report_plain(plain), *map(_report_line, lines)], key=lambda one: one.number)
+    report = sorted([*_report_plain(plain), *(_report_line(line, where) for line in lines)], key=lambda one: one.number)
     port = int(plain.get("port")) if plain.is_set("port") else SENTINEL_PORT
     if port == 0:
         raise ScenarioError(f"{where}: port 0: a Sentinel that does not listen hears of no other; remove the line")
@@ -305,11 +305,11 @@ def _take(reader: _Reader, line: _Line) -> None:
     row.take(reader, tuple(words))
 
 
-def _report_line(line: _Line) -> DirectiveReport:
+def _report_line(line: _Line, where: str) -> DirectiveReport:
     name, *words = line.words
     row = SENTINEL_DIRECTIVES[name]
     shown = [*words[:-1], "***"] if name in _SECRET else words
-    return DirectiveReport(line.number, f"sentinel {name}", " ".join(shown), row.status, row.says)
+    return DirectiveReport(line.number, f"sentinel {name}", " ".join(shown), row.status, row.says, where)
 
 
 def _report_plain(plain: RedisConf) -> list[DirectiveReport]:
@@ -317,9 +317,10 @@ def _report_plain(plain: RedisConf) -> list[DirectiveReport]:
     found = []
     for line in plain.report():
         says = _PLAIN_MODELLED.get(line.directive)
-        status = "modelled" if says and line.status == "modelled" else "accepted"
-        if says and line.status != "accepted":
-            found.append(replace(line, status="modelled", says=says))
+        if says is None:
+            found.append(replace(line, status="accepted", says="no effect on a Sentinel in the model"))
+        elif line.says.startswith("overridden"):
+            found.append(line)
         else:
-            found.append(replace(line, status=status, says=line.says if says else "no effect on a Sentinel in the model"))
+            found.append(replace(line, status="modelled", says=says))
     return found

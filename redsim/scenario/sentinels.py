@@ -14,14 +14,16 @@ Not modelled: Sentinels with different configurations.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field, PositiveInt, model_validator
 
 from redsim.scenario.errors import ScenarioError, did_you_mean
-from redsim.scenario.sentinel_conf import SentinelConf
+from redsim.scenario.sentinel_conf import SentinelConf, parse_sentinel_conf
 from redsim.scenario.shape import Model
 
-__all__ = ["Place", "Sentinels", "check_sentinels", "with_ports"]
+__all__ = ["Place", "Sentinels", "check_conf", "hosts_exist", "read_conf", "with_ports"]
 
 _COUNT_MAX = 99
 
@@ -58,22 +60,43 @@ class Place:
     port: int
 
 
-def check_sentinels(
-    sentinels: Sentinels, conf: SentinelConf, hosts: Sequence[str], nodes: Sequence[str],
-) -> Iterator[tuple[str, str]]:  # fmt: skip
-    """(key, sentence) for each thing that does not fit the rest of the scenario; the key is below `sentinels`."""
-    for host in sentinels.hosts:
-        if host not in hosts:
-            yield "hosts", f"there is no host {host!r}{did_you_mean(host, hosts) or '; add it to hosts'}"
+def hosts_exist(file: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """(path, sentence) for each host that is not there; one of check.py's CHECKS. `file`: a ScenarioFile."""
+    for i, host in enumerate(file.sentinels.hosts if file.sentinels is not None else ()):
+        if host not in file.hosts:
+            near = did_you_mean(host, file.hosts) or f"; there is {', '.join(file.hosts)}"
+            yield ("sentinels", "hosts", i), f"sentinels.hosts: no host is named {host!r}{near}"
+
+
+def read_conf(sentinels: Sentinels, nodes: Sequence[str], base: Path, label: str, first_line: int = 1) -> SentinelConf:
+    """Its sentinel.conf, checked against the scenario; `label` and `first_line`: where the text stands if it is in the scenario,
+    `base`: the folder in which conf_file is looked for. ScenarioError, one sentence."""
+    text, where = sentinels.conf, label
+    if sentinels.conf_file is not None:
+        path = base / sentinels.conf_file
+        where, first_line = str(path), 1
+        try:
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ScenarioError(f"{label}: sentinels.conf_file: cannot read {str(path)!r}: {reason}") from error
+    conf = parse_sentinel_conf(text, where=where, first_line=first_line)
+    for sentence in check_conf(sentinels, conf, nodes):
+        raise ScenarioError(f"{where}:{first_line}: {sentence}")
+    return conf
+
+
+def check_conf(sentinels: Sentinels, conf: SentinelConf, nodes: Sequence[str]) -> Iterator[str]:
+    """A sentence for each thing in it that does not fit the rest of the scenario."""
     count = len(sentinels.places(conf.port))
     for rules in conf.masters:
         for name in (rules.host, *(host for host, _ in rules.replicas)):
             if name not in nodes:
                 near = did_you_mean(name, nodes) or f"; nodes are {', '.join(nodes)}"
-                yield "conf", f"{rules.name}: {name!r} is not a node of the scenario{near}"
+                yield f"{rules.name}: {name!r} is not a node of the scenario{near}"
         if rules.quorum > count:
             cure = f"; give {count // 2 + 1}, or add Sentinels"
-            yield "conf", f"{rules.name}: quorum {rules.quorum} with {count} Sentinels: no failover can ever begin{cure}"
+            yield f"{rules.name}: quorum {rules.quorum} with {count} Sentinels: no failover can ever begin{cure}"
 
 
 def with_ports(conf: SentinelConf, ports: Mapping[str, int]) -> SentinelConf:

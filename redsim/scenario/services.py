@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from redsim.scenario.errors import ScenarioError, did_you_mean
+from redsim.scenario.redis_conf import RedisConf, parse_conf_file
 from redsim.scenario.schema import ScenarioFile
 from redsim.scenario.sentinel_conf import SentinelConf, parse_sentinel_conf
-from redsim.scenario.sentinels import check_sentinels, with_ports
+from redsim.scenario.sentinels import read_conf, with_ports
 from redsim.scenario.source import Source
 
-__all__ = ["SERVER_PORT", "at_masters", "read_sentinel_conf"]
+__all__ = ["SERVER_PORT", "at_masters", "read_any_conf", "read_sentinel_conf"]
 
 SERVER_PORT = 6379  # of every node: its name tells it from the others
 Where = Callable[..., str]
@@ -23,25 +24,24 @@ def read_sentinel_conf(file: ScenarioFile, source: Source, where: Where, base: P
     section, at = file.sentinels, ("sentinels", "conf")
     if section is None:
         return None
-    if section.conf_file is not None:
-        path = base / section.conf_file
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            place = where("sentinels", "conf_file")
-            raise ScenarioError(f"{place}: {section.conf_file} cannot be read: {error.strerror}") from None
-        conf = parse_sentinel_conf(text, where=section.conf_file)
-    elif at in source.blocks:
-        conf = parse_sentinel_conf(section.conf, where=source.label, first_line=source.blocks[at])
-    else:
-        conf = parse_sentinel_conf(section.conf, where=f"{where(*at)} sentinels.conf")
-    for key, sentence in check_sentinels(section, conf, list(file.hosts), list(file.nodes)):
-        raise ScenarioError(f"{where('sentinels', key)}: sentinels.{key}: {sentence}")
+    first_line = source.blocks.get(at)
+    conf = read_conf(section, list(file.nodes), base, source.label if first_line else where(*at), first_line or 1)
     for rules in conf.masters:
         above = file.nodes[rules.host].replica_of
         if above is not None:
             raise ScenarioError(f"{where(*at)}: {rules.name}: {rules.host} is a replica; monitor its master, {above}")
     return with_ports(conf, dict.fromkeys(file.nodes, SERVER_PORT))
+
+
+def read_any_conf(path: Path, version: str) -> RedisConf | SentinelConf:
+    """A file of a server or of a Sentinel: one with a line that begins with the word `sentinel` is a sentinel.conf."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        lines = []  # said by the other reader
+    if any(line.split()[:1] == ["sentinel"] for line in lines):
+        return parse_sentinel_conf("\n".join(lines), version=version, where=str(path))
+    return parse_conf_file(path, version=version)
 
 
 def at_masters(file: ScenarioFile, conf: SentinelConf | None, where: Where) -> ScenarioFile:
@@ -52,8 +52,19 @@ def at_masters(file: ScenarioFile, conf: SentinelConf | None, where: Where) -> S
         if group.service is not None:
             for sentence in _faults(group.service, masters):
                 raise ScenarioError(f"{where('clients', name, 'service')}: clients.{name}.service: {sentence}")
-            clients[name] = group.model_copy(update={"node": masters[group.service]})
+            clients[name] = group.model_copy(update={"node": _first(file, name, group.role, masters[group.service], where)})
     return file.model_copy(update={"clients": file.clients | clients}) if clients else file
+
+
+def _first(file: ScenarioFile, name: str, role: str, master: str, where: Where) -> str:
+    """Where the clients of a group are at the start: with the master, or with one of its replicas, not all with the same one."""
+    if role == "master":
+        return master
+    replicas = [node for node, what in file.nodes.items() if what.replica_of == master]
+    if not replicas:
+        place = where("clients", name, "role")
+        raise ScenarioError(f"{place}: clients.{name}.role: {master} has no replica; add a node with replica_of: {master}")
+    return replicas[list(file.clients).index(name) % len(replicas)]
 
 
 def _faults(service: str, masters: dict[str, str]) -> Iterator[str]:
