@@ -144,12 +144,12 @@ def failover(result: Result, width_in: float) -> Figure:
 
 def _panel(result: Result, episode: ff.Episode, inner_in: float) -> Panel:
     """The window is as wide as its labels need: each has room from its event to the right edge."""
-    start, end = episode.start_s, episode.end_s
+    start, end = episode.start_s, _end_s(result, episode)
     from_s = max(start - LEAD * max(end - start, 0.5), 0.0)
     lanes = [
         *(_server(result, node, from_s, end) for node in ff.nodes_of(result, episode)),
         *(_sentinel(result, name, episode) for name in ff.sentinels(result)),
-        *(_clients(result, name) for name in ff.followers(result)),
+        *(_clients(result, name, from_s, end) for name in ff.followers(result)),
     ]
     per_s = 0.97 * inner_in / (end - from_s + 0.05)
     for lane in lanes:
@@ -160,6 +160,12 @@ def _panel(result: Result, episode: ff.Episode, inner_in: float) -> Panel:
         lane.rows = stacked([at * per_s for at, _ in lane.marks], lane.widths_in())
     away = [span for span in (ff.away_span(group) for group in ff.followers(result).values()) if span is not None]
     return Panel(_title(result, episode), from_s, from_s + inner_in / per_s, lanes, away, per_s)
+
+
+def _end_s(result: Result, episode: ff.Episode) -> float:
+    """The last event, or the clients' coming back soon after it."""
+    backs = [span[1] for group in ff.followers(result).values() if (span := ff.away_span(group)) is not None]
+    return max([episode.end_s, *(back for back in backs if back <= episode.end_s + ff.QUIET_S)])
 
 
 def stacked(starts: list[float], widths: list[float]) -> list[int]:
@@ -175,8 +181,8 @@ def _title(result: Result, episode: ff.Episode) -> str:
     if episode.failovers:
         return "; ".join(f"{episode.service}: from {row['from']} to {row['to']}" for row in episode.failovers)
     if episode.candidates:
-        return f"{episode.service}: a failover of {episode.old} that came to nothing"
-    return f"{episode.service}: {episode.old} taken for down, no failover"
+        return f"{episode.service}: no new master for {episode.old}"
+    return f"{episode.service}: {episode.old} down, no failover"
 
 
 def _server(result: Result, node: str, from_s: float, to_s: float) -> Lane:
@@ -189,7 +195,7 @@ def _server(result: Result, node: str, from_s: float, to_s: float) -> Lane:
     inside = mine[(mine >= from_s) & (mine <= to_s)]
     lane.lost_s = inside[np.unique(np.linspace(0, len(inside) - 1, LOST_MAX).astype(int))].tolist() if len(inside) else []
     if len(inside):
-        lane.marks.append((float(inside[0]), f"{say_count(len(inside))} writes lost"))
+        lane.marks.append((float(inside[0]), f"{say_count(len(mine))} writes lost"))
     return lane
 
 
@@ -207,7 +213,7 @@ def _said(event: ff.Event, episode: ff.Episode) -> str:
     return event.name if is_plain or event.name == "+config-update-from" else f"{event.name} {short(event.about, 12)}"
 
 
-def _clients(result: Result, name: str) -> Lane:
+def _clients(result: Result, name: str, from_s: float, to_s: float) -> Lane:
     lane = Lane(name, "clients")
     for start, end, node in ff.places(result, name):
         lane.bars.append((start, end, PALE, "", node))
@@ -216,6 +222,7 @@ def _clients(result: Result, name: str) -> Lane:
         lane.bars.append((*away, PINK, "////", ""))
         lane.marks.append((away[0], f"no answer for {say_ns(round((away[1] - away[0]) * S))}"))
     lane.marks += [(start, f"goes to {node}") for start, _, node in ff.places(result, name)[1:]]
+    lane.marks = [(at, text) for at, text in lane.marks if from_s <= at <= to_s]
     return lane
 
 
@@ -250,10 +257,11 @@ def _lane(ax: Axes, panel: Panel, lane: Lane, top: float) -> None:
             continue
         ax.broken_barh([(a, b - a)], (top + 0.05, TOP_IN - 0.08), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0)
         if text and (b - a) * panel.per_s > CHAR_IN * (len(text) + 2):
-            ax.text(b if a > panel.from_s else a, middle, f" {text} ", ha="right" if a > panel.from_s else "left", va="center",
-                    fontsize=POINTS, clip_on=True)  # fmt: skip
+            is_right = a > panel.from_s
+            ax.text(b if is_right else a, middle, f" {text} ", ha="right" if is_right else "left", va="center", fontsize=POINTS,
+                    zorder=6, bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.3})  # fmt: skip
     if lane.lost_s:
-        ax.vlines(lane.lost_s, top, top + TOP_IN, color=RED, linewidth=0.8, zorder=4)
+        ax.vlines(lane.lost_s, top + 0.02, top + TOP_IN - 0.02, color=RED, linewidth=0.8, zorder=4)
     colour = ORANGE if lane.leads else GREY if lane.kind == "sentinel" else BLACK
     for (at, text), row in zip(lane.marks, lane.rows, strict=True):
         foot = top + TOP_IN + ROW_IN * (row + 0.9)
