@@ -149,11 +149,11 @@ def _panel(result: Result, episode: ff.Episode, inner_in: float) -> Panel:
     lanes = [
         *(_server(result, node, from_s, end) for node in ff.nodes_of(result, episode)),
         *(_sentinel(result, name, episode) for name in ff.sentinels(result)),
-        *(_clients(result, name, from_s, end) for name in ff.followers(result)),
+        *(_clients(result, name) for name in ff.followers(result)),
     ]
     per_s = 0.97 * inner_in / (end - from_s + 0.05)
     for lane in lanes:
-        lane.marks.sort(key=lambda mark: mark[0])
+        lane.marks = sorted([mark for mark in lane.marks if from_s <= mark[0] <= end], key=lambda mark: mark[0])
         rooms = [(at, inner_in - width) for (at, _), width in zip(lane.marks, lane.widths_in(), strict=True)]
         per_s = min([per_s, *(room / (at - from_s) for at, room in rooms if at > from_s and room > 0)])
     for lane in lanes:
@@ -190,7 +190,7 @@ def _server(result: Result, node: str, from_s: float, to_s: float) -> Lane:
     for start, end, kind in ff.states(result, node):
         _, colour, hatch = STATES[kind]
         lane.bars.append((start, end, colour, hatch, ""))
-    lane.marks = [(at, text) for at, text in ff.happened(result, node) if from_s <= at <= to_s]
+    lane.marks = ff.happened(result, node)
     mine = result.lost_writes[result.lost_writes["node"] == node]["time_s"].to_numpy(dtype=float)
     inside = mine[(mine >= from_s) & (mine <= to_s)]
     lane.lost_s = inside[np.unique(np.linspace(0, len(inside) - 1, LOST_MAX).astype(int))].tolist() if len(inside) else []
@@ -213,7 +213,7 @@ def _said(event: ff.Event, episode: ff.Episode) -> str:
     return event.name if is_plain or event.name == "+config-update-from" else f"{event.name} {short(event.about, 12)}"
 
 
-def _clients(result: Result, name: str, from_s: float, to_s: float) -> Lane:
+def _clients(result: Result, name: str) -> Lane:
     lane = Lane(name, "clients")
     for start, end, node in ff.places(result, name):
         lane.bars.append((start, end, PALE, "", node))
@@ -222,7 +222,6 @@ def _clients(result: Result, name: str, from_s: float, to_s: float) -> Lane:
         lane.bars.append((*away, PINK, "////", ""))
         lane.marks.append((away[0], f"no answer for {say_ns(round((away[1] - away[0]) * S))}"))
     lane.marks += [(start, f"goes to {node}") for start, _, node in ff.places(result, name)[1:]]
-    lane.marks = [(at, text) for at, text in lane.marks if from_s <= at <= to_s]
     return lane
 
 
