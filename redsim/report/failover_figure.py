@@ -144,7 +144,7 @@ def failover(result: Result, width_in: float) -> Figure:
 
 def _panel(result: Result, episode: ff.Episode, inner_in: float) -> Panel:
     """The window is as wide as its labels need: each has room from its event to the right edge."""
-    start, end = episode.start_s, episode.end_s
+    start, end = episode.start_s, _end_s(result, episode)
     from_s = max(start - LEAD * max(end - start, 0.5), 0.0)
     lanes = [
         *(_server(result, node, from_s, end) for node in ff.nodes_of(result, episode)),
@@ -153,13 +153,19 @@ def _panel(result: Result, episode: ff.Episode, inner_in: float) -> Panel:
     ]
     per_s = 0.97 * inner_in / (end - from_s + 0.05)
     for lane in lanes:
-        lane.marks.sort(key=lambda mark: mark[0])
+        lane.marks = sorted([mark for mark in lane.marks if from_s <= mark[0] <= end], key=lambda mark: mark[0])
         rooms = [(at, inner_in - width) for (at, _), width in zip(lane.marks, lane.widths_in(), strict=True)]
         per_s = min([per_s, *(room / (at - from_s) for at, room in rooms if at > from_s and room > 0)])
     for lane in lanes:
         lane.rows = stacked([at * per_s for at, _ in lane.marks], lane.widths_in())
     away = [span for span in (ff.away_span(group) for group in ff.followers(result).values()) if span is not None]
     return Panel(_title(result, episode), from_s, from_s + inner_in / per_s, lanes, away, per_s)
+
+
+def _end_s(result: Result, episode: ff.Episode) -> float:
+    """The last event, or the clients' coming back soon after it."""
+    backs = [span[1] for group in ff.followers(result).values() if (span := ff.away_span(group)) is not None]
+    return max([episode.end_s, *(back for back in backs if back <= episode.end_s + ff.QUIET_S)])
 
 
 def stacked(starts: list[float], widths: list[float]) -> list[int]:
@@ -175,8 +181,8 @@ def _title(result: Result, episode: ff.Episode) -> str:
     if episode.failovers:
         return "; ".join(f"{episode.service}: from {row['from']} to {row['to']}" for row in episode.failovers)
     if episode.candidates:
-        return f"{episode.service}: a failover of {episode.old} that came to nothing"
-    return f"{episode.service}: {episode.old} taken for down, no failover"
+        return f"{episode.service}: no new master for {episode.old}"
+    return f"{episode.service}: {episode.old} down, no failover"
 
 
 def _server(result: Result, node: str, from_s: float, to_s: float) -> Lane:
@@ -184,12 +190,12 @@ def _server(result: Result, node: str, from_s: float, to_s: float) -> Lane:
     for start, end, kind in ff.states(result, node):
         _, colour, hatch = STATES[kind]
         lane.bars.append((start, end, colour, hatch, ""))
-    lane.marks = [(at, text) for at, text in ff.happened(result, node) if from_s <= at <= to_s]
+    lane.marks = ff.happened(result, node)
     mine = result.lost_writes[result.lost_writes["node"] == node]["time_s"].to_numpy(dtype=float)
     inside = mine[(mine >= from_s) & (mine <= to_s)]
     lane.lost_s = inside[np.unique(np.linspace(0, len(inside) - 1, LOST_MAX).astype(int))].tolist() if len(inside) else []
     if len(inside):
-        lane.marks.append((float(inside[0]), f"{say_count(len(inside))} writes lost"))
+        lane.marks.append((float(inside[0]), f"{say_count(len(mine))} writes lost"))
     return lane
 
 
@@ -250,10 +256,11 @@ def _lane(ax: Axes, panel: Panel, lane: Lane, top: float) -> None:
             continue
         ax.broken_barh([(a, b - a)], (top + 0.05, TOP_IN - 0.08), facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0)
         if text and (b - a) * panel.per_s > CHAR_IN * (len(text) + 2):
-            ax.text(b if a > panel.from_s else a, middle, f" {text} ", ha="right" if a > panel.from_s else "left", va="center",
-                    fontsize=POINTS, clip_on=True)  # fmt: skip
+            is_right = a > panel.from_s
+            ax.text(b if is_right else a, middle, f" {text} ", ha="right" if is_right else "left", va="center", fontsize=POINTS,
+                    zorder=6, bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.3})  # fmt: skip
     if lane.lost_s:
-        ax.vlines(lane.lost_s, top, top + TOP_IN, color=RED, linewidth=0.8, zorder=4)
+        ax.vlines(lane.lost_s, top + 0.02, top + TOP_IN - 0.02, color=RED, linewidth=0.8, zorder=4)
     colour = ORANGE if lane.leads else GREY if lane.kind == "sentinel" else BLACK
     for (at, text), row in zip(lane.marks, lane.rows, strict=True):
         foot = top + TOP_IN + ROW_IN * (row + 0.9)

@@ -62,7 +62,10 @@ def back_s(result: Result, episode: ff.Episode) -> tuple[str, float] | None:
 
 
 def phases(result: Result, episode: ff.Episode) -> list[tuple[str, float]]:
-    """(until what, s): where the time of the episode's first failover went."""
+    """(until what, s): where the time of the episode's first failover went, until its clients were served again.
+
+    A Sentinel that leads gives the new address as soon as it knows of the promotion, before it says +switch-master.
+    """
     row = episode.failovers[0]
     before = [event for event in episode.events if event.at_s <= row["at_s"]]
     after = [event for event in episode.events if event.at_s >= row["at_s"]]
@@ -74,7 +77,9 @@ def phases(result: Result, episode: ff.Episode) -> list[tuple[str, float]]:
         ("+switch-master", min((event.at_s for event in after if event.name == "+switch-master"), default=None)),
     ]  # fmt: skip
     back = back_s(result, episode)
-    known = [(name, at) for name, at in marks if at is not None] + ([("the clients", back[1])] if back is not None else [])
+    known = [(name, at) for name, at in marks if at is not None]
+    if back is not None and back[1] >= row["at_s"]:
+        known = [(name, at) for name, at in known if at <= back[1]] + [("the clients", back[1])]
     return [(name, max(at - before_s, 0.0)) for (_, before_s), (name, at) in pairwise(known)]
 
 

@@ -19,8 +19,8 @@ def _at(at_s: float | None) -> str:
 
 def failover_rows(result: Result) -> Rows:
     """(caption, head, rows): a row for each promotion, and for each episode without one."""
-    head = ["service", "from", "to", "after", "leader", "it happened at", "+sdown", "+odown", "+elected-leader", "promoted",
-            "+switch-master", "clients served again", "writes lost"]  # fmt: skip
+    head = ["service", "from", "to", "after", "leader", "fault at", "+sdown", "+odown", "+elected-leader", "promoted",
+            "+switch-master", "clients back", "lost"]  # fmt: skip
     rows = []
     for one in ff.episodes(result) if ff.sentinels(result) else []:
         begin = say_cause(result, one).removeprefix("the ") or "–"
@@ -40,8 +40,8 @@ def failover_rows(result: Result) -> Rows:
 
 def sentinel_rows(result: Result) -> Rows:
     """(caption, head, rows): a row for each Sentinel."""
-    head = ["Sentinel", "host", "takes for the master", "at the end", "current_epoch", "votes given", "elected", "+sdown",
-            "+tilt", "configuration flushed", "the longest flush"]  # fmt: skip
+    head = ["Sentinel", "host", "its master", "at the end", "current_epoch", "votes", "elected", "+sdown",
+            "+tilt", "flushes", "longest"]  # fmt: skip
     every, rows = ff.events(result), []
     for name, told in ff.sentinels(result).items():
         mine = [event.name for event in every if event.who == name]
