@@ -63,8 +63,17 @@ class Record:
     medians: dict[str, float] = field(default_factory=dict)  # quantity -> median error in per cent, as published with it
 
     def drift(self, shot: Shot, against: Mark) -> Drift:
-        """The machine's speed around a shot: the median of the readings AROUND on each side."""
-        return drift(self.marks[max(shot.turn + 1 - AROUND, 0) : shot.turn + 1 + AROUND], against)
+        """The machine's speed around a shot: the median of the readings AROUND on each side, of the same session: another day's
+        machine is another one."""
+        starts = self.session_starts()
+        begin = max(start for start in starts if start <= shot.turn)
+        end = min((start for start in starts if start > shot.turn), default=len(self.marks))
+        return drift(self.marks[max(shot.turn + 1 - AROUND, begin) : min(shot.turn + 1 + AROUND, end)], against)
+
+    def session_starts(self) -> list[int]:
+        """Readings that no shot lies before: each session begins with one."""
+        behind = {shot.turn + 1 for shots in self.shots.values() for shot in shots}
+        return [turn for turn in range(len(self.marks)) if turn not in behind]
 
     def moved(self, shot: Shot) -> float:
         """How far the yardstick moved during a shot, as a share."""
@@ -74,7 +83,7 @@ class Record:
         """JSON, a line per repeat."""
         lines = []
         for name, shots in self.shots.items():
-            inner = ",\n    ".join(json.dumps(_plain(asdict(shot)), ensure_ascii=False) for shot in shots)
+            inner = ",\n    ".join(json.dumps(_of_shot(shot), ensure_ascii=False) for shot in shots)
             lines.append(f"  {json.dumps(name)}: [\n    {inner}\n  ]")
         marks = ",\n    ".join(json.dumps(_plain(asdict(mark))) for mark in self.marks)
         head = {"schema": SCHEMA, "meta": self.meta, "capacity_per_s": self.capacity_per_s}
@@ -170,6 +179,12 @@ def grade_record(record: Record, cases: Sequence[Case], profile: HostProfile) ->
         repeats = repeats_of(case, record, profile, against)
         rows += [grade(case.name, q, repeats, fitted=case.file.fitted, kind=case.kind) for q in case.file.quantities]
     return rows
+
+
+def _of_shot(shot: Shot) -> Any:
+    """Without orders where there is no failover: what was recorded before there were any stays as it is."""
+    plain = _plain(asdict(shot))
+    return plain if shot.orders else {key: value for key, value in plain.items() if key != "orders"}
 
 
 def _plain(value: Any) -> Any:
