@@ -109,7 +109,7 @@ QUANTITIES: dict[str, Quantity] = {
     "outage_ms": Quantity("longest time between acknowledged writes of the client", "ms", 10, is_timeless=True),
     "lost_writes": Quantity("acknowledged writes that the last master lacks", "writes", 0, is_count=True, is_timeless=True),
 }  # bars of memory: 0.5 % and 5 % of issue 4, 2 % of the design's goals; of what follows luck or the loop, as the loop's
-# of Sentinels: recorded failovers of one setting lie within 1 to 10 % of their median (timers of random phase, no machine's speed)
+# of Sentinels: recorded failovers of one setting lie within 1 to 10 % of their median (timers of random phase, no machine)
 OF_A_COMMAND = ("usec_per_call", "calls")  # written `usec_per_call KEYS`
 
 

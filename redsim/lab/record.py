@@ -83,7 +83,7 @@ class Record:
         """JSON, a line per repeat."""
         lines = []
         for name, shots in self.shots.items():
-            inner = ",\n    ".join(json.dumps(_plain(asdict(shot)), ensure_ascii=False) for shot in shots)
+            inner = ",\n    ".join(json.dumps(_of_shot(shot), ensure_ascii=False) for shot in shots)
             lines.append(f"  {json.dumps(name)}: [\n    {inner}\n  ]")
         marks = ",\n    ".join(json.dumps(_plain(asdict(mark))) for mark in self.marks)
         head = {"schema": SCHEMA, "meta": self.meta, "capacity_per_s": self.capacity_per_s}
@@ -179,6 +179,12 @@ def grade_record(record: Record, cases: Sequence[Case], profile: HostProfile) ->
         repeats = repeats_of(case, record, profile, against)
         rows += [grade(case.name, q, repeats, fitted=case.file.fitted, kind=case.kind) for q in case.file.quantities]
     return rows
+
+
+def _of_shot(shot: Shot) -> Any:
+    """Without orders where there is no failover: what was recorded before there were any stays as it is."""
+    plain = _plain(asdict(shot))
+    return plain if shot.orders else {key: value for key, value in plain.items() if key != "orders"}
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """A real master, its replicas and their Sentinels on loopback, one fault of the master, and a client that follows it.
 
-    servers started → replicas synchronised → Sentinels started (instant 0) → a client writes → kill -9, or SIGSTOP … SIGCONT, at the
-    fault's time → until the scenario's end → the Sentinels' logs, the client's gaps, acknowledged keys that the last master lacks
+    servers started → replicas synchronised → Sentinels started (instant 0) → a client writes
+    → kill -9, or SIGSTOP … SIGCONT, at the fault's time → until the scenario's end
+    → the Sentinels' logs, the client's gaps, acknowledged keys that the last master lacks
 
 Mirrors redis-sentinel's log (server.c:serverLogRaw, in ms). The client writes, waits for the answer, thinks, writes; whatever
 fails makes it ask one Sentinel after the other and connect anew; each key is written once.
@@ -70,11 +71,15 @@ def playable(scenario: Scenario) -> tuple[MasterRules, NodeFault]:
     faults = [fault for _, fault in file.node_faults]
     if file.network_faults or len(faults) != 1 or faults[0].fault not in ("kill", "pause") or faults[0].node != rules.host:
         raise ScenarioError(f"{scenario.where('timeline')}: a real run has one fault, kill or pause, of {rules.host}")
+    if all(node.replica_of is None for node in file.nodes.values()):
+        raise ScenarioError(f"{scenario.where('nodes')}: a real run has {rules.host} and replicas of it; add one")
     if any(node.replica_of not in (None, rules.host) for node in file.nodes.values()) or file.links:
         raise ScenarioError(f"{scenario.where('nodes')}: a real run has {rules.host} and its replicas on one host; no links")
     groups = list(file.clients.values())
     if len(groups) != 1 or groups[0].service != rules.name or groups[0].arrivals.closed is None:
-        raise ScenarioError(f"{scenario.where('clients')}: a real run has one group, of the service {rules.name}, in a closed loop")
+        raise ScenarioError(
+            f"{scenario.where('clients')}: a real run has one group, of the service {rules.name}, in a closed loop"
+        )
     return rules, faults[0]
 
 
@@ -96,7 +101,8 @@ def real_failover(scenario: Scenario) -> SentinelsSeen:
         _wait_until(begun_s + fault.at / S - 0.5)
         _expect_all_known(sentinels, rules.name, len(servers) - 1)
         _wait_until(begun_s + fault.at / S)
-        fault_s = _strike(fault, master, begun_s, scenario.file.duration, stack)
+        clock = next(server for name, server in servers.items() if name != rules.host)
+        fault_s = _strike(fault, master, clock, begun_s, scenario.file.duration, stack)
         writer.stop()
         lines = [line for one in sentinels for line in one.lines(fault_s)]
         lost = writer.missing_at(sentinels)
@@ -119,22 +125,30 @@ def _servers(scenario: Scenario, host: str, stack: contextlib.ExitStack) -> dict
     return servers
 
 
-def _strike(fault: NodeFault, master: RealServer, begun_s: float, duration_ns: int, stack: contextlib.ExitStack) -> float:
-    """The fault, then until the scenario's end; the time of day of the fault, in seconds."""
+def _strike(
+    fault: NodeFault, master: RealServer, clock: RealServer, begun_s: float, duration_ns: int, stack: contextlib.ExitStack
+) -> float:
+    """The fault, then until the scenario's end; the time of day of the fault in seconds, by `clock`, as the logs have it."""
     assert master.pid is not None, "it is ours"
     end_s = begun_s + duration_ns / S
     if fault.fault == "kill":
         os.kill(master.pid, signal.SIGKILL)
-        fault_s = time.time()
+        fault_s = _time_of_day(clock)
     else:
         os.kill(master.pid, signal.SIGSTOP)
-        fault_s = time.time()
+        fault_s = _time_of_day(clock)
         stack.callback(os.kill, master.pid, signal.SIGCONT)  # it is not reaped before it is stopped, so the pid is its own
         assert fault.for_ns is not None, "a pause has an end"
         _wait_until(min(time.monotonic() + fault.for_ns / S, end_s))
         os.kill(master.pid, signal.SIGCONT)
     _wait_until(end_s)
     return fault_s
+
+
+def _time_of_day(server: RealServer) -> float:
+    """TIME."""
+    seconds, us = server.redis.time()
+    return int(seconds) + int(us) / 1e6
 
 
 def _expect_all_known(sentinels: "list[_Sentinel]", name: str, replicas: int) -> None:

@@ -32,7 +32,11 @@ WORDS = {
     "load_ms": "time to load", "sync_full": "full syncs", "sync_partial_ok": "partial resyncs",
     "sync_partial_err": "partial resyncs refused", "overflows": "full syncs in a loop",
     "stream_bytes_per_write": "stream bytes per write", "sync_ms": "a full sync's time", "transfer_ms": "time to transfer",
-    "sync_load_ms": "time to load in a full sync",
+    "sync_load_ms": "time to load in a full sync", "failovers": "failovers", "order_on_leader": "order of the leader's events",
+    "order_on_observers": "order of the other Sentinels' events", "sdown_ms": "time to +sdown",
+    "sdown_quorum_ms": "time to the quorum's +sdown", "odown_ms": "time to +odown", "elected_ms": "time to +elected-leader",
+    "promoted_ms": "time to +promoted-slave", "switch_ms": "time to +switch-master",
+    "switch_leader_ms": "time to the leader's +switch-master", "outage_ms": "outage of a failover", "lost_writes": "lost writes",
 }  # fmt: skip
 TOLD = ("throughput_per_s", "p50_us", "p99_us", "p999_us", "stall_us", "timeouts", "failed")
 FEW = 2  # rows: fewer than this say little
