@@ -15,6 +15,7 @@ from memory_and_eviction import memory_and_eviction
 from nbclient import NotebookClient
 from nbformat.v4 import new_notebook
 from psync_and_backlog import psync_and_backlog
+from sentinel import sentinel
 
 import redsim
 from redsim.units import say_ns
@@ -340,3 +341,4 @@ if __name__ == "__main__":
     write("03-fork-and-cow", fork_and_cow())
     write("04-fsync", fsync())
     write("05-psync-and-backlog", psync_and_backlog())
+    write("06-sentinel", sentinel())
