@@ -52,8 +52,10 @@ def first(events, words):
 
 steps = {
     "+sdown": "one Sentinel had no answer for down-after", "+odown": "as many as the quorum say so",
-    "+elected-leader": "a majority of all has voted for one of them", "MASTER MODE": "the replica executes SLAVEOF NO ONE",
-    "+promoted-slave": "its INFO, asked for each second, shows it", "+switch-master": "the others have heard it: clients are told",
+    "+elected-leader": "a majority of all has voted for one of them",
+    "MASTER MODE": "the replica executes SLAVEOF NO ONE",
+    "+promoted-slave": "its INFO, asked for each second, shows it",
+    "+switch-master": "the others have heard it: clients are told",
 }
 times = pd.Series({step: first(result.events, step) for step in steps})
 pd.DataFrame({"at_s": times, "took_s": times.diff().fillna(times.iloc[0] - 10), "because": steps})"""),
@@ -63,7 +65,8 @@ Of {web["unavailable_s"]:.1f} s without an answer, `down-after-milliseconds` is 
 second largest is waiting for the next INFO of the promoted replica, which would have taken writes for nearly a second by then:
 nobody sends it any.
 
-{_lost(base)} The lag of a replica is some 0.3 ms here: what was acknowledged earlier than that has left the master before it died."""),
+{_lost(base)} The lag of a replica is some 0.3 ms here: what was acknowledged earlier than that has left the master before it
+died."""),
     ]
 
 
@@ -114,7 +117,8 @@ for down_after in (500, 2000):
     change = conf(down_after=down_after, more="sentinel failover-timeout mymaster 10000")
     one = redsim.run(redsim.load("../scenarios/incident/down-after-500ms.yaml", [change]))
     fails = one.summary["failovers"]
-    rows.append((down_after, one.events.text.str.startswith("+sdown master").sum(), len(fails), sum(f["lost_writes"] for f in fails)))
+    sdown = one.events.text.str.startswith("+sdown master").sum()
+    rows.append((down_after, sdown, len(fails), sum(f["lost_writes"] for f in fails)))
 pd.DataFrame(rows, columns=["down_after_ms", "+sdown", "failovers", "writes_lost"])"""),
         say(f"""
 Nobody died, and {lost:,} acknowledged writes are gone: for ten seconds there were two masters, and clients had no reason to leave
@@ -168,10 +172,11 @@ rows = [(name, one.summary["failovers"][0]["lost_writes"], one.summary["failover
 pd.DataFrame(rows, columns=["", "writes_lost", "from_s", "until_s", "refused"])"""),
         do('split.figure("replication")'),
         say(f"""
-Without it, {free["lost_writes"]:,} writes were answered +OK and are gone, until {free["lost_until_s"]:.0f} s: fifteen seconds longer
-than the network was cut, as TCP, INFO and +convert-to-slave take their time. With it, {bounded["lost_writes"]:,}: those of the
-{bounded["lost_until_s"] - 10:.1f} s before the master knew that its replicas were silent (`min-replicas-max-lag 3`, whole seconds).
-{refused:,} writes were refused instead. It bounds what is lost, it does not prevent it; `WAIT 1` after a write tells the client."""),
+Without it, {free["lost_writes"]:,} writes were answered +OK and are gone, until {free["lost_until_s"]:.0f} s: fifteen seconds
+longer than the network was cut, as TCP, INFO and +convert-to-slave take their time. With it, {bounded["lost_writes"]:,}: those
+of the {bounded["lost_until_s"] - 10:.1f} s before the master knew that its replicas were silent (`min-replicas-max-lag 3`, whole
+seconds). {refused:,} writes were refused instead. It bounds what is lost, it does not prevent it; `WAIT 1` after a write tells
+the client."""),
     ]
 
 
@@ -208,9 +213,9 @@ def _solution() -> str:
         failed = redsim.run(redsim.load(FAILOVER, [f"clients.web.retries.max={n}"])).summary["clients"]["web"]["failed"]
         rows.append(f"| {n} | {sums_s[n - 1]:.2f} s | {failed:,} |")
     return "\n".join([
-        f"Nobody is answered for {gap_s:.2f} s. n retries last 50 + 100 + … ms: 2.75 s for ten, half a second more for each beyond.",
+        f"Nobody is answered for {gap_s:.2f} s. n retries last 50 + 100 + … ms: 2.75 s for ten, 0.5 s more for each beyond.",
         f"{needed} of them last {sums_s[needed - 1]:.2f} s, the first sum that is longer.", "",
         "| retries | they last | failed for good |", "| --- | --- | --- |", *rows, "",
-        "Refused connections come back at once, so that the sum of the back-offs is nearly all of it. A host that is gone answers",
-        "nothing: there each attempt takes its time-out as well.",
+        "Refused connections come back at once, so that the sum of the back-offs is nearly all of it. A host that is gone",
+        "answers nothing: there each attempt takes its time-out as well.",
     ])  # fmt: skip
