@@ -3,7 +3,7 @@
 Mirrors server.c: clientsCron (clientsCronHandleTimeout, clientsCronResizeQueryBuffer, clientsCronResizeOutputBuffer).
 """
 
-from redsim.dataplane.compile import entry
+from redsim.dataplane.compile import compiled, entry
 from redsim.dataplane.connections import close_by_server
 from redsim.dataplane.layout import *
 from redsim.dataplane.ledger import charge, note_hold
@@ -16,6 +16,14 @@ def hold(w: World, cause, ns):
     start = w.st[NOW]
     charge(w, cause, ns)
     note_hold(w, cause, start)
+
+
+@compiled
+def free_client(w: World, c):
+    """networking.c:freeClient of connection `c`, which is accepted and not yet closed."""
+    charge(w, CRON, w.cost[CLOSE_NS])
+    w.st[CLIENTS] -= 1
+    close_by_server(w, c)
 
 
 @entry
@@ -39,10 +47,8 @@ def clients_cron(w: World, cursor, visits, idle_ns):
             resize_query_buffer(w, c, 0)
         resize_reply_buffer(w, c)
         if idle_ns > 0 and idle > idle_ns and conn[c, C_OUT] == 0 and not flags & (F_RING | F_EOF):
-            charge(w, CRON, w.cost[CLOSE_NS])
-            st[CLIENTS] -= 1
             st[CLOSED_IDLE] += 1
-            close_by_server(w, c)
+            free_client(w, c)
     return cursor
 
 
@@ -53,9 +59,7 @@ def kill_clients(w: World):
     for c in range(w.conn.shape[0]):
         flags = w.conn[c, C_FLAGS]
         if w.conn[c, C_LIVE] and flags & F_ACCEPTED and not flags & F_RESET:
-            charge(w, CRON, w.cost[CLOSE_NS])
-            w.st[CLIENTS] -= 1
-            close_by_server(w, c)
+            free_client(w, c)
             killed += 1
     return killed
 

@@ -5,17 +5,17 @@ connections are closed, what was on its way has failed, and is sent again, if at
 
     catch_up(w, t)             everything the clients do up to `t`, even while the loop is in the middle of something longer
     leave(w, g, t, out)        group `g` leaves: its pending retries and next requests as rows of `out`; how many
-    come(w, g, t, rows, n)     it goes on here, not before `t`
+    come(w, g, t, rows, n)     it goes on here, not before `t`, which the server's clock has not passed
 
-Differs: who wonders where the master is, does so for all connections of the group. A server whose clock is ahead of the others'
-(run/lockstep.py) has them when that is over: their arrivals pause until then.
+Differs: who wonders where the master is, does so for all connections of the group. They come to a server when its clock is not
+ahead of the others' (run/lockstep.py): until then they stay where they were.
 """
 
 from redsim.dataplane.clients import admit_due, hang_up, plan_groups
 from redsim.dataplane.compile import compiled, entry
 from redsim.dataplane.events import _heap_push, push
 from redsim.dataplane.layout import *
-from redsim.dataplane.requests import give_row, take_row
+from redsim.dataplane.requests import count_offered, give_row, take_row
 
 # a row of what goes along: when, what (EV_RETRY, EV_ISSUE), slot and kind within the group, then the request
 (L_AT, L_WHAT, L_SLOT, L_KIND, L_KEY, L_ARG, L_BYTES, L_INTENDED, L_BEGIN, L_ATTEMPT) = range(10)
@@ -57,9 +57,7 @@ def take_along(w: World, g, at, what, arg, row):
     row[L_KEY], row[L_ARG], row[L_BYTES] = req[R_KEY], req[R_ARG], req[R_BYTES]
     row[L_INTENDED], row[L_BEGIN], row[L_ATTEMPT] = req[R_INTENDED], req[R_BEGIN], req[R_ATTEMPT]
     w.slot[req[R_SLOT], S_OUT] -= 1
-    group[g, G_OFFERED] -= 1
-    group[g, G_AREA] -= w.st[END] - req[R_INTENDED]
-    w.offered[min(req[R_INTENDED] // w.st[WINDOW], w.st[WINDOWS] - 1), g] -= 1
+    count_offered(w, g, req[R_INTENDED], -1)
     give_row(w, arg)
 
 
@@ -95,7 +93,6 @@ def leave(w: World, g, t, out):
 def come(w: World, g, t, rows, n):
     """Group `g` has its clients here from `t` on; they send again what is in the first `n` of `rows`."""
     group = w.group
-    t = max(t, w.st[NOW])
     group[g, G_AWAY], group[g, G_DRAWN] = 0, (g + 1) * AHEAD
     if group[g, G_NEXT_NS] < t:
         group[g, G_NEXT_NS] = t
@@ -115,9 +112,7 @@ def come(w: World, g, t, rows, n):
         req[R_OWN] = req[R_WAITS] = 0
         req[R_NEXT] = req[R_CONN] = NONE
         w.slot[s, S_OUT] += 1
-        group[g, G_OFFERED] += 1
-        group[g, G_AREA] += w.st[END] - req[R_INTENDED]
-        w.offered[min(req[R_INTENDED] // w.st[WINDOW], w.st[WINDOWS] - 1), g] += 1
+        count_offered(w, g, req[R_INTENDED], 1)
         push(w, at, EV_RETRY, r)
     plan_groups(w)
     w.st[DUE] = min(w.st[DUE], w.st[GROUP_DUE])

@@ -51,7 +51,7 @@ def output_buffer_bytes(w: World, link):
     if m[M_RING]:
         return own_blocks(w, link) * (usable(w, BLOCK_BYTES + REPLY_BLOCK_HEADER_BYTES) + LIST_NODE_BYTES)
     at, blocks = w.wire[link, W_BLOCK], m[M_BLOCKS]
-    if at >= blocks:
+    if at >= blocks or w.wire[link, W_STATE] == WIRE_OFF:
         return 0
     first = w.block[at & mask, 0] - w.block[at & mask, 1]
     return w.block[(blocks - 1) & mask, 0] - first + (blocks - at) * (LIST_NODE_BYTES + BLOCK_HEADER_BYTES)
@@ -70,8 +70,8 @@ def mind_limits(w: World):
 
 
 @entry
-def ring_output_bytes(w: World, link):
-    """What networking.c:getClientOutputBufferMemoryUsage says of a replica in 6.2."""
+def omem(w: World, link):
+    """omem of CLIENT LIST for a replica."""
     return output_buffer_bytes(w, link)
 
 

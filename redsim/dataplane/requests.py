@@ -115,13 +115,18 @@ def new_request(w: World, g, s, intended):
     row[R_FLAGS] = Z_LIVE
     row[R_NEXT] = NONE
     row[R_CONN] = NONE
-    st = w.st
-    group[g, G_OFFERED] += 1
-    group[g, G_AREA] += st[END] - intended
-    w.offered[window_of(w, intended), g] += 1
+    count_offered(w, g, intended, 1)
     link_to_slot(w, s, r)
     w.slot[s, S_OUT] += 1
     return r
+
+
+@inlined
+def count_offered(w: World, g, intended, by):
+    """A request of group `g` that its clients meant to send then: one more (1) is offered, or one less (-1)."""
+    w.group[g, G_OFFERED] += by
+    w.group[g, G_AREA] += by * (w.st[END] - intended)
+    w.offered[window_of(w, intended), g] += by
 
 
 @inlined
@@ -214,7 +219,6 @@ def count_refusal(w: World, g, flags, t):
     group[g, G_FAILED] += 1
     if flags & (Z_READONLY | Z_MASTERDOWN):
         wonder(w, g, t)
-    if flags & (Z_READONLY | Z_MASTERDOWN):
         group[g, G_ERR_READONLY if flags & Z_READONLY else G_ERR_MASTERDOWN] += 1
     elif flags & (Z_LOADING | Z_NOREPLICAS):
         group[g, G_ERR_LOADING if flags & Z_LOADING else G_ERR_NOREPLICAS] += 1
@@ -264,9 +268,7 @@ def fetch_and_fill(w: World, g, s, key, t):
     row[R_INTENDED], row[R_BEGIN], row[R_ATTEMPT], row[R_OWN], row[R_WAITS] = at, at, 0, 0, 0
     row[R_FLAGS] = Z_LIVE | Z_QUEUED
     row[R_NEXT] = row[R_CONN] = NONE
-    group[g, G_OFFERED] += 1
-    group[g, G_AREA] += w.st[END] - at
-    w.offered[window_of(w, at), g] += 1
+    count_offered(w, g, at, 1)
     push(w, at, EV_RETRY, r)
 
 

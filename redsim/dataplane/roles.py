@@ -32,6 +32,11 @@ def refuse_peer(w: World, r, k):
     return size
 
 
+def refuse(w: World, why: int, *, is_so: bool) -> None:
+    """Whether it refuses commands for that reason, one or several bits of M_REFUSES, from here on."""
+    w.repl[M_REFUSES] = (int(w.repl[M_REFUSES]) & ~why) | (why if is_so else 0)
+
+
 @entry
 def become_master(w: World, cause):
     """The stream is its own from here on: what it has executed is how far it goes."""

@@ -23,23 +23,13 @@ REPLY_BYTES, AOF_REPLY_BYTES = 4, 12  # :1;  *2 :1 :1
 
 
 @compiled
-def acknowledged(w: World, offset):
-    """How many replicas that are online have said that they have executed the stream up to there."""
+def acknowledged(w: World, column, offset):
+    """How many replicas that are online have said of the stream up to there that they have executed it (column W_ACK), or that
+    their AOF is on the disk (W_FACK)."""
     count = 0
     for link in range(w.wire.shape[0]):
         row = w.wire[link]
-        if row[W_FROM] == w.repl[M_SELF] and row[W_STATE] == WIRE_STREAM and row[W_ACK] >= offset:
-            count += 1
-    return count
-
-
-@compiled
-def synced(w: World, offset):
-    """How many replicas that are online have said that their AOF is on the disk up to there."""
-    count = 0
-    for link in range(w.wire.shape[0]):
-        row = w.wire[link]
-        if row[W_FROM] == w.repl[M_SELF] and row[W_STATE] == WIRE_STREAM and row[W_FACK] >= offset:
+        if row[W_FROM] == w.repl[M_SELF] and row[W_STATE] == WIRE_STREAM and row[column] >= offset:
             count += 1
     return count
 
@@ -49,8 +39,8 @@ def has_enough(w: World, c, k):
     """Whether the command of kind `k` on connection `c` has what it asks for."""
     offset = w.conn[c, C_WOFF]
     if w.kind[k, K_OP] == OP_WAIT:
-        return acknowledged(w, offset) >= w.kind[k, K_NELEM]
-    return (w.kind[k, K_LO] == 0 or w.repl[M_FSYNCED] >= offset) and synced(w, offset) >= w.kind[k, K_NELEM]
+        return acknowledged(w, W_ACK, offset) >= w.kind[k, K_NELEM]
+    return (w.kind[k, K_LO] == 0 or w.repl[M_FSYNCED] >= offset) and acknowledged(w, W_FACK, offset) >= w.kind[k, K_NELEM]
 
 
 @compiled

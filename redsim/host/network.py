@@ -41,11 +41,26 @@ def ps_per_byte(link: Link) -> int:
 
 def resent_ns(lost_ns: int, healed_ns: int, rtt_ns: int) -> int:
     """When a segment first sent at `lost_ns` is sent again for the first time that it comes through."""
-    at, wait = lost_ns, RTO_MIN_NS + rtt_ns
-    while at < healed_ns:
+    return comes_through_ns(lambda at: at < healed_ns, lost_ns, rtt_ns)
+
+
+def comes_through_ns(is_lost: Callable[[int], bool], at_ns: int, rtt_ns: int, syn_linear: int | None = None) -> int:
+    """When a packet first sent at `at_ns` is sent for the first time that it comes through; `is_lost(ns)`: one sent then is not.
+    `syn_linear`: it is a SYN, which is sent so often at even distances before those double."""
+    at, wait = at_ns, (RTO_MIN_NS + rtt_ns if syn_linear is None else SYN_NS)
+    even = syn_linear or 0
+    while is_lost(at):
         at += wait
-        wait = min(2 * wait, RTO_MAX_NS)
+        even -= 1
+        if even < 0:
+            wait = min(2 * wait, RTO_MAX_NS)
     return at
+
+
+def syn_linear(file: Any, host: str) -> int:
+    """How many SYNs the host's Linux sends at even distances (tcp_syn_linear_timeouts)."""
+    major, minor = (int(word) for word in file.hosts[host].linux.split(".")[:2])
+    return SYN_LINEAR if (major, minor) >= SYN_LINEAR_SINCE else 0
 
 
 class Network:
@@ -79,7 +94,7 @@ class Network:
         for _, fault in self.file.network_faults:
             for begin, end in fault.spans():
                 if begin <= now < end and fault.fault == "slow_link":
-                    if fault.between is not None and set(self.hosts(i)) == set(fault.between):
+                    if i in self._between(fault):
                         self._set(i, self._link(i).model_copy(update=_given(fault)))
                 elif begin <= now < end and fault.fault != "disconnect":
                     self._hold(i, fault, begin, end)
@@ -96,19 +111,12 @@ class Network:
 
     def travel_ns(self, i: int, at_ns: int, *, is_first: bool = False) -> int:
         """How long something sent over connection `i` at `at_ns` is on its way; a connection's first packet is a SYN."""
-        rtt_ns, at, wait = 2 * self.one_way_ns(i), at_ns, (SYN_NS if is_first else RTO_MIN_NS + 2 * self.one_way_ns(i))
-        linear = SYN_LINEAR if is_first and self._is_linear(i) else 0
-        while any(begin <= at < end for begin, end in self.down[i]):
-            at += wait
-            linear -= 1
-            if linear < 0:
-                wait = min(2 * wait, RTO_MAX_NS)
-        return at - at_ns + rtt_ns // 2
+        syns = syn_linear(self.file, self.hosts(i)[1]) if is_first else None
 
-    def _is_linear(self, i: int) -> bool:
-        """Whether the replica's Linux sends its first SYNs at even distances (tcp_syn_linear_timeouts)."""
-        major, minor = (int(word) for word in self.file.hosts[self.hosts(i)[1]].linux.split(".")[:2])
-        return (major, minor) >= SYN_LINEAR_SINCE
+        def is_lost(at: int) -> bool:
+            return any(begin <= at < end for begin, end in self.down[i])
+
+        return comes_through_ns(is_lost, at_ns, 2 * self.one_way_ns(i), syns) - at_ns + self.one_way_ns(i)
 
     def _link(self, i: int) -> Link:
         a, b = self.hosts(i)

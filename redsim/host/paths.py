@@ -8,7 +8,7 @@ Not modelled: jitter and random loss of these messages.
 
 from typing import Any
 
-from redsim.host.network import RTO_MAX_NS, RTO_MIN_NS, SYN_LINEAR, SYN_LINEAR_SINCE, SYN_NS
+from redsim.host.network import comes_through_ns, syn_linear
 from redsim.scenario.network import NetworkFault, link_between
 
 __all__ = ["Paths"]
@@ -47,15 +47,10 @@ class Paths:
 
     def travel_ns(self, sender: str, receiver: str, at_ns: int, *, is_first: bool = False) -> int:
         """How long a message sent at `at_ns` is on its way; a connection's first packet is a SYN, whose answer comes back."""
-        at, wait = at_ns, SYN_NS if is_first else RTO_MIN_NS + 2 * self.one_way_ns(sender, receiver, at_ns)
-        linear = SYN_LINEAR if is_first and self._is_linear(sender) else 0
-        while self.is_down(sender, receiver, at) or (is_first and self.is_down(receiver, sender, at)):
-            at += wait
-            linear -= 1
-            if linear < 0:
-                wait = min(2 * wait, RTO_MAX_NS)
-        return at - at_ns + self.one_way_ns(sender, receiver, at)
+        syns = syn_linear(self.file, sender) if is_first else None
 
-    def _is_linear(self, host: str) -> bool:
-        major, minor = (int(word) for word in self.file.hosts[host].linux.split(".")[:2])
-        return (major, minor) >= SYN_LINEAR_SINCE
+        def is_lost(at: int) -> bool:
+            return self.is_down(sender, receiver, at) or (is_first and self.is_down(receiver, sender, at))
+
+        at = comes_through_ns(is_lost, at_ns, 2 * self.one_way_ns(sender, receiver, at_ns), syns)
+        return at - at_ns + self.one_way_ns(sender, receiver, at)

@@ -11,12 +11,9 @@ from typing import Any
 
 import simpy
 
-from redsim.dataplane import layout as dp
-from redsim.dataplane.memory import LIST_NODE_BYTES
-from redsim.dataplane.output_buffers import BLOCK_HEADER_BYTES, ring_output_bytes
 from redsim.redis.rdb import Save
 
-__all__ = ["BACKLOG_MIN_BYTES", "Data", "ReplRules", "Session", "Sync", "output_buffer_bytes", "psync_refusal"]
+__all__ = ["BACKLOG_MIN_BYTES", "Data", "ReplRules", "Session", "Sync", "psync_refusal"]
 
 BACKLOG_MIN_BYTES = 16384  # server.h: CONFIG_REPL_BACKLOG_SIZE_MIN
 
@@ -112,18 +109,6 @@ class Session:
     soft_since_s: int | None = None
     is_over: bool = False
     missed: int = 0
-
-
-def output_buffer_bytes(world: Any, link: int) -> int:
-    """networking.c:getClientOutputBufferMemoryUsage: from the block the replica is at to the end of the last one."""
-    if world.repl[dp.M_RING]:
-        return int(ring_output_bytes(world, link))
-    m, mask, at = world.repl, len(world.block) - 1, int(world.wire[link, dp.W_BLOCK])
-    blocks = int(m[dp.M_BLOCKS])
-    if at >= blocks or world.wire[link, dp.W_STATE] == dp.WIRE_OFF:
-        return 0
-    end, payload = world.block[at & mask].tolist()
-    return int(world.block[(blocks - 1) & mask, 0]) - (end - payload) + (blocks - at) * (LIST_NODE_BYTES + BLOCK_HEADER_BYTES)
 
 
 def psync_refusal(asked: tuple[int, int], ids: tuple[int, int, int], window: tuple[int, int] | None) -> str:

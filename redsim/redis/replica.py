@@ -21,6 +21,7 @@ import simpy
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.replica import acknowledge, begin_loading, look_again, restart_stream
+from redsim.dataplane.roles import refuse
 from redsim.host.network import Network
 from redsim.redis.repl_session import Data, ReplRules, Session, Sync
 from redsim.redis.replication import Master
@@ -158,8 +159,8 @@ class Replica:
         if session is not None:
             self.master.close(session, why)
         self._loading_from, self._lost_ns = None, None
-        m = self.world.repl
-        m[dp.M_BUFFERING], m[dp.M_REFUSES] = 0, int(m[dp.M_REFUSES]) & ~(dp.LOADS | dp.STALE)
+        self.world.repl[dp.M_BUFFERING] = 0
+        refuse(self.world, dp.LOADS | dp.STALE, is_so=False)
         self.interrupt()
 
     def follow(self, master: Master | None) -> None:
@@ -325,7 +326,7 @@ class Replica:
         if self._from_socket:
             ns, _ = self.data.load_ns(session.file_bytes, session.snapshot.keys)
             m[dp.M_FILE_NS], m[dp.M_FILE_PS] = 0, 1000 * ns // max(session.file_bytes, 1)
-            m[dp.M_REFUSES] = int(m[dp.M_REFUSES]) | (dp.LOADS if is_empty else 0)
+            refuse(self.world, dp.LOADS, is_so=is_empty)
         if self.master.rules.is_dual:
             self._share_stream()
             m = self.world.repl
@@ -334,7 +335,7 @@ class Replica:
     def _load(self, session: Session) -> Step:
         """readSyncBulkPayload, from the last byte of the file on."""
         saving, flushing, loading = self.causes
-        self.world.repl[dp.M_REFUSES] &= ~dp.LOADS
+        refuse(self.world, dp.LOADS, is_so=False)
         if not self._from_socket:
             self._to("loading", "save", "")
             yield from self._hold(saving, self.data.fsync_ns())
@@ -378,9 +379,7 @@ class Replica:
         """It is in another state; a phase ends and another begins ("": none)."""
         self.state = state
         if not self.rules.serves_stale:
-            m = self.world.repl
-            is_stale = state not in ("online", "master", "loading")
-            m[dp.M_REFUSES] = (int(m[dp.M_REFUSES]) & ~dp.STALE) | (dp.STALE if is_stale else 0)
+            refuse(self.world, dp.STALE, is_so=state not in ("online", "master", "loading"))
         now_ns = self.now_ns()
         if self._open is not None:
             if self._open.phase == phase:

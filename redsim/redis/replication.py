@@ -25,11 +25,12 @@ from typing import Any
 import simpy
 
 from redsim.dataplane import layout as dp
-from redsim.dataplane.output_buffers import take_ring
+from redsim.dataplane.output_buffers import omem, take_ring
 from redsim.dataplane.replica import look_again
 from redsim.dataplane.replication import drop_backlog, ping, trim_backlog
+from redsim.dataplane.roles import refuse
 from redsim.redis.rdb import Save
-from redsim.redis.repl_session import ReplRules, Session, output_buffer_bytes, psync_refusal
+from redsim.redis.repl_session import ReplRules, Session, psync_refusal
 from redsim.redis.server import Server
 from redsim.units import S
 
@@ -318,11 +319,11 @@ class Master:
             self._lonely_since_s = self.now_s()
 
     def _overflow(self, session: Session, limit: str) -> None:
-        omem = output_buffer_bytes(self.world, session.link)
-        self.omem.append((self.now_ns(), session.replica, omem, limit))
+        size = int(omem(self.world, session.link))
+        self.omem.append((self.now_ns(), session.replica, size, limit))
         said = "scheduled to be closed ASAP for overcoming of output buffer limits."
-        self._log(f"Client {session.replica} flags=S omem={omem} {said}")
-        self.close(session, f"output buffer of {omem} bytes over the {limit} limit")
+        self._log(f"Client {session.replica} flags=S omem={size} {said}")
+        self.close(session, f"output buffer of {size} bytes over the {limit} limit")
 
     def restarted(self, replid: int, offset: int) -> None:
         """loadDataFromDisk of a master: a new history; that of the RDB file, if it says one, is the one before (7.0)."""
@@ -340,7 +341,7 @@ class Master:
         if not self.rules.soft_bytes:
             return
         for session in list(self.sessions):
-            if output_buffer_bytes(self.world, session.link) < self.rules.soft_bytes:
+            if omem(self.world, session.link) < self.rules.soft_bytes:
                 session.soft_since_s = None
             elif session.soft_since_s is None:
                 session.soft_since_s = self.now_s()
@@ -393,8 +394,7 @@ class Master:
                 one.state == "online" and now_s - int(wire[one.link, dp.W_ACK_AT]) // S <= self.rules.max_lag_s
                 for one in self.sessions
             )
-            m = self.world.repl
-            m[dp.M_REFUSES] = (int(m[dp.M_REFUSES]) & ~dp.FEW) | (dp.FEW if good < self.rules.min_replicas else 0)
+            refuse(self.world, dp.FEW, is_so=good < self.rules.min_replicas)
 
     def _log(self, text: str) -> None:
         self.lines.append((self.now_ns(), text))

@@ -65,7 +65,7 @@ class Sentinel(State):
         super().__init__(env, name, address, wire, log, flush_ns, conf.loglevel)
         self.conf = conf
         self.announced = Address(conf.announce_ip or address.host, conf.announce_port or address.port)
-        self.is_alive = self.is_paused = False
+        self.is_paused = False
         self.ticks = 0
         self._hz_rng = generator(seed, name, "sentinel", "hz")
         self._desync_rng = generator(seed, name, "sentinel", "desync")

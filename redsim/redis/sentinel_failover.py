@@ -98,10 +98,7 @@ def answer_is_master_down(sentinel: State, ask: IsMasterDown) -> MasterDownReply
 
 def vote_leader(sentinel: State, master: Instance, epoch: int, runid: str) -> tuple[str, int]:
     """sentinelVoteLeader: (whom it voted for, "" if that is not known any more; in which epoch)."""
-    if epoch > sentinel.current_epoch:
-        sentinel.current_epoch = epoch
-        sentinel.flush_config()
-        sentinel.event(st.WARNING, "+new-epoch", str(epoch))
+    sentinel.heed_epoch(epoch)
     if master.leader_epoch < epoch and sentinel.current_epoch <= epoch:
         master.leader, master.leader_epoch = runid, sentinel.current_epoch
         sentinel.flush_config()

@@ -122,10 +122,7 @@ def process_hello(sentinel: State, hello: Hello) -> None:
     other = master.sentinels.get(hello.runid)
     if other is None or other.address != hello.sentinel:
         other = _meet(sentinel, master, hello)
-    if hello.current_epoch > sentinel.current_epoch:
-        sentinel.current_epoch = hello.current_epoch
-        sentinel.flush_config()
-        sentinel.event(st.WARNING, "+new-epoch", str(sentinel.current_epoch))
+    sentinel.heed_epoch(hello.current_epoch)
     if master.config_epoch < hello.config_epoch:
         master.config_epoch = hello.config_epoch
         if hello.master_address != master.address:

@@ -241,7 +241,7 @@ class State(ABC):
     ) -> None:  # fmt: skip
         self.env, self.name, self.address, self.wire, self.log = env, name, address, wire, log
         self._flush_ns, self._loglevel = flush_ns, LOGLEVELS[loglevel]
-        self.announced = address
+        self.announced, self.is_alive = address, False
         self.subscribers: list[Callable[[int, str, str], None]] = []
         self.published: list[tuple[str, str]] = []
         self.myid, self.current_epoch = "", 0
@@ -303,6 +303,13 @@ class State(ABC):
         self.flushes, self.flush_max_ns = self.flushes + 1, max(self.flush_max_ns, took_ns)
         self.ahead_ns += took_ns
         self.saved = SavedConfig(self.myid, self.current_epoch, {master.name: _known(master) for master in self.masters})
+
+    def heed_epoch(self, epoch: int) -> None:
+        """Another Sentinel says an epoch, which is the current one if it is higher."""
+        if epoch > self.current_epoch:
+            self.current_epoch = epoch
+            self.flush_config()
+            self.event(WARNING, "+new-epoch", str(epoch))
 
     def master_at(self, address: Address) -> Instance | None:
         """The master that is watched under that address."""

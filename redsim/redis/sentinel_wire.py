@@ -158,6 +158,7 @@ class Receiver(Protocol):
     """A Sentinel, as the wire sees it."""
 
     name: str
+    is_alive: bool
 
     def deliver(self, connection: "Connection", callback: Callable[[Any], None], message: Any) -> None:
         """`message` is in the socket of `connection`; `callback` takes it when the loop reads it. A loss comes last."""

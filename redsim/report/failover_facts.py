@@ -15,6 +15,7 @@ from typing import Any
 
 from redsim.report import facts
 from redsim.report.facts import number
+from redsim.run.failover_log import master_of
 from redsim.run.result import Result
 from redsim.units import S
 
@@ -98,13 +99,13 @@ def failovers(result: Result) -> list[dict[str, Any]]:
 
 def rules(result: Result, service: str) -> Any:
     """What sentinel.conf says of a service (MasterRules); None: nothing."""
-    conf = getattr(result.scenario, "sentinel_conf", None)
-    return next((one for one in conf.masters if one.name == service), None) if conf is not None else None
+    conf = result.scenario.sentinel_conf
+    return conf.master(service) if conf is not None else None
 
 
 def down_after_s(result: Result) -> float:
     """The longest down-after-milliseconds there is."""
-    conf = getattr(result.scenario, "sentinel_conf", None)
+    conf = result.scenario.sentinel_conf
     return max((one.down_after_ns / S for one in conf.masters), default=0.0) if conf is not None else 0.0
 
 
@@ -121,7 +122,7 @@ def events(result: Result) -> list[Event]:
 
 
 def _services(result: Result) -> list[str]:
-    conf = getattr(result.scenario, "sentinel_conf", None)
+    conf = result.scenario.sentinel_conf
     return [one.name for one in conf.masters] if conf is not None else []
 
 
@@ -129,7 +130,7 @@ def _event(row: Any, by_id: dict[str, str], services: list[str]) -> Event:
     """`+sdown slave r1:6379 r1 6379 @ mymaster main 6379`: about r1, of mymaster."""
     name, _, text = str(row.text).partition(" ")
     words = text.split()
-    service = words[words.index("@") + 1] if "@" in words else words[1] if words[:1] == ["master"] else ""
+    service = master_of(words)
     about = words[2] if len(words) > 2 and words[0] in ("master", "slave") else ""
     if words[:1] == ["sentinel"]:
         about = by_id.get(words[1], words[2])
@@ -195,7 +196,7 @@ def cause(result: Result, node: str, sdown_s: float) -> tuple[float, str] | None
         return held[0], "stall"
     for _, fault in reversed(result.scenario.file.network_faults):
         if any(start / S <= sdown_s and end / S >= first_s for start, end in fault.spans()):
-            return max(fault.at / S, min(first_s, sdown_s)) if fault.at / S < first_s else fault.at / S, str(fault.fault)
+            return max(fault.at / S, first_s), str(fault.fault)
     return None
 
 

@@ -240,10 +240,11 @@ def stayed(result: Result) -> Findings:
 
 def tilt(result: Result) -> Findings:
     """A Sentinel whose timer was late does nothing for 30 s."""
-    for event in ff.events(result):
+    every = ff.events(result)
+    for event in every:
         if event.name != "+tilt":
             continue
-        ends = [one.at_s for one in ff.events(result) if one.name == "-tilt" and one.who == event.who and one.at_s > event.at_s]
+        ends = [one.at_s for one in every if one.name == "-tilt" and one.who == event.who and one.at_s > event.at_s]
         until = f"until {min(ends):.4g} s" if ends else "to the end"
         text = f"{event.who} was in TILT from {event.at_s:.4g} s {until}: its timer was more than 2 s late. It took no server for"
         yield Finding("warning", text + " down meanwhile and began no failover.", "a host that stops no process; more Sentinels")

@@ -11,7 +11,7 @@ from typing import Any
 
 from redsim.units import S
 
-__all__ = ["Failover", "failovers"]
+__all__ = ["Failover", "failovers", "master_of"]
 
 OUTCOMES = {
     "-failover-abort-not-elected": "not elected",
@@ -78,9 +78,14 @@ def failovers(log: Sequence[tuple[int, str, str]]) -> list[Failover]:
     return found
 
 
+def master_of(words: list[str]) -> str:
+    """The master whose name is in what sentinelEvent says of an instance, `master NAME …` or `… @ NAME …`; "": no such line."""
+    return words[words.index("@") + 1] if "@" in words else words[1] if words[:1] == ["master"] else ""
+
+
 def _step(open_by: dict[tuple[str, str], Failover], ns: int, who: str, kind: str, words: list[str]) -> None:
     """A line of the Sentinel that tries."""
-    name = words[words.index("@") + 1] if "@" in words else (words[1] if len(words) > 1 else "")
+    name = master_of(words)
     one = open_by.get((who, name))
     if one is None:
         return

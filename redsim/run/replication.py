@@ -14,7 +14,7 @@ import simpy
 
 from redsim.dataplane import layout as dp
 from redsim.dataplane.histogram import COARSE_EDGES, percentiles_ns
-from redsim.redis.repl_session import output_buffer_bytes
+from redsim.dataplane.output_buffers import omem
 from redsim.redis.replica import Replica
 from redsim.redis.replication import IDS_EACH, Master
 from redsim.run.replicas import Family, Peers
@@ -54,7 +54,7 @@ class Record:
         ack = int(wire[dp.W_ACK]) if has_session else dp.NONE
         return (
             now_ns / S, name, replica.state if has_session or replica.state == "handshake" else "down", offset, own, ack,
-            max(offset - own, 0), self.lag_ns(replica, now_ns) / S, output_buffer_bytes(world, replica.link),
+            max(offset - own, 0), self.lag_ns(replica, now_ns) / S, omem(world, replica.link),
             replica.master.first_byte(), int(m[dp.M_HISTLEN]), replica.master.rules.backlog_bytes,
             (now_ns - int(wire[dp.W_ACK_AT])) / S if has_session and replica.state == "online" else float("nan"),
         )  # fmt: skip
@@ -179,7 +179,6 @@ class Record:
             "repl_backlog_histlen": int(m[dp.M_OFFSET]) - master.first_byte() + 1 if master.has_backlog else 0,
             "sync_full": master.full, "sync_partial_ok": master.partial_ok, "sync_partial_err": master.partial_err,
         }  # fmt: skip
-
 
     def _named(self, replid: int) -> str:
         """A replication ID, with the server that made it; 0: none."""

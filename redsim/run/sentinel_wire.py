@@ -180,6 +180,10 @@ class SentinelWire:
         assert line.on_message is not None, "who subscribes listens"
         self.back(line, line.on_message, None)
 
+    def _reset(self, line: Line) -> None:
+        """The other end has no such connection any more; the Sentinel hears of that when the RST is there."""
+        self.after(self.paths.travel_ns(line.end.host, self._host_of(line), int(self.env.now)), line.lost)
+
     def forget(self, line: Line) -> None:
         """It is closed."""
         mine = self.lines[line.end.name]
@@ -199,7 +203,7 @@ class SentinelWire:
         if line.is_over or self._host_is_down(line.end):
             return
         if self._epoch(line.end) != line.epoch or self._is_dead(line.end):
-            self.after(self.paths.travel_ns(line.end.host, self._host_of(line), int(self.env.now)), line.lost)
+            self._reset(line)
         elif line.end.receiver is not None:
             line.end.receiver.request(command, lambda reply, delay_ns: self.after(delay_ns, self.back, line, on_reply, reply))
         else:
@@ -247,7 +251,7 @@ class SentinelWire:
         if isinstance(command, Info):
             return "BUSY" if refused == "BUSY" else self._info(one)
         if isinstance(command, Publish):
-            return "BUSY" if refused == "BUSY" else self._publish(line, command)
+            return "BUSY" if refused == "BUSY" else self._publish(one, command)
         if isinstance(command, SlaveOf):
             return refused or self._slaveof(one, line, command)
         assert isinstance(command, ScriptKill), f"a server is not asked {command}"
@@ -274,14 +278,13 @@ class SentinelWire:
             self.ends[name].priority, follows.offset,
         )  # fmt: skip
 
-    def _publish(self, line: Line, command: Publish) -> int:
-        peers = line.end.peers
-        if peers is not None and peers.server.world.repl[dp.M_ON]:
-            publish(peers.server.world, command.stream_bytes())
-        heard = [one for one in self.lines[line.end.name] if one.purpose == "pubsub" and one.is_there]
-        for one in heard:
-            if one.on_message is not None:
-                self.back(one, one.on_message, command.hello)
+    def _publish(self, one: Peers, command: Publish) -> int:
+        if one.server.world.repl[dp.M_ON]:
+            publish(one.server.world, command.stream_bytes())
+        heard = [line for line in self.lines[one.master.name] if line.purpose == "pubsub" and line.is_there]
+        for line in heard:
+            if line.on_message is not None:
+                self.back(line, line.on_message, command.hello)
         return len(heard)
 
     def _slaveof(self, one: Peers, line: Line, command: SlaveOf) -> str:
@@ -291,7 +294,7 @@ class SentinelWire:
         kill_clients(one.server.world)
         for other in [other for other in self.lines[line.end.name] if other is not line]:
             self.forget(other)
-            self.after(self.paths.travel_ns(line.end.host, self._host_of(other), int(self.env.now)), other.lost)
+            self._reset(other)
         return answer
 
     # ---- deaths
@@ -301,8 +304,9 @@ class SentinelWire:
 
     @staticmethod
     def _is_dead(end: End) -> bool:
-        if end.peers is None:
-            return not getattr(end.receiver, "is_alive", True)
+        if end.receiver is not None:
+            return not end.receiver.is_alive
+        assert end.peers is not None, "it is a server, or a Sentinel"
         return bool(end.peers.server.world.st[dp.DEAD])
 
     @staticmethod
@@ -320,4 +324,4 @@ class SentinelWire:
             return
         for line in list(self.lines[name]):
             self.forget(line)
-            self.after(self.paths.travel_ns(line.end.host, self._host_of(line), int(self.env.now)), line.lost)
+            self._reset(line)

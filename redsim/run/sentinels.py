@@ -118,7 +118,7 @@ class Sentinels:
     def ask(self, group: Group, at: str) -> Generator[simpy.Event, Any, "str | None"]:
         """Where a client of the group, which has been with `at`, is told to go; None: by nobody."""
         assert group.service is not None, "who asks has a service"
-        half_ns = max((group.rtt if group.rtt is not None else self.loopback_rtt_ns) // 2, 1)
+        half_ns = self._one_way_ns(group)
         for one in self.all:
             yield self.env.timeout(half_ns)
             if not one.is_alive:
@@ -141,6 +141,10 @@ class Sentinels:
                 return str(answered.value.host)
         return None
 
+    def _one_way_ns(self, group: Group) -> int:
+        """Between the group's clients and a Sentinel."""
+        return max((group.rtt if group.rtt is not None else self.loopback_rtt_ns) // 2, 1)
+
     @staticmethod
     def _replica(master: Instance, at: str) -> Address | None:
         """SENTINEL REPLICAS: one that is up, another one than before if there is; as redis-py's slave_for, without the master."""
@@ -149,7 +153,7 @@ class Sentinels:
 
     def tell(self, group: Group, service: Service) -> None:
         """The clients of the group listen to +switch-master."""
-        half_ns = max((group.rtt if group.rtt is not None else self.loopback_rtt_ns) // 2, 1)
+        half_ns = self._one_way_ns(group)
 
         def hear(ns: int, event: str, text: str) -> None:
             words = text.split()

@@ -28,7 +28,6 @@ from redsim.units import MS, S
 __all__ = ["Place", "Service", "Watch", "gather", "told"]
 
 AGAIN_NS = 10 * MS  # guess: a pool that was told what it knew asks again so much later at the earliest
-BEAT_NS = 2 * MS  # while somebody wonders no server's clock is further ahead than that
 SLICE_NS = 10 * MS  # guess: how late a client of a server that is held hears of its own time-out
 CARRIED = (
     dp.G_NEXT_PS, dp.G_NEXT_NS, dp.G_LEFT, dp.G_START, dp.G_TRACE_I, dp.G_SEQ_KEY, dp.G_DONE_AT,
@@ -94,8 +93,8 @@ class Service:
     def _ask(self) -> Generator[simpy.Event, Any, None]:
         self.asked += 1
         found = yield from self.ask(self.at)
-        for _ in range(AGAIN_NS // BEAT_NS if found in (None, self.at) else 0):
-            yield self.env.timeout(BEAT_NS)
+        if found in (None, self.at):
+            yield self.env.timeout(AGAIN_NS)
         self._is_asking = False
         server, g = self.places[self.at]
         server.world.group[g, dp.G_WONDERS] = 0
