@@ -40,6 +40,7 @@ nodes:
   r2: {{host: box, version: "7.0", replica_of: main, conf: "save \\"\\"\\nrepl-diskless-sync-delay 0\\n{r2}"}}
 sentinels:
   count: {ns}
+  just_started: true
   hosts: [box]
   conf: |
     sentinel monitor mymaster main {quorum}

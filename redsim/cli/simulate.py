@@ -3,6 +3,7 @@
 import gc
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,8 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. nodes.main.conf.io-threads=4.")] = None,
     against: Annotated[Path | None, typer.Option(help="An observed.json of `observe`: print predicted beside measured.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Also write trace.json for ui.perfetto.dev.")] = False,
+    repeats: Annotated[int, typer.Option(help="Seeds from the scenario's own on; the report then has distributions.")] = 1,
+    processes: Annotated[int | None, typer.Option(help="Runs at a time, with --repeats; default the cores, 8 at most.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no headline.")] = False,
 ) -> None:
     """Simulate a scenario and write its report."""
@@ -31,15 +34,21 @@ def run(
     from redsim.report.files import headline, write_report
     from redsim.report.findings import findings
     from redsim.run import engine
-    from redsim.run.progress import progress_bar
+    from redsim.run.progress import progress_bar, share_bar
+    from redsim.run.repeats import checked, repeat
     from redsim.scenario.load import load
 
     try:
         loaded = load(scenario, set_ or [])
         if seed is not None:
             loaded = loaded.with_seed(seed)
+        checked(repeats, processes)
         with progress_bar(loaded.file.duration, quiet=quiet) as progress:
             result = engine.run(loaded, progress=progress)
+        if repeats > 1 and not result.partial:
+            with share_bar("more seeds", quiet=quiet) as share:
+                more = repeat(loaded, repeats, processes=processes, first=result, progress=share)
+            result = replace(result, repeats=more)
     except ScenarioError as error:
         die(error)
     result.summary["findings"] = [{"severity": f.severity, "text": f.text, "directive": f.directive} for f in findings(result)]
@@ -58,7 +67,7 @@ def run(
     if not quiet:
         typer.echo(headline(result))
         typer.echo(f"report: {folder / 'report.html'}")
-    if result.partial:
+    if result.partial or (result.repeats is not None and result.repeats.is_partial):
         raise typer.Exit(INTERRUPTED)
 
 

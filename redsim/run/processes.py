@@ -9,8 +9,6 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
-from redsim.scenario.errors import ScenarioError
-
 __all__ = ["cores", "each"]
 
 PROCESSES_MAX = 8  # by default: each takes some 300 MB
@@ -26,10 +24,8 @@ def cores() -> int:
 
 def each(function: Callable[[G], R], given: Sequence[G], processes: int | None = None) -> Generator[R, None, None]:
     """What `function` makes of each of `given`, in their order, as soon as it is there; `processes` at a time, None: as many as
-    there are cores. ScenarioError for less than one of them, and what `function` raises; closing it stops what is under way."""
+    there are cores. What `function` raises; closing it stops what is under way."""
     count = min(cores() if processes is None else processes, len(given))
-    if processes is not None and processes < 1:
-        raise ScenarioError(f"--processes {processes}: 1 at least")
     if count <= 1:
         yield from (function(one) for one in given)
         return

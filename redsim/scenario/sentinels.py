@@ -6,6 +6,7 @@
       conf: |                   # or conf_file: sentinel.conf
         sentinel monitor mymaster main 2
         sentinel down-after-milliseconds mymaster 3000
+      just_started: true        # all of them with the run; default: up for long, their INFO and PING out of step
 
 ADDRESS of `sentinel monitor` and `known-replica` is a node. Sentinels are called sentinel-1, sentinel-2, …; those of one host
 listen on ports one apart.
@@ -35,6 +36,7 @@ class Sentinels(Model):
     hosts: list[str] = Field(min_length=1)
     conf: str = ""  # verbatim sentinel.conf text
     conf_file: str | None = None  # or a path, relative to the scenario
+    just_started: bool = False  # with the run, so that all send INFO and PING at nearly the same time; else out of step
 
     @model_validator(mode="after")
     def _places(self) -> "Sentinels":
