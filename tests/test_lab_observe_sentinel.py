@@ -144,6 +144,20 @@ def test_flags_of_trouble_are_said(tmp_path: Path) -> None:
     assert seen.sentinel.replicas[0].flags == ["s_down", "slave", "disconnected"]
 
 
+@pytest.mark.parametrize(
+    ("slaves", "words"), [(1, "lists 1, and so many are here"), (0, "without one no failover can come about")]
+)
+def test_replicas_that_are_not_connected_are_said_and_left_out(slaves: int, words: str, tmp_path: Path) -> None:
+    """A Sentinel forgets no replica; the master's INFO lists those that are connected."""
+    seen = looked_at(tmp_path, bare([master(), replica(1, flags="slave,s_down")]), infos={"slaves": slaves})
+    text = Path(seen.scenario_path).read_text(encoding="utf-8")
+    assert words in text
+    assert "here all run" not in text
+    scenario = Scenario.load(seen.scenario_path)
+    assert len(scenario.file.nodes) == 1 + slaves
+    assert engine.run(scenario.smoke()).summary["commands"] > 0
+
+
 def test_what_sentinels_send_is_no_clients_command(tmp_path: Path) -> None:
     """PING each second and PUBLISH every two, of each of three: the scenario's Sentinels do that themselves."""
     seen = looked_at(tmp_path, bare([master()]), infos={"ping": 3})
@@ -178,8 +192,9 @@ def test_of_a_replica_no_sentinels_are_written_and_that_is_said(tmp_path: Path) 
 @pytest.mark.parametrize(("other", "infos", "name", "doubt"), [
     ({"runid": OTHER_ID}, {}, "mymaster", ""),
     ({"runid": OTHER_ID}, {"run_id": OTHER_ID}, "cache", ""),
-    ({"runid": OTHER_ID, "port": 7000}, {"run_id": "f" * 40, "port": 7000}, "cache", ""),
-    ({"runid": OTHER_ID, "num_slaves": 1}, {"run_id": "f" * 40, "slaves": 1}, "cache", "by its number of replicas only"),
+    ({"runid": OTHER_ID, "port": 7000}, {"run_id": "f" * 40, "port": 7000}, "cache", "why cache has another run id"),
+    ({"runid": "", "port": 7000}, {"run_id": "f" * 40, "port": 7000}, "cache", ""),
+    ({"runid": OTHER_ID, "num_slaves": 1}, {"run_id": "f" * 40, "slaves": 1}, "cache", "found by its number of replicas only"),
     ({"runid": OTHER_ID}, {"run_id": "f" * 40, "port": 1}, "cache", "cache is taken"),
 ])  # fmt: skip
 def test_the_observed_server_is_found_among_masters(
@@ -193,6 +208,14 @@ def test_the_observed_server_is_found_among_masters(
     assert f"other masters of the Sentinels: left out ({left})" in seen.could_not_see
     assert any(doubt in said for said in seen.could_not_see)
     assert doubt or not any("which master" in said for said in seen.could_not_see)
+
+
+def test_a_server_that_lost_its_role_since_its_info_is_found_again(tmp_path: Path) -> None:
+    """After a failover SENTINEL MASTERS shows the new master, and REPLICAS the one whose INFO is older."""
+    seen = looked_at(tmp_path, bare([master(runid="", port=6380), replica(1, runid=RUN_ID, master_port=6380), replica(2)]))
+    assert any("of before a failover?" in said for said in seen.could_not_see)
+    other = looked_at(tmp_path, bare([master(runid=OTHER_ID, port=6380)]))
+    assert any("whether mymaster is this server" in said for said in other.could_not_see)
 
 
 def test_replicas_of_another_master_are_not_counted(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """What redis-cli prints of SENTINEL MASTERS, REPLICAS and SENTINELS, whole or not, and a sentinel.conf, which tells no secret."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sentinel_example import ADDRESSES, CONF, FORMS, HAND_WRITTEN, RUN_ID, master, replica, sentinel, tty
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentinel_example import ADDRESSES, CONF, FORMS, HAND_WRITTEN, RUN_ID, SECRETS, bare, master, replica, sentinel, tty
 
 from redsim.lab.observe_files import kind_of
 from redsim.lab.sentinel_texts import is_sentinel_text, records_of
@@ -104,3 +107,29 @@ def refusal_of(text: str) -> str:
     except ScenarioError as error:
         return str(error)
     return ""
+
+
+# ---- anything at all -----------------------------------------------------------------------------------------------
+
+LINES = [
+    *CONF.splitlines(),
+    *bare([master(), replica(1)]).splitlines(),
+    *tty([master()]).splitlines(),
+    "",
+    '"',
+    "sentinel",
+    "name",
+    "name x",
+]
+TEXT = st.lists(st.sampled_from(LINES) | st.text(max_size=6), max_size=60).map("\n".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXT)
+def test_random_text_is_records_or_one_sentence(text: str) -> None:
+    """Fuzz: lines of both kinds in any order; a sentence quotes no address and no secret."""
+    for read in (records_of, conf_without_secrets):
+        with contextlib.suppress(ScenarioError):
+            read(text, "f.txt")
+    said = refusal_of(text)
+    assert not [one for one in (*SECRETS, *ADDRESSES, RUN_ID) if one in said]

@@ -5,13 +5,13 @@
     SENTINEL REPLICAS, SENTINELS name   each of the others as it is seen
     INFO of a Sentinel                  counts, TILT
 
-A running one is asked the three commands and INFO once each. The observed server is found by its run id, else its port, else its
-number of replicas, else it is taken to be the first master.
+A running one is asked the three commands and INFO once each. The observed server is found by its run id (as a master's, else
+as a replica's), else its port, else its number of replicas, else it is taken to be the first master.
 Differs: a sentinel.conf is checked without its passwords, addresses and paths, so that no error can quote them.
 Not modelled: Sentinels of one master that differ; the first file given is taken.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from redsim.lab.asker import Asker, as_text, masked
 from redsim.lab.observed import Observation, Window, whole
 from redsim.lab.observed_replication import OF_SENTINEL, Replication, SeenReplica
-from redsim.lab.observed_sentinel import DOWN_AFTER_MS, WRITTEN, Instance, SeenSentinel, beside, numbers
+from redsim.lab.observed_sentinel import DOWN_AFTER_MS, WRITTEN, Instance, Place, SeenSentinel, beside, numbers
 from redsim.lab.sentinel_texts import Record, record, records_of
 from redsim.lab.sentinel_words import WatchedConf, conf_without_secrets
 from redsim.redis.sentinel_state import PING_PERIOD, PUBLISH_PERIOD
@@ -163,29 +163,38 @@ def names_of(told: Told) -> list[str]:
 
 def _choose(told: Told, names: list[str], seen: Observation) -> tuple[str, list[str]]:
     """(the observed server's name, why that may be wrong)."""
-    place = seen.place
-    ports = {name: told.masters[name].fields.get("port", "") for name in told.masters}
-    for conf in reversed(told.confs):
-        ports = {rules.name: str(rules.port or "") for rules in conf.masters} | ports
+    place, masters = seen.place, told.masters
     if place.role == "slave":
         return names[0], []
-    replicas = len(seen.replication.replicas) if seen.replication is not None else None
-    tests: list[Callable[[str], bool]] = [
-        lambda name: bool(place.run_id) and name in told.masters and told.masters[name].fields.get("runid") == place.run_id,
-        lambda name: bool(place.port) and ports.get(name) == place.port,
-        lambda name: replicas is not None and name in told.masters and told.masters[name].fields["num-slaves"] == str(replicas),
-    ]
-    for i, test in enumerate(tests):
-        found = [name for name in names if test(name)]
-        if len(found) == 1 and (i < 2 or len(names) > 1):
-            said = f"which master of the Sentinels this server is: {found[0]}, by its number of replicas only"
-            return found[0], [said] if i == 2 else []
+    ids = {name: masters[name].fields.get("runid", "") if name in masters else "" for name in names}
+    ports = {rules.name: str(rules.port or "") for conf in reversed(told.confs) for rules in conf.masters}
+    ports |= {name: one.fields.get("port", "") for name, one in masters.items()}
+    count = str(len(seen.replication.replicas)) if seen.replication is not None else ""
+    which = "which master of the Sentinels this server is: "
+    ways = (
+        ([name for name in names if place.run_id and ids[name] == place.run_id], ""),
+        (_above(told, names, place), "why it is a replica to the Sentinels and a master in its INFO (of before a failover?)"),
+        ([name for name in names if place.port and ports.get(name) == place.port], ""),
+        ([name for name in names if len(names) > 1 and name in masters and masters[name].fields["num-slaves"] == count],
+         f"{which}found by its number of replicas only"),
+    )  # fmt: skip
+    for found, doubt in ways:
+        if len(found) == 1:
+            other = place.run_id and ids[found[0]] not in ("", place.run_id)
+            doubt = doubt or (
+                f"why {found[0]} has another run id to the Sentinels (a restart or a failover since?)" if other else ""
+            )
+            return found[0], [doubt] if doubt else []
     if len(names) > 1:
-        said = f"which master of the Sentinels this server is: neither run id, port nor replicas tell; {names[0]} is taken"
-        return names[0], [said]
-    if place.run_id or place.port:
-        return names[0], [f"whether {names[0]} is this server: run id and port are not those its Sentinel has (a failover?)"]
-    return names[0], []
+        return names[0], [f"{which}neither run id, port nor number of replicas tell; {names[0]} is taken"]
+    strange = bool(place.run_id or place.port)
+    return names[0], [f"whether {names[0]} is this server: its run id and port are others to the Sentinels"] * strange
+
+
+def _above(told: Told, names: list[str], place: Place) -> list[str]:
+    """The masters whose replica has the server's run id."""
+    rows = [row for row in told.of_kind("slave") if place.run_id and row.fields.get("runid") == place.run_id]
+    return [name for name in names if any(_is_of(row, name, told.masters.get(name), len(names)) for row in rows)]
 
 
 # ---- what is kept of it --------------------------------------------------------------------------------------------

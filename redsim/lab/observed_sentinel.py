@@ -146,13 +146,15 @@ def unseen(seen: SeenSentinel | None, connected: int) -> list[str]:
         out.append(seen.count_said)
     if trouble := [flag for flag in seen.flags if flag in TROUBLE]:
         out.append(f"the master was {','.join(trouble)} when its Sentinel was asked; it is up here at the start")
-    for what, there in (("replicas", seen.replicas), ("other Sentinels", seen.sentinels)):
+    known = seen.replica_count
+    there_too = known is None or known == connected
+    for what, there in (("replicas", seen.replicas if there_too else []), ("other Sentinels", seen.sentinels)):
         down = sum(any(flag in TROUBLE for flag in one.flags) for one in there)
         if down:
             out.append(f"{down} of {len(there)} {what} were s_down or disconnected when their Sentinel was asked; here all run")
-    known = seen.replica_count
-    if known is not None and known != connected:
-        out.append(f"{known} replicas are known to the Sentinels, the master's INFO lists {connected}, which the scenario has")
+    if not there_too:
+        said = f"replicas not connected: Sentinels know {known}, the master's INFO lists {connected}, and so many are here"
+        out.append(f"{said}{'' if connected else '; without one no failover can come about'}")
     if not seen.beside:
         out.append(f"where the Sentinels run: {STANDS_IN}")
     elif None in seen.beside:
