@@ -24,15 +24,15 @@ from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.sentinel_conf import SentinelConf, parse_sentinel_conf
 from redsim.scenario.shape import Model
 
-__all__ = ["Place", "Sentinels", "check_conf", "hosts_exist", "read_conf", "with_ports"]
+__all__ = ["COUNT_MAX", "Place", "Sentinels", "check_conf", "hosts_exist", "read_conf", "with_ports"]
 
-_COUNT_MAX = 99
+COUNT_MAX = 99
 
 
 class Sentinels(Model):
     """The part `sentinels` of a scenario file."""
 
-    count: PositiveInt | None = Field(default=None, le=_COUNT_MAX)  # None: one on each host
+    count: PositiveInt | None = Field(default=None, le=COUNT_MAX)  # None: one on each host
     hosts: list[str] = Field(min_length=1)
     conf: str = ""  # verbatim sentinel.conf text
     conf_file: str | None = None  # or a path, relative to the scenario
