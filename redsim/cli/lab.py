@@ -26,7 +26,7 @@ def calibrate(
 
 
 def observe(
-    sources: Annotated[list[str], typer.Argument(help="A redis:// URL, or files: INFO, redis.conf, SLOWLOG, --bigkeys, MONITOR")],
+    sources: Annotated[list[str], typer.Argument(help="redis:// URLs, or files: INFO, redis.conf, SLOWLOG, sentinel.conf …")],
     out: Annotated[Path, typer.Option(help="Folder for scenario.yaml, observed.json, offsets.csv.")] = Path("observed"),
     window: Annotated[float, typer.Option(help="Seconds between the two readings of a live server.")] = 10.0,
     monitor: Annotated[float, typer.Option(help="Seconds of MONITOR on a live server; it costs that server throughput.")] = 0.0,

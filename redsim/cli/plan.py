@@ -74,3 +74,33 @@ def plan_backlog(
         files = write_plan(plan, folder, "redsim plan backlog " + shlex.join(sys.argv[3:]))
     if not quiet:
         typer.echo("\n".join([*lines(plan), f"report: {files[0]}"]))
+
+
+@plan_app.command("failover")
+def plan_failover(
+    scenario: Annotated[Path, typer.Argument(help="A scenario file (YAML) with Sentinels and clients that follow them.")],
+    repeats: Annotated[int, typer.Option(help="Seeds of each setting and of each thing that happens.")] = 12,
+    down_after: Annotated[str | None, typer.Option(help="What to try, e.g. 1s,3s; default 1s to 30s and that of now.")] = None,
+    cut: Annotated[str | None, typer.Option(help="How long a host is cut off; default 30s.")] = None,
+    own: Annotated[bool, typer.Option("--own", help="Strike as the scenario's own timeline does.")] = False,
+    processes: Annotated[int | None, typer.Option(help="Runs at a time; default the cores, 8 at most.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for page, JSON and CSV; default reports/<name>-failover.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as for run.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no answer.")] = False,
+) -> None:
+    """Which down-after, quorum, min-replicas and parallel-syncs: outages against false failovers and lost writes."""
+    from redsim.report.plan_failover import lines, write_plan
+    from redsim.run import plan_failover as planning
+    from redsim.run.progress import share_bar
+    from redsim.scenario.load import load
+
+    with leaving("plan"):
+        loaded = load(scenario, set_ or [])
+        with share_bar("planning", quiet=quiet) as progress:
+            plan = planning.plan_failover(
+                loaded, repeats=repeats, down_after=down_after, cut=cut, own=own, processes=processes, progress=progress
+            )
+        folder = out or Path("reports") / f"{plan.name}-failover"
+        files = write_plan(plan, folder, "redsim plan failover " + shlex.join(sys.argv[3:]))
+    if not quiet:
+        typer.echo("\n".join([*lines(plan), f"report: {files[0]}"]))

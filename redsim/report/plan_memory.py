@@ -77,7 +77,7 @@ def page(plan: MemoryPlan, repeat: str) -> str:
     plots = [Plot("peak", TITLE, wide, narrow, f"{TITLE}. {HOW_TO_READ}", HOW_TO_READ)]
     return template_environment().get_template("plan.html.j2").render(
         title=f"Memory for {plan.scenario}", question="How much memory does it need, and which maxmemory fits the box?",
-        answer=answer(plan), paste="\n".join(plan.lines_to_paste()), plots=plots, table=_table(plan), notes=plan.notes,
+        answer=answer(plan), paste="\n".join(plan.lines_to_paste()), plots=plots, tables=[_table(plan)], notes=plan.notes,
         guesses=plan.guesses, repeat=repeat, files="plan.csv and plan.json",
         assumed=[
             f"{say_bytes(plan.reserve_bytes)} of the box are left to the system (--reserve).",

@@ -8,22 +8,17 @@ NOT modelled: nothing is computed about a server here.
 import math
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from redsim.report import facts
+from redsim.report import facts, strips
 from redsim.report.facts import say_count
-from redsim.report.style import BLUE, GREY, ORANGE, PALE, Margins, label, new_figure, nothing_to_draw, short
+from redsim.report.style import PALE, Margins, label, new_figure, nothing_to_draw, short
 from redsim.run.repeats import LATENCIES, STEPS, Repeats
 from redsim.run.result import Result
 from redsim.units import S, say_bytes, say_ns
 
-HOW_TO_READ = {
-    "repeats": "Each dot is one run with a seed of its own. The bar is where the middle nine tenths of the runs lie, the thick "
-    "line their median, the whiskers around it where the true median lies with 95 % confidence. A wide bar is luck that a single "
-    "run hides.",
-}  # fmt: skip
+HOW_TO_READ = {"repeats": f"{strips.HOW_TO_READ} A wide bar is luck that a single run hides."}
 STEP_WORDS = {
     "sdown_s": "first +sdown", "odown_s": "+odown of the leader", "elected_s": "+elected-leader", "promoted_s": "promotion",
     "switch_s": "first +switch-master", "writable_again_s": "first write at the new master",
@@ -138,9 +133,8 @@ def repeats(result: Result, width_in: float) -> Figure:
         return nothing_to_draw(width_in, "Nothing was repeated: run with --repeats")
     is_narrow = width_in < 6
     drawn, (ax,) = new_figure(width_in, 0.9 + 0.42 * len(names), Margins(left=1.75 if is_narrow else 3.1))
-    stats = {row.quantity: row for row in facts.rows(result.repeats.stats)}
     for at, name in enumerate(reversed(names)):
-        _strip(ax, at, result.repeats.values(name), stats[name])
+        strips.strip(ax, at, result.repeats.values(name))
     texts = [say_quantity(name).removeprefix("from the fault to the ") for name in reversed(names)]
     ax.set_yticks(range(len(names)), [short(text, 20 if is_narrow else 44) for text in texts])
     ax.set_ylim(-0.6, len(names) - 0.4)
@@ -154,14 +148,3 @@ def repeats(result: Result, width_in: float) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(5 if is_narrow else 9))
         label(ax, x="s after the fault; outages: their length, s")
     return drawn
-
-
-def _strip(ax: Axes, at: int, values: list[float], row: object) -> None:
-    """Dots, spread over the strip's height in the order of the seeds."""
-    p5, p95, median, low, high = (float(getattr(row, name)) for name in ("p5", "p95", "median", "median_low", "median_high"))
-    ax.barh(at, p95 - p5, left=p5, height=0.62, color=PALE, zorder=1)
-    heights = at + 0.5 * (np.arange(len(values)) * 0.618 % 1 - 0.5)
-    ax.plot(values, heights, linestyle="", marker="o", markersize=2.6, color=BLUE, alpha=0.6, markeredgewidth=0, zorder=2)
-    ax.plot([median, median], [at - 0.36, at + 0.36], color=ORANGE, linewidth=2.6, zorder=4, solid_capstyle="butt")
-    if not math.isnan(low):
-        ax.plot([low, high], [at, at], color=GREY, linewidth=1.4, marker="|", markersize=7, zorder=3)

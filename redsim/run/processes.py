@@ -6,6 +6,7 @@ Not modelled: nothing; how many run at a time changes no result, only when it is
 """
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
@@ -31,6 +32,7 @@ def each(function: Callable[[G], R], given: Sequence[G], processes: int | None =
         return
     from joblib import Parallel, delayed
 
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)  # one that has grown is replaced
     results = Parallel(n_jobs=count, return_as="generator", max_nbytes=None)(delayed(function)(one) for one in given)
     try:
         yield from results

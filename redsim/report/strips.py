@@ -1,0 +1,34 @@
+"""A strip of runs: each a dot, the middle nine tenths as a bar, the median and where it lies with 95 % confidence.
+
+Mirrors nothing in Redis. The dots are spread over the strip's height in the order of the runs, by nothing else.
+NOT modelled: nothing is computed about a server here.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from redsim.report.style import BLUE, GREY, ORANGE, PALE
+from redsim.run.confidence import median_between
+
+__all__ = ["HOW_TO_READ", "strip"]
+
+HOW_TO_READ = (
+    "Each dot is one run with a seed of its own. The bar is where the middle nine tenths of the runs lie, the thick line their "
+    "median, the whiskers around it where the true median lies with 95 % confidence."
+)
+GOLDEN = 0.618  # neighbours in a row of its multiples lie far apart
+
+
+def strip(ax: Axes, at: float, values: Sequence[float], colour: str = BLUE) -> None:
+    """Runs at the height `at`, which is one wide."""
+    p5, median, p95 = (float(one) for one in np.quantile(values, (0.05, 0.5, 0.95)))
+    low, high = median_between(values)
+    ax.barh(at, p95 - p5, left=p5, height=0.62, color=PALE, zorder=1)
+    heights = at + 0.5 * (np.arange(len(values)) * GOLDEN % 1 - 0.5)
+    ax.plot(values, heights, linestyle="", marker="o", markersize=2.6, color=colour, alpha=0.6, markeredgewidth=0, zorder=2)
+    ax.plot([median, median], [at - 0.36, at + 0.36], color=ORANGE, linewidth=2.6, zorder=4, solid_capstyle="butt")
+    if not math.isnan(low):
+        ax.plot([low, high], [at, at], color=GREY, linewidth=1.4, marker="|", markersize=7, zorder=3)
