@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from redsim.scenario.directives import SENTINEL_ONLY
 from redsim.scenario.errors import ScenarioError
+from redsim.scenario.load import load
 from redsim.scenario.sentinel_conf import SENTINEL_DIRECTIVES, MasterRules, parse_sentinel_conf
 from redsim.scenario.sentinels import Sentinels, check_conf, hosts_exist, read_conf, with_ports
-from redsim.units import S
+from redsim.units import MS, S
 
 MONITOR = "sentinel monitor mymaster main 2\n"
 RUNID = "0123456789abcdef0123456789abcdef01234567"
@@ -198,3 +199,39 @@ def test_ports_come_from_the_nodes() -> None:
     assert (conf.masters[0].port, conf.masters[0].replicas) == (7000, (("r1", 7001),))
     with pytest.raises(ScenarioError, match="node 'main' listens on port 7000, not 6379"):
         with_ports(parse_sentinel_conf("sentinel monitor mymaster main 6379 2\n"), {"main": 7000})
+
+
+# ---- --set sentinels.conf.… ------------------------------------------------------------------------------------------------
+
+
+def test_a_directive_of_sentinel_conf_can_be_set_from_the_command_line() -> None:
+    """For every master, as if it stood last; the report lists it."""
+    changes = ["sentinels.conf.down-after-milliseconds=1500", "sentinels.conf.quorum=3", "sentinels.conf.parallel-syncs=2"]
+    conf = load("scenarios/learn/failover.yaml", changes).sentinel_conf
+    assert conf is not None
+    (rules,) = conf.masters
+    assert (rules.down_after_ns, rules.quorum, rules.parallel_syncs) == (1500 * MS, 3, 2)
+    assert [line.directive for line in conf.report()][-3:] == [
+        "sentinel down-after-milliseconds", "sentinel quorum", "sentinel parallel-syncs",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("sentinels.conf.down-after=1", "did you mean 'down-after-milliseconds'"),
+        ("sentinels.conf.down-after-milliseconds=3s", "whole number"),
+        ("sentinels.conf.down-after-milliseconds=1 2", "takes MS, not '1 2'"),
+        ("sentinels.conf.quorum=4", "quorum 4 with 3 Sentinels"),
+        ("sentinels.conf.quorum=0", "between 1 and"),
+        ("sentinels.conf.myid=x", "nothing that can be set for a master"),
+    ],
+)
+def test_a_wrong_one_is_one_sentence_with_its_place(change: str, says: str) -> None:
+    """File, line, the option as written, the cure."""
+    with pytest.raises(ScenarioError, match=says) as error:
+        load("scenarios/learn/failover.yaml", [change])
+    assert str(error.value).startswith("scenarios/learn/failover.yaml:")
+    assert f"--set {change.split('=')[0]}" in str(error.value)
+    with pytest.raises(ScenarioError, match="has no sentinels"):
+        load("scenarios/learn/keys-stall.yaml", [change])

@@ -121,7 +121,7 @@ def _build(name: str, path: Path | None, text: str, label: str, base: Path, over
         file = ScenarioFile.model_validate(source.data)
     except ValidationError as error:
         raise explain(error, source.data, where) from None
-    sentinel_conf = read_sentinel_conf(file, source, where, base)
+    sentinel_conf = read_sentinel_conf(file, source, where, base, changes)
     file = at_masters(file, sentinel_conf, where)
     check(file, where)
     file = _beside(file, base)
@@ -170,7 +170,7 @@ def _conf(source: Source, file: ScenarioFile, name: str, base: Path, overrides: 
     else:
         conf = parse_conf(node.conf, version=node.version, where=f"{source.where(*at)} nodes.{name}.conf")
     for override in overrides:
-        if override.is_directive and override.path[1] == name:
+        if override.is_directive and not override.is_of_sentinels and override.path[1] == name:
             conf = _with_place(
                 lambda conf=conf, o=override: conf.with_override(o.directive, o.text),  # type: ignore[misc]
                 f"{source.where(*at)}: {override.label}",

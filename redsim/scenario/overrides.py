@@ -1,7 +1,8 @@
 """`--set path.to.key=value`: changes to a scenario before it is checked.
 
 The path walks the file, or the schema where the file is silent; the value is YAML. What follows
-`nodes.<name>.conf.` is a redis.conf directive and is handed to the parser of that grammar as text.
+`nodes.<name>.conf.` is a redis.conf directive, what follows `sentinels.conf.` one of sentinel.conf that holds for every master
+(or `quorum`); they are handed to the parsers of those grammars as text.
 Differs from editing the file: no new host, node, data set or client group can be made up.
 Not modelled: taking something out of the file.
 """
@@ -29,12 +30,16 @@ class Override:
         return f"--set {self.written}" if self.written.isprintable() else f"--set {show(self.written)}"
 
     @property
+    def is_of_sentinels(self) -> bool:
+        return len(self.path) > 2 and self.path[:2] == ("sentinels", "conf")
+
+    @property
     def is_directive(self) -> bool:
-        return len(self.path) > 3 and self.path[0] == "nodes" and self.path[2] == "conf"
+        return self.is_of_sentinels or (len(self.path) > 3 and self.path[0] == "nodes" and self.path[2] == "conf")
 
     @property
     def directive(self) -> str:
-        return ".".join(str(part) for part in self.path[3:])
+        return ".".join(str(part) for part in self.path[2 if self.is_of_sentinels else 3 :])
 
 
 def parse_override(written: str) -> Override:
@@ -48,11 +53,14 @@ def parse_override(written: str) -> Override:
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[Override]) -> None:
-    """Change `data` in place; directives of redis.conf are only checked for the name of their node."""
+    """Change `data` in place; directives of redis.conf are only checked for the name of their node, those of sentinel.conf for
+    whether there are Sentinels."""
     for override in overrides:
-        if override.is_directive:
+        if override.is_of_sentinels and "sentinels" not in data:
+            raise ScenarioError(f"{override.label}: the scenario has no sentinels; add them with hosts and conf")
+        if override.is_directive and not override.is_of_sentinels:
             _descend(data, override.path[:2], override)
-        else:
+        elif not override.is_directive:
             _set(data, override)
 
 

@@ -68,6 +68,28 @@ class SentinelConf:
         """One entry for each line: what it is to the model, and why."""
         return list(self.lines)
 
+    def with_override(self, directive: str, value: str, label: str) -> "SentinelConf":
+        """As if `sentinel <directive> <master> <value>` stood last for every master; `quorum` is that of `sentinel monitor`.
+        ScenarioError, which begins with `label`, for one that is not of a master, and as for a line of the file."""
+        row = SENTINEL_DIRECTIVES.get(directive)
+        settable = ["quorum", *(name for name, one in SENTINEL_DIRECTIVES.items() if one.of_master)]
+        if directive not in settable:
+            near = did_you_mean(directive, settable)
+            raise ScenarioError(f"{label}: {directive[:100]!r} is nothing that can be set for a master{near}")
+        reader = _Reader(label)
+        reader.name, reader.masters = directive, {rules.name: rules for rules in self.masters}
+        for name in reader.masters:
+            words = (name, *split_args(value))
+            if row is None:
+                reader.set(name, quorum=reader.number(value, 1, _INT_MAX, "how many Sentinels have to agree, e.g. 2"))
+            elif not row.low <= len(words) <= row.high:
+                raise reader.fail(f"takes {row.usage.removeprefix('NAME ')}, not {value!r}")
+            else:
+                row.take(reader, words)
+        status, says = (row.status, row.says) if row is not None else ("modelled", "how many Sentinels have to agree")
+        line = DirectiveReport(0, f"sentinel {directive}", value, status, says, "override")
+        return replace(self, masters=tuple(reader.masters.values()), lines=(*self.lines, line))
+
 
 @dataclass(frozen=True)
 class _Directive:

@@ -3,14 +3,15 @@
 Mirrors nothing in Redis; a client library looks its master up by the name that `sentinel monitor` gives it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from redsim.scenario.errors import ScenarioError, did_you_mean
+from redsim.scenario.overrides import Override
 from redsim.scenario.redis_conf import RedisConf, parse_conf_file
 from redsim.scenario.schema import ScenarioFile
 from redsim.scenario.sentinel_conf import SentinelConf, parse_sentinel_conf
-from redsim.scenario.sentinels import read_conf, with_ports
+from redsim.scenario.sentinels import check_conf, read_conf, with_ports
 from redsim.scenario.source import Source
 
 __all__ = ["SERVER_PORT", "at_masters", "read_any_conf", "read_sentinel_conf"]
@@ -19,13 +20,19 @@ SERVER_PORT = 6379  # of every node: its name tells it from the others
 Where = Callable[..., str]
 
 
-def read_sentinel_conf(file: ScenarioFile, source: Source, where: Where, base: Path) -> SentinelConf | None:
-    """The sentinel.conf of the scenario; None without Sentinels. ScenarioError for what is wrong with it."""
+def read_sentinel_conf(
+    file: ScenarioFile, source: Source, where: Where, base: Path, overrides: Sequence[Override] = (),
+) -> SentinelConf | None:  # fmt: skip
+    """The sentinel.conf of the scenario, `overrides` in force; None without Sentinels. ScenarioError for what is wrong in it."""
     section, at = file.sentinels, ("sentinels", "conf")
     if section is None:
         return None
     first_line = source.blocks.get(at)
     conf = read_conf(section, list(file.nodes), base, source.label if first_line else where(*at), first_line or 1)
+    for one in (one for one in overrides if one.is_of_sentinels):
+        conf = conf.with_override(one.directive, one.text, f"{where(*at)}: {one.label}")
+        for sentence in check_conf(section, conf, list(file.nodes)):
+            raise ScenarioError(f"{where(*at)}: {one.label}: {sentence}")
     for rules in conf.masters:
         above = file.nodes[rules.host].replica_of
         if above is not None:
