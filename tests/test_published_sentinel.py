@@ -98,9 +98,9 @@ def steps(lines: Iterable[tuple[float, str, str]]) -> dict[str, float]:
 
 
 @functools.cache
-def automatic() -> list[dict[str, float]]:
-    """Failovers after a kill, servers and a client included; one in six on disks that do not spin."""
-    disks = {seed: ", disk: hdd" if seed % 6 else "" for seed in range(1, 31)}
+def whole() -> list[dict[str, float]]:
+    """Failovers after a kill, servers and a client included; every other one on a cloud's disks."""
+    disks = {seed: ", disk: ebs-like" if seed % 2 else "" for seed in range(1, 31)}
     return [steps(sentinel_lines(redsim.run(small(seed=seed, disk=disk)))) for seed, disk in disks.items()]
 
 
@@ -111,15 +111,25 @@ def timed(seed: int, **given: Any) -> World:
 
 
 @functools.cache
+def alone() -> list[dict[str, float]]:
+    """The same of Sentinels alone, at any time of the INFO period."""
+    return [_alone(seed, is_manual=False) for seed in range(120)]
+
+
+@functools.cache
 def manual() -> list[dict[str, float]]:
-    """SENTINEL FAILOVER at any time of the INFO period; a scenario has no such command, so these are Sentinels alone."""
-    found = []
-    for seed in range(150):
-        world, at_ns = timed(seed, da=10_000), 20 * S + 67 * seed % 1000 * 10 * MS
+    """SENTINEL FAILOVER; a scenario has no such command."""
+    return [_alone(seed, is_manual=True) for seed in range(120)]
+
+
+def _alone(seed: int, *, is_manual: bool) -> dict[str, float]:
+    world, at_ns = timed(seed, da=1500), 6 * S + 67 * seed % 1000 * 10 * MS
+    if is_manual:
         world.at(at_ns, world.sentinels["sentinel-1"].request, Failover("mymaster"), lambda _reply, _delay_ns: None)
-        world.run(at_ns + 3 * S)
-        found.append(steps((ns / S, who, text) for ns, who, text in world.lines()))
-    return found
+    else:
+        world.at(at_ns, world.kill, "main")
+    world.run(at_ns + (3 if is_manual else 6) * S)
+    return steps((ns / S, who, text) for ns, who, text in world.lines())
 
 
 def apart(published: dict[str, int], simulated: list[dict[str, float]]) -> list[str]:
@@ -138,8 +148,9 @@ def apart(published: dict[str, int], simulated: list[dict[str, float]]) -> list[
 
 @pytest.mark.parametrize("incident", AUTOMATIC)
 def test_steps_of_a_failover_take_what_the_log_says(incident: str) -> None:
-    """One tick of 52 to 100 ms a step, a flush before the vote; +promoted-slave is the business of INFO, see below."""
-    assert apart(AUTOMATIC[incident], automatic()) == []
+    """One tick of 52 to 100 ms a step, a flush before the vote; +promoted-slave is the business of INFO, see below. Some runs are
+    whole, more are of Sentinels alone, on disks as slow as those of the logs."""
+    assert apart(AUTOMATIC[incident], whole() + alone()) == []
 
 
 @pytest.mark.parametrize("incident", MANUAL)
@@ -148,20 +159,20 @@ def test_steps_of_a_manual_failover_take_what_the_log_says(incident: str) -> Non
     assert apart(MANUAL[incident], manual()) == []
 
 
-@pytest.mark.parametrize(("begin", "simulated"), [("+odown", automatic), (ELECTED, manual)], ids=["automatic", "manual"])
+@pytest.mark.parametrize(("begin", "simulated"), [("+odown", whole), ("+odown", alone), (ELECTED, manual)])
 def test_promotion_is_seen_a_second_and_a_tick_after_the_first_tick_of_the_failover(begin: str, simulated: Any) -> None:
     """codis-1493: 1.053 s after +odown, redis-4723: 1.022 s after +elected-leader; and codis-1059: 0.786 s after +odown.
 
     A replica's INFO is due each 10 s, from +odown or the failover on each second. Whose last one is older than a second is
     asked in that very tick, and again in the first tick 1,000 ms after the reply; flushes come on top. Whose last one is
-    younger is asked earlier; if that is after SLAVEOF NO ONE, 0.2 s later, it says master: 0.8 s of 10, and half of that either
-    way, as 30 runs are few. The faults are spread evenly over the 10 s."""
+    younger is asked earlier; if that is after SLAVEOF NO ONE, 0.2 s later, it says master: 0.8 s of 10, half of it either way
+    as runs are few. The faults are spread evenly over the 10 s."""
     times = [one[PROMOTED] - one[begin] for one in simulated()]
     early = sum(ms < 1000 for ms in times) / len(times)
-    assert 0.04 <= early <= 0.12
+    assert 0.03 <= early <= 0.12
     usual = [ms for ms in times if ms >= 1000]
-    assert max(usual) <= 1000 + 100 + 2 * max(FLUSHES_MS) + ROUNDING_MS
-    assert 1030 <= statistics.median(usual) <= 1065, "a second, half a tick of 75 ms, a flush"
+    assert sorted(usual)[len(usual) * 9 // 10] <= 1000 + 100 + max(FLUSHES_MS), "asked just before SLAVEOF: a second time"
+    assert 1026 <= statistics.median(usual) <= 1080, "a second, half a tick of 52 to 100 ms, a flush of up to 30"
 
 
 # ---- for nothing, too early, too late
