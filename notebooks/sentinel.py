@@ -43,7 +43,7 @@ result = redsim.run(redsim.load("../scenarios/learn/failover.yaml"))
 web = result.summary["clients"]["web"]
 pd.Series({
     "seconds without an answer": web["unavailable_s"], "failed for good": web["failed"] / web["offered"],
-    "writes lost": result.summary["failovers"][0]["lost_writes"],
+    "writes lost": result.summary["failovers"][0]["lost_acked_writes"],
 })"""),
         do("""
 def first(events, words):
@@ -71,7 +71,7 @@ died."""),
 
 
 def _lost(result: redsim.Result) -> str:
-    lost = result.summary["failovers"][0]["lost_writes"]
+    lost = result.summary["failovers"][0]["lost_acked_writes"]
     return "No write is lost." if lost == 0 else f"{lost} acknowledged writes are lost."
 
 
@@ -104,7 +104,7 @@ regular one, up to a second later."""),
 
 def _false_alarm() -> list[nbformat.NotebookNode]:
     one = redsim.run(redsim.load(FALSE_ALARM))
-    lost = sum(row["lost_writes"] for row in one.summary["failovers"])
+    lost = sum(row["lost_acked_writes"] for row in one.summary["failovers"])
     return [
         say("""
 ## Why not half a second, then?
@@ -118,7 +118,7 @@ for down_after in (500, 2000):
     one = redsim.run(redsim.load("../scenarios/incident/down-after-500ms.yaml", [change]))
     fails = one.summary["failovers"]
     sdown = one.events.text.str.startswith("+sdown master").sum()
-    rows.append((down_after, sdown, len(fails), sum(f["lost_writes"] for f in fails)))
+    rows.append((down_after, sdown, len(fails), sum(f["lost_acked_writes"] for f in fails)))
 pd.DataFrame(rows, columns=["down_after_ms", "+sdown", "failovers", "writes_lost"])"""),
         say(f"""
 Nobody died, and {lost:,} acknowledged writes are gone: for ten seconds there were two masters, and clients had no reason to leave
@@ -142,7 +142,7 @@ rows = []
 for quorum in (1, 2, 3):
     one = redsim.run(redsim.load("../scenarios/learn/quorum.yaml", [conf(quorum=quorum)]))
     fails = [f"{f['at_s']:.1f} s: {f['from']} to {f['to']}" for f in one.summary["failovers"]]
-    lost = sum(f["lost_writes"] for f in one.summary["failovers"])
+    lost = sum(f["lost_acked_writes"] for f in one.summary["failovers"])
     rows.append((quorum, ", ".join(fails) or "none", lost, one.summary["clients"]["web"]["unavailable_s"]))
 pd.DataFrame(rows, columns=["quorum", "failovers", "writes_lost", "longest_without_an_answer_s"])"""),
         say("""
@@ -157,6 +157,7 @@ def _split() -> list[nbformat.NotebookNode]:
     runs = [redsim.run(redsim.load(path)) for path in (SPLIT, BOUNDED)]
     free, bounded = (one.summary["failovers"][0] for one in runs)
     refused = runs[1].summary["clients"]["inside"]["errors"]["noreplicas"]
+    gone, kept = free["lost_acked_writes"], bounded["lost_acked_writes"]
     return [
         say("""
 ## Two masters
@@ -166,14 +167,14 @@ other side nothing seems to be wrong. What do you expect `min-replicas-to-write 
         do("""
 split = redsim.run(redsim.load("../scenarios/incident/split-brain.yaml"))
 bounded = redsim.run(redsim.load("../scenarios/plan/split-brain-min-replicas.yaml"))
-rows = [(name, one.summary["failovers"][0]["lost_writes"], one.summary["failovers"][0]["lost_from_s"],
+rows = [(name, one.summary["failovers"][0]["lost_acked_writes"], one.summary["failovers"][0]["lost_from_s"],
          one.summary["failovers"][0]["lost_until_s"], one.summary["clients"]["inside"]["errors"]["noreplicas"])
         for name, one in {"without": split, "min-replicas-to-write 1": bounded}.items()]
 pd.DataFrame(rows, columns=["", "writes_lost", "from_s", "until_s", "refused"])"""),
         do('split.figure("replication")'),
         say(f"""
-Without it, {free["lost_writes"]:,} writes were answered +OK and are gone, until {free["lost_until_s"]:.0f} s: fifteen seconds
-longer than the network was cut, as TCP, INFO and +convert-to-slave take their time. With it, {bounded["lost_writes"]:,}: those
+Without it, {gone:,} writes were answered +OK and are gone, until {free["lost_until_s"]:.0f} s: fifteen seconds
+longer than the network was cut, as TCP, INFO and +convert-to-slave take their time. With it, {kept:,}: those
 of the {bounded["lost_until_s"] - 10:.1f} s before the master knew that its replicas were silent (`min-replicas-max-lag 3`, whole
 seconds). {refused:,} writes were refused instead. It bounds what is lost, it does not prevent it; `WAIT 1` after a write tells
 the client."""),

@@ -12,12 +12,13 @@ from redsim import run as _run_first  # noqa: F401  a later import of the packag
 
 __version__ = "0.1.0"
 __all__ = ["Result", "Scenario", "ScenarioError", "load", "memory_usage", "object_encoding", "plan_backlog", "plan_memory",
-           "rehearse", "run"]  # fmt: skip
+           "rehearse", "repeat", "run"]  # fmt: skip
 
 _PLACES = {
     "Result": "redsim.run.result", "Scenario": "redsim.scenario.load", "ScenarioError": "redsim.scenario.errors",
     "load": "redsim.scenario.load", "memory_usage": "redsim.run.size", "object_encoding": "redsim.run.size",
     "plan_backlog": "redsim.run.plan_backlog", "plan_memory": "redsim.run.plan_memory", "rehearse": "redsim.run.rehearse",
+    "repeat": "redsim.run.repeats",
 }  # fmt: skip
 
 

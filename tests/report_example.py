@@ -67,6 +67,7 @@ def scenario(**clients: Any) -> Any:
         file=file,
         confs={},
         overrides=(),
+        sentinel_conf=None,
     )
 
 

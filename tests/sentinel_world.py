@@ -130,7 +130,7 @@ class World:
 
     def __init__(
         self, seed: int, conf: str, sentinels: int = 3, replicas: int = 2, flush_ns: Callable[[], int] = lambda: 3 * MS,
-        start_within_ns: int = S,
+        start_within_ns: int = S, is_long_up: bool = False,
     ) -> None:  # fmt: skip
         self.env = simpy.Environment()
         self.log: list[tuple[int, str, str]] = []
@@ -153,7 +153,7 @@ class World:
             name = f"sentinel-{i + 1}"
             one = Sentinel(self.env, name, Address(name, SENTINEL_PORT), parsed, self, seed, self.log, flush_ns)
             self.sentinels[name] = one
-            one.start(int(starts.integers(0, start_within_ns)))
+            one.start(int(starts.integers(0, start_within_ns)), is_long_up=is_long_up)
 
     # ---- time
 

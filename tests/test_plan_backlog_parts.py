@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from redsim.rng import generator
-from redsim.run.backlog_band import ROUND_SIZES, band, draws_needed, say_size
 from redsim.run.backlog_outages import away, parse_outages, resent_until_ns
+from redsim.run.backlog_sizes import ROUND_SIZES, say_size
 from redsim.run.backlog_sync import Limits, full_sync_spans, gathered, plan_sync
 from redsim.run.backlog_window import (
     BlockBacklog,
@@ -285,25 +285,7 @@ def test_offsets_of_a_run_are_those_of_the_first_replica():
         of_frame(frame.iloc[:0], "run", "file:1")
 
 
-# ---- the band --------------------------------------------------------------------------------------------------------------
-
-
-def test_the_band_is_clopper_and_pearsons():
-    """1 - (alpha/2)^(1/n) for no hit; 5 of 100 and 1 of 10 as tables of the interval have them; the count's own symmetry."""
-    assert band(0, 1000) == (0.0, pytest.approx(1 - 0.025 ** (1 / 1000), rel=1e-9))
-    assert band(5, 100) == (pytest.approx(0.01643, abs=5e-6), pytest.approx(0.11283, abs=5e-6))
-    assert band(1, 10) == (pytest.approx(0.00253, abs=5e-6), pytest.approx(0.44502, abs=5e-6))
-    low, high = band(123, 5000)
-    assert band(5000 - 123, 5000) == (pytest.approx(1 - high), pytest.approx(1 - low))
-    assert band(7, 7)[1] == 1.0
-    assert band(0, draws_needed(0.999))[1] <= 0.001 < band(0, draws_needed(0.999) - 1)[1]
-
-
-def test_the_upper_end_is_exceeded_by_the_truth_once_in_forty_at_most():
-    """Its promise, 97.5 %: 3,000 repeats of 500 draws at 1 %; 0.025 and 4.5 standard deviations."""
-    hits = generator(1, "hits").binomial(500, 0.01, 3000)
-    missed = np.mean([band(int(one), 500)[1] < 0.01 for one in hits])
-    assert missed <= 0.025 + SIGMAS * math.sqrt(0.025 * 0.975 / 3000)
+# ---- round sizes ---------------------------------------------------------------------------------------------------------
 
 
 def test_round_sizes_read_back_and_grow():

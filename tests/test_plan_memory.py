@@ -1,16 +1,13 @@
 """`redsim plan memory`: the peak with its confidence, the maxmemory that fits, and what cannot be planned."""
 
-import itertools
 import json
-import math
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from redsim.cli import app
 from redsim.report.plan_memory import answer
-from redsim.run.plan_memory import STUDENT_T, plan_memory, prepared, scaled, upper_end
+from redsim.run.plan_memory import plan_memory, prepared, scaled
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
 from redsim.units import MIB
@@ -32,20 +29,6 @@ clients:
 def planned():
     """The scenario above, three seeds a size."""
     return plan_memory(Scenario.from_text(TEXT), repeats=3)
-
-
-def test_the_upper_end_is_students():
-    """Prediction interval of a further value, one-sided 95 %: mean + t s sqrt(1 + 1/n); t for 2 degrees of freedom 2.920."""
-    values = [10.0, 11.0, 12.0]
-    assert upper_end(values) == pytest.approx(11 + 2.920 * 1.0 * math.sqrt(4 / 3))
-    assert all(a > b for a, b in itertools.pairwise(STUDENT_T))
-
-
-def test_one_in_twenty_lies_above_the_upper_end():
-    """Of normal values, 5 % of further ones do; 4,000 draws: 3 standard deviations are 1 %."""
-    drawn = np.random.default_rng(1).normal(size=(4000, 6))
-    above = np.mean([row[5] > upper_end(list(row[:5])) for row in drawn])
-    assert above == pytest.approx(0.05, abs=0.0104)
 
 
 def test_the_peak_is_rss_and_what_a_child_costs(planned):

@@ -100,7 +100,7 @@ def steps(lines: Iterable[tuple[float, str, str]]) -> dict[str, float]:
 @functools.cache
 def whole() -> list[dict[str, float]]:
     """Failovers after a kill, servers and a client included; every other one on a cloud's disks."""
-    disks = {seed: ", disk: ebs-like" if seed % 2 else "" for seed in range(1, 31)}
+    disks = {seed: ", disk: ebs-like" if seed % 2 else "" for seed in range(1, 25)}
     return [steps(sentinel_lines(redsim.run(small(seed=seed, disk=disk)))) for seed, disk in disks.items()]
 
 
@@ -165,11 +165,11 @@ def test_promotion_is_seen_a_second_and_a_tick_after_the_first_tick_of_the_failo
 
     A replica's INFO is due each 10 s, from +odown or the failover on each second. Whose last one is older than a second is
     asked in that very tick, and again in the first tick 1,000 ms after the reply; flushes come on top. Whose last one is
-    younger is asked earlier; if that is after SLAVEOF NO ONE, 0.2 s later, it says master: 0.8 s of 10, half of it either way
-    as runs are few. The faults are spread evenly over the 10 s."""
+    younger is asked earlier; if that is after SLAVEOF NO ONE, 0.2 s later, it says master: 0.8 s of 10, and three standard
+    deviations of that share. Where in the 10 s the fault is, is spread evenly or drawn."""
     times = [one[PROMOTED] - one[begin] for one in simulated()]
     early = sum(ms < 1000 for ms in times) / len(times)
-    assert 0.03 <= early <= 0.12
+    assert abs(early - 0.08) <= 3 * (0.08 * 0.92 / len(times)) ** 0.5
     usual = [ms for ms in times if ms >= 1000]
     assert sorted(usual)[len(usual) * 9 // 10] <= 1000 + 100 + max(FLUSHES_MS), "asked just before SLAVEOF: a second time"
     assert 1026 <= statistics.median(usual) <= 1080, "a second, half a tick of 52 to 100 ms, a flush of up to 30"

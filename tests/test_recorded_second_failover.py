@@ -69,7 +69,7 @@ def test_what_is_acknowledged_from_then_on_is_lost() -> None:
     """Real: 234 to 240 writes of a client that writes each 10 ms, in these trials alone; a request here takes a tenth less."""
     real = [trial["lost"] for trial in TRIALS if trial["tries_after"]]
     assert all(bool(trial["lost"]) == bool(trial["tries_after"]) for trial in TRIALS)
-    lost = sum(one["lost_writes"] for one in simulated(TWICE).summary["failovers"])
+    lost = sum(one["lost_acked_writes"] for one in simulated(TWICE).summary["failovers"])
     assert 0.85 * lost <= min(real) <= max(real) <= lost
 
 

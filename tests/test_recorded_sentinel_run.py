@@ -42,6 +42,7 @@ nodes:
   r2: {{host: box, version: "7.0", replica_of: main, conf: "save \\"\\"\\nrepl-diskless-sync-delay 0\\n{r2}"}}
 sentinels:
   count: {ns}
+  just_started: true
   hosts: [box]
   conf: |
     sentinel monitor mymaster main {quorum}
@@ -98,7 +99,8 @@ def simulated(name: str) -> list[tuple[FailoverSeen, dict[str, float], str]]:
         lines = [(at - at_ms / 1000, one, text) for at, one, text in rows if one in who]
         seen = failover_of(lines, ROWS[name]["params"]["quorum"])
         told, changes = result.summary["clients"]["w"], result.summary["failovers"]
-        figures = {"outage_ms": 1000 * told["unavailable_s"], "lost_writes": float(sum(row["lost_writes"] for row in changes))}
+        lost = float(sum(row["lost_acked_writes"] for row in changes))
+        figures = {"outage_ms": 1000 * told["unavailable_s"], "lost_writes": lost}
         out.append((seen, {**seen.instants_ms, **figures}, changes[-1]["to"] if changes else "main"))
     return out
 

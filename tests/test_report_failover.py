@@ -35,7 +35,7 @@ DEBUG = "enable-debug-command yes"
 NAMED = "  old: {node: main, connections: 2, arrivals: {open: {rate_per_s: 100}}, commands: {SET: 1}, keys: {dataset: d}}"
 RUNS: dict[str, dict[str, Any]] = {
     "killed": {"timeline": "- {at: 3s, fault: kill, node: main, restart_after: 4s}"},
-    "short sleep": {"timeline": SLEEP.format(1.3), "conf": DEBUG, "duration": "8s"},
+    "short sleep": {"timeline": SLEEP.format(1.6), "conf": DEBUG, "duration": "8s", "quorum": 3, "seed": 3},
     "long sleep": {"timeline": SLEEP.format(4), "conf": DEBUG},
     "no quorum": {"timeline": NO_ONE_LEFT, "duration": "8s"},
     "no majority": {"timeline": NO_ONE_LEFT, "quorum": 1, "duration": "16s"},
@@ -95,10 +95,10 @@ def test_the_answer_begins_with_the_failover() -> None:
 def test_lost_writes_are_critical_and_counted_as_the_run_counts_them() -> None:
     """Acknowledged by the old master alone: summary.json, the frame and the finding say the same number."""
     (row,) = ran("two masters").summary["failovers"]
-    assert row["lost_writes"] == len(ran("two masters").lost_writes) > 0
+    assert row["lost_acked_writes"] == len(ran("two masters").lost_writes) > 0
     finding = said("two masters", "The failover from main to r1 lost")
     assert finding.severity == "critical"
-    assert f"{row['lost_writes']:,} acknowledged writes" in finding.text
+    assert f"{row['lost_acked_writes']:,} acknowledged writes" in finding.text
     assert "min-replicas-to-write" in finding.directive
     assert "WAIT" in finding.directive
 
@@ -248,7 +248,7 @@ def test_an_attempt_far_from_the_next_is_an_episode_of_its_own() -> None:
 def test_the_page_has_the_tables_and_the_guesses() -> None:
     """Failovers, Sentinels, and the numbers that nobody measured."""
     page = render_html(ran("killed"))
-    for words in ("Failovers", "Sentinels", "sentinel_start_ns", "pool_again_ns", "client_slice_ns", 'id="plot-failover"'):
+    for words in ("Failovers", "Sentinels", "pool_again_ns", "client_slice_ns", 'id="plot-failover"'):
         assert words in page, words
     assert page.index('id="plot-failover"') < page.index('id="plot-latency"')
 
@@ -271,3 +271,14 @@ def test_the_log_and_the_summary_say_where_the_clients_went() -> None:
     summary = json.loads(summary_json(ran("killed")))
     assert summary["failovers"][0]["from"] == "main"
     assert len(summary["sentinels"]["sentinel-1"]["myid"]) == 40
+
+
+def test_a_failover_of_the_summary_has_its_steps_in_order_and_what_came_before() -> None:
+    """The names of the contract: down_at_s, sdown_s, odown_s, switch_s, writable_again_s, lost_acked_writes."""
+    (row,) = ran("killed").summary["failovers"]
+    names = ("down_at_s", "sdown_s", "odown_s", "elected_s", "at_s", "writable_again_s")
+    steps = [row[name] for name in names]
+    assert steps == sorted(steps)
+    assert row["because"] == "kill"
+    assert row["at_s"] < row["switch_s"] <= row["switch_all_s"]
+    assert row["lost_acked_writes"] == len(ran("killed").lost_writes)

@@ -121,7 +121,7 @@ def test_the_old_master_is_made_a_replica_and_loses_what_it_took_alone() -> None
     result = redsim.run(trio(timeline=PAUSE, others=old, duration="40s"))
     lost = result.summary["failovers"][0]
     assert lost["from"] == "main"
-    assert 50 < lost["lost_writes"] < 2000
+    assert 50 < lost["lost_acked_writes"] < 2000
     assert lost["lost_from_s"] > 3
     assert "+convert-to-slave" in " ".join(result.events.text)
     assert result.summary["nodes"]["main"]["role"] == "slave"
@@ -136,7 +136,7 @@ def test_min_replicas_keep_an_isolated_master_from_taking_writes() -> None:
     for conf in ("", "min-replicas-to-write 1\\nmin-replicas-max-lag 2"):
         result = redsim.run(trio(timeline=split, others=old, duration="45s", conf=conf))
         lost.append(result.summary["failovers"][0])
-    assert lost[0]["lost_writes"] > 1.5 * lost[1]["lost_writes"] > 0
+    assert lost[0]["lost_acked_writes"] > 1.5 * lost[1]["lost_acked_writes"] > 0
     assert lost[0]["lost_until_s"] > 20
     assert lost[1]["lost_until_s"] < 3 + 2 + 1.5, "max-lag, in whole seconds, and the second's cron"
 

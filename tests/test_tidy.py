@@ -135,7 +135,7 @@ BANNED_CALLS = {
     r"random\..*": "a named stream of redsim.rng",
     r"(np|numpy)\.random\.(?!Generator$|PCG64$|SeedSequence$).*": "redsim.rng.generator(seed, *names)",
     r"time\.time|datetime\.(datetime\.)?(now|today|utcnow)": "simulated time in ns, or time.perf_counter for wall time",
-    r"(eval|exec|print|input|breakpoint)": "nothing of the kind; typer.echo in cli.py",
+    r"(eval|exec|print|input|breakpoint)": "nothing of the kind; typer.echo in cli",
     r"os\.system|pickle\.loads?": "subprocess.run with a list; JSON",
 }
 

@@ -1,7 +1,7 @@
 """A connection to somebody's server that can only ask: commands of a fixed read-only list, secrets never in what it says.
 
 An error tells the kind of refusal in words of ours, since a server's own text may quote what was sent, password included.
-Differs from redis-py: replies come as the server sent them. Not modelled: clusters, Sentinel; one server is asked.
+Differs from redis-py: replies come as the server sent them. Not modelled: clusters; one server, or one Sentinel, is asked.
 """
 
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ TIMEOUT_S = 10.0  # for an answer; a server that takes longer is not asked again
 READ_ONLY = frozenset({
     "INFO", "CONFIG|GET", "SLOWLOG|GET", "LATENCY|LATEST", "LATENCY|HISTOGRAM", "CLIENT|LIST", "CLIENT|NO-TOUCH", "SCAN", "TYPE",
     "MEMORY|USAGE", "OBJECT|ENCODING", "OBJECT|FREQ", "STRLEN", "LLEN", "HLEN", "SCARD", "ZCARD", "PTTL", "TIME", "MONITOR",
+    "SENTINEL|MASTERS", "SENTINEL|REPLICAS", "SENTINEL|SENTINELS",
 })  # fmt: skip
 
 

@@ -4,7 +4,7 @@ Left are the scenario, which runs as it stands; observed.json beside it, what wa
 replication stream, offsets.csv, which `redsim plan backlog --offsets` reads. The times per call written are INFO's less what the
 model adds by itself (the first command after a sleep is slower), found by one short run.
 Mirrors nothing in Redis. Differs: numbers only; no key, value, address, user or password is in any of them or in any message.
-Not modelled: more than one server.
+Not modelled: more than one server, but for the Sentinels that monitor it (observe_sentinel.py).
 """
 
 import json
@@ -15,12 +15,14 @@ from typing import Any
 
 from redsim.dataplane import layout as dp
 from redsim.lab.asker import masked
-from redsim.lab.observe_files import observe_files
+from redsim.lab.observe_files import observe_files, sort_out
 from redsim.lab.observe_live import observe_live
+from redsim.lab.observe_sentinel import NO_TRAFFIC, Told, ask_sentinel, attach, is_sentinel, names_of, read_sentinel_files
 from redsim.lab.observed import Observation, Progress, compare
 from redsim.lab.observed_replication import lines as replication_lines
 from redsim.lab.observed_replication import offsets_csv
 from redsim.lab.observed_scenario import VALUE_BYTES_GUESS, Fitted, scenario_text, unseen
+from redsim.lab.observed_sentinel import lines as sentinel_lines
 from redsim.lab.traffic import known
 from redsim.run import engine
 from redsim.scenario.errors import ScenarioError
@@ -49,6 +51,7 @@ def observe(
 ) -> Observation:
     """Look at one server (`sources`: its URL) or at files, write scenario, observed.json, perhaps offsets.csv; what was seen.
 
+    Beside either there may be what a Sentinel of it tells: files of its own, its URL, or both.
     `out`: the scenario's path if it ends in .yaml, else a folder for scenario.yaml and the others. For a URL: INFO twice
     `window_s` apart, then at most `sample_keys` keys in at most `budget_s`, then MONITOR for `monitor_s` (0: none).
     `progress(what, share)`. ScenarioError, in one sentence without secrets, if the server cannot be asked, a file is not
@@ -57,12 +60,16 @@ def observe(
     tell = progress if progress is not None else _silent
     urls = [source for source in sources if URL.match(source)]
     _check(sources, urls, window_s, monitor_s, sample_keys, budget_s)
-    if urls:
+    told = Told()
+    url, paths = _sources(sources, urls, told, tell)
+    if url:
         seen = observe_live(
-            urls[0], window_s=window_s, monitor_s=monitor_s, sample_keys=sample_keys, budget_s=budget_s, progress=tell
+            url, window_s=window_s, monitor_s=monitor_s, sample_keys=sample_keys, budget_s=budget_s, progress=tell
         )
     else:
-        seen = observe_files([Path(source) for source in sources], tell)
+        seen = observe_files(paths, tell)
+    if told.sources:
+        attach(told, seen)
     folder = out.parent if out.suffix in (".yaml", ".yml") else out
     path = out if out.suffix in (".yaml", ".yml") else out / "scenario.yaml"
     beside = path.with_suffix(".observed.json") if path == out else folder / "observed.json"
@@ -93,19 +100,43 @@ def _silent(_what: str, _share: float) -> None:
 def _check(sources: list[str], urls: list[str], window_s: float, monitor_s: float, sample_keys: int, budget_s: float) -> None:
     if not sources:
         raise ScenarioError(
-            "observe needs a URL such as redis://127.0.0.1:6379, or files: INFO all, redis.conf, SLOWLOG, --bigkeys"
+            "observe needs a URL such as redis://127.0.0.1:6379, or files: INFO all, redis.conf, SLOWLOG, sentinel.conf …"
         )
     strange = [source for source in sources if "://" in source and source not in urls]
     if strange:
         raise ScenarioError(f"{masked(strange[0])} is not a URL redis-py takes; write it like redis://127.0.0.1:6379/0")
-    if urls and len(sources) > 1:
-        raise ScenarioError(f"{masked(urls[0])} and {len(sources) - 1} more: give one URL, or files, not both")
     for name, value, low, high in (
         ("--window", window_s, 0.1, WINDOW_S_MAX), ("--monitor", monitor_s, 0.0, MONITOR_S_MAX),
         ("--sample-keys", sample_keys, 0, SAMPLE_KEYS_MAX), ("--budget", budget_s, 0.0, BUDGET_S_MAX),
     ):  # fmt: skip
         if not low <= value <= high:
             raise ScenarioError(f"{name} {value:g}: from {low:g} to {high:g}")
+
+
+def _sources(sources: list[str], urls: list[str], told: Told, tell: Progress) -> tuple[str, list[Path]]:
+    """(URL of the server to observe, "" for none; files of it); what is a Sentinel's is read and asked into `told`."""
+    paths, theirs = sort_out([Path(source) for source in sources if source not in urls])
+    read_sentinel_files(theirs, told)
+    is_one = len(urls) == 1 and not paths  # observe_live finds out what it is
+    if not is_one and urls:
+        tell("asking who is a Sentinel", 0.0)
+    asked = [] if is_one else [url for url in urls[:2] if is_sentinel(url)]
+    servers = [url for url in urls if url not in asked]
+    if len(servers) + bool(paths) > 1 or len(asked) > 1 or len(urls) > 2:
+        raise ScenarioError(
+            f"{masked(urls[0])} and {len(sources) - 1} more: give one server's URL, or files of it, not both; beside it, "
+            "if it has Sentinels, one's URL or files"
+        )
+    for url in asked:
+        ask_sentinel(url, told)
+    names = names_of(told) if told.sources else []
+    if not servers and not paths:
+        raise ScenarioError(
+            f"{', '.join(masked(one) if one in urls else one for one in sources)}: {NO_TRAFFIC}; add `redis-cli INFO all` of "
+            f"{names[0]}, saved twice a minute apart, or its URL; `redis-cli -p 26379 "
+            f"SENTINEL GET-MASTER-ADDR-BY-NAME {names[0]}` tells where it is"
+        )
+    return (servers or [""])[0], paths
 
 
 def fitted(seen: Observation, profile: str, base: Path) -> Fitted:
@@ -159,6 +190,7 @@ def headline(seen: Observation) -> list[str]:
     lines = [f"{seen.version_said or 'version unknown'}: {window.per_s:,.1f} data commands/s{busy} ({window.said})"]
     lines += [f"  {shape.type}: {shape.keys:,} keys ({shape.said})" for shape in seen.shapes]
     lines += [f"  {said}" for said in replication_lines(seen.replication)]
+    lines += [f"  {said}" for said in sentinel_lines(seen.sentinel)]
     lines += [f"  left out: {said}" for said in seen.left_out]
     lines += [f"  could not see: {said}" for said in [*seen.could_not_see, *unseen(seen, [])]]
     lines += [f"scenario: {seen.scenario_path}", f"measured: {seen.observed_path}"]

@@ -1,4 +1,5 @@
-"""What an operator can attach to a ticket, told apart by content: INFO, redis.conf, SLOWLOG GET, --bigkeys, --memkeys, MONITOR.
+"""What an operator can attach to a ticket, told apart by content: INFO, redis.conf, SLOWLOG GET, --bigkeys, --memkeys, MONITOR;
+and a Sentinel's files, which observe_sentinel reads.
 
 INFO all twice gives rates over the time between them; one gives totals since the server started. INFO replication, saved many
 times into one file with a time before each (offsets.py), gives the replication offset over time. The texts are redis-cli's, as
@@ -16,6 +17,8 @@ from redsim.lab.observe_conf import conf_of_text, is_conf
 from redsim.lab.observed import Command, Observation, Progress, Shape, Window, about_server, flat, whole, window_of
 from redsim.lab.observed_replication import Series, replication_of
 from redsim.lab.sampled import ELEMENTS_GUESS, KEY_OVERHEAD_BYTES
+from redsim.lab.sentinel_texts import is_sentinel_text
+from redsim.lab.sentinel_words import is_sentinel_conf
 from redsim.lab.traffic import traffic_of
 from redsim.run.offsets import samples_of
 from redsim.scenario.errors import ScenarioError
@@ -26,15 +29,20 @@ from redsim.units import S
 HEAD_BYTES = 256 * 1024  # what a file's kind is told from
 TEXT_BYTES_MAX = 16 * 1024 * 1024
 ELEMENT_BYTES_GUESS = 16  # what an element of a small aggregate takes
-ACCEPTED = "INFO all, INFO replication, redis.conf, SLOWLOG GET, redis-cli --bigkeys or --memkeys, or a MONITOR capture"
+ACCEPTED = (
+    "INFO all, INFO replication, redis.conf, SLOWLOG GET, redis-cli --bigkeys or --memkeys, a MONITOR capture, sentinel.conf, or "
+    "SENTINEL MASTERS"
+)
 
 SAID = {
     "info": "INFO", "conf": "redis.conf", "slowlog": "SLOWLOG GET", "keys": "redis-cli --bigkeys or --memkeys",
     "monitor": "MONITOR", "replication": "INFO replication",
 }  # fmt: skip
+OF_SENTINEL = ("sentinel-info", "sentinel-text", "sentinel-conf")
 
 _MONITOR = re.compile(rb"\A(?:\+?OK\r?\n)?\+?\d{1,11}\.\d{6} \[")
 _INFO = re.compile(rb"^(?:# Server|redis_version:|cmdstat_|uptime_in_seconds:)", re.MULTILINE)
+_INFO_OF_SENTINEL = re.compile(rb"^redis_mode:sentinel", re.MULTILINE)
 _OFFSET = re.compile(rb"^master_repl_offset:", re.MULTILINE)
 _KEYS = re.compile(rb"^(?:# Scanning the entire keyspace|Sampled \d+ keys in the keyspace|\[\d+\.\d\d%\] Biggest )", re.MULTILINE)
 _TTY = re.compile(r"^ *\d+\) +1\) \(integer\) \d+ *$", re.MULTILINE)
@@ -60,20 +68,41 @@ class _Files:
 
 
 def kind_of(head: bytes) -> str:
-    """`monitor`, `replication`, `info`, `keys`, `slowlog`, `conf` or "" from the first bytes of a file."""
+    """`monitor`, `replication`, `info`, `keys`, `slowlog`, `conf`, one of OF_SENTINEL or "" from the first bytes of a file."""
     if _MONITOR.match(head):
         return "monitor"
     offsets = len(_OFFSET.findall(head))
     if offsets > 1 or (offsets == 1 and not _INFO.search(head.replace(b"\r\n", b"\n"))):
         return "replication"
     if _INFO.search(head.replace(b"\r\n", b"\n")):
-        return "info"
+        return "sentinel-info" if _INFO_OF_SENTINEL.search(head) else "info"
     if _KEYS.search(head):
         return "keys"
     text = head.decode("utf-8", "replace").replace("\r\n", "\n")
+    if is_sentinel_text(text):
+        return "sentinel-text"
+    if is_sentinel_conf(text):
+        return "sentinel-conf"
     if _TTY.search(text) or slowlog(text):
         return "slowlog"
     return "conf" if is_conf(text) else ""
+
+
+def sort_out(paths: list[Path]) -> tuple[list[Path], list[tuple[Path, str, str]]]:
+    """(files of a server, files of a Sentinel: path, kind, text); what cannot be read is left to observe_files."""
+    servers, sentinels = [], []
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                raw = file.read(TEXT_BYTES_MAX)
+        except (OSError, ValueError):
+            raw = b""
+        kind = kind_of(raw[:HEAD_BYTES])
+        if kind in OF_SENTINEL:
+            sentinels.append((path, kind, raw.decode("utf-8", "replace").replace("\r\n", "\n")))
+        else:
+            servers.append(path)
+    return servers, sentinels
 
 
 def observe_files(paths: list[Path], progress: Progress) -> Observation:

@@ -17,6 +17,7 @@ from redsim.lab.asker import Asker, as_text, masked
 from redsim.lab.exec_times import histogram_delta
 from redsim.lab.observe_conf import conf_of_pairs
 from redsim.lab.observe_monitor import watch
+from redsim.lab.observe_sentinel import NO_TRAFFIC
 from redsim.lab.observed import Clients, Observation, Progress, Window, about_server, databases, flat, window_of
 from redsim.lab.observed_replication import Series, replication_of
 from redsim.lab.sampled import Sampled, shapes_of
@@ -50,6 +51,8 @@ def observe_live(
         histogram = asker.ask("LATENCY", "HISTOGRAM")
         own = Own(asker)
         before = own.all()
+        if flat(before).get("redis_mode") == "sentinel":
+            raise ScenarioError(f"{masked(url)}: {NO_TRAFFIC}; give the URL of its master, redis://HOST:6379, beside this one")
         there = replication_of(flat(before))
         _wait(window_s, own, there is not None and there.has_stream, progress)
         after = own.all()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from redsim.lab.observed_replication import Replication, replication_of, stream_per_s
+from redsim.lab.observed_sentinel import Place, SeenSentinel
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.info import InfoCapture
 from redsim.units import US, S
@@ -160,6 +161,8 @@ class Observation:
     exec_us: dict[str, dict[str, float]] = field(default_factory=dict)  # NAME -> percentile -> µs inside the command
     exec_said: str = ""
     replication: Replication | None = None  # None: INFO has no such section
+    sentinel: SeenSentinel | None = None  # None: no Sentinel was asked
+    place: Place = field(default_factory=Place, repr=False)  # in no output
     could_not_see: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # said in the scenario's header, e.g. "requirepass: left out"
     scenario_path: str = ""
@@ -176,9 +179,8 @@ class Observation:
                 "cpu_utilisation": w.cpu_share,
                 "commands_per_read": w.commands_per_read,
             }
-        out.pop("scenario_path")
-        out.pop("observed_path")
-        out.pop("offsets_path")
+        for name in ("scenario_path", "observed_path", "offsets_path", "place"):
+            out.pop(name)
         return {"schema": 1, **out}
 
 
@@ -304,7 +306,7 @@ def about_server(seen: Observation, info: InfoCapture) -> None:
         seen.when = datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     seen.memory = {name: size for name in MEMORY_FIELDS if (size := whole(fields, name)) is not None}
     seen.allocator = allocator_of(fields, seen.version)
-    seen.replication = replication_of(fields)
+    seen.replication, seen.place = replication_of(fields), Place.of(fields)
     counted = databases(info)
     if "Keyspace" in info.sections:
         seen.keys = sum(counted.values())

@@ -22,6 +22,7 @@ FIELDS = (
     "repl_backlog_first_byte_offset", "repl_backlog_histlen", "slave_repl_offset", "master_last_io_seconds_ago",
 )  # fmt: skip
 STATES = ("wait_bgsave", "send_bulk", "send_bulk_and_stream", "bg_transfer", "online")  # replication.c, by 6.2 to 8.0 and Valkey
+OF_SENTINEL = "known to a Sentinel"  # neither its state nor its offset was seen
 REPLICAS_MAX = 10  # guess: each is a server of its own to simulate
 HEAD = "time_s,offset"
 
@@ -156,6 +157,8 @@ def who(seen: Replication | None) -> str:
 
 def behind(seen: Replication, replica: SeenReplica) -> str:
     """`online, 14 bytes not acknowledged, last ACK 0 s ago`."""
+    if replica.state == OF_SENTINEL:
+        return f"{OF_SENTINEL}, its state and offset were not seen"
     if replica.state != "online":
         return f"{replica.state}, so it has no data yet"
     lacks = max(seen.fields.get("master_repl_offset", replica.offset) - replica.offset, 0)
@@ -220,7 +223,7 @@ def node_lines(seen: Replication | None, count: int, version: str, allocator: st
     out = []
     rest = f'version: "{version}", {f"allocator: {allocator}, " if allocator else ""}conf: *conf'
     for i, replica in enumerate(seen.replicas[:count]):
-        synced = "true" if replica.state == "online" else "false"
+        synced = "true" if replica.state in ("online", OF_SENTINEL) else "false"
         said = f"slave{i}: {behind(seen, replica)}"
         out.append(f"  r{i + 1}: {{host: box{i + 1}, replica_of: main, synced: {synced}, {rest} }}  # {said}")
     return out

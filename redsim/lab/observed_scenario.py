@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from redsim.dataplane import layout as dp
 from redsim.lab import observed_replication as replication
+from redsim.lab import observed_sentinel as sentinel
 from redsim.lab.observed import Command, Observation, Shape, Window
 from redsim.lab.sampled import ELEMENTS_GUESS
 from redsim.lab.traffic import known, one_type
@@ -131,6 +132,7 @@ def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
         "seed: 1",
         "hosts:",
         f"  box: {{profile: {json.dumps(profile_name)}}}  # costs around the commands; `redsim calibrate` measures your host's",
+        *sentinel.host_lines(_sentinel(seen), replicas, json.dumps(profile_name)),
         *replication.host_lines(replicas, json.dumps(profile_name)),
         "nodes:",
         "  main:",
@@ -144,6 +146,7 @@ def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
     conf = [f"    conf: {name}|  # {source}", *(f"      {line}" for line in seen.conf)]
     lines += conf if seen.conf else [f'    conf: {name}""  # {source}: nothing']
     lines += replication.node_lines(seen.replication, replicas, seen.version, seen.allocator)
+    lines += sentinel.scenario_lines(_sentinel(seen), replicas)
     lines.append("datasets:")
     for shape in shapes:
         lines += dataset_lines(shape)
@@ -156,6 +159,11 @@ def scenario_text(seen: Observation, profile_name: str, fitted: Fitted) -> str:
 def _replicas(seen: Observation) -> int:
     """How many the scenario has."""
     return replication.simulated_count(seen.replication, max(seen.keys or 0, sum(shape.keys for shape in seen.shapes)))
+
+
+def _sentinel(seen: Observation) -> sentinel.SeenSentinel | None:
+    """The Sentinels that the scenario has: of a replica alone they would have no master."""
+    return None if seen.replication is not None and seen.replication.is_replica else seen.sentinel
 
 
 def _line(text: str) -> str:
@@ -215,6 +223,8 @@ def unseen(seen: Observation, parts: list[Part]) -> list[str]:
     )
     if any(part.name == OTHER for part in parts):
         out.append("reply sizes of the group `other`: 7 bytes stand in")
+    connected = len(seen.replication.replicas) if seen.replication is not None else 0
+    out += sentinel.unseen(_sentinel(seen), connected)
     return out + replication.unseen(seen.replication, _replicas(seen))
 
 
@@ -289,9 +299,11 @@ def _group(part: Part, seen: Observation, shapes: dict[str, Shape], fitted: Fitt
     if seen.clients is not None or seen.traffic is not None:
         clients = seen.clients.said if seen.clients is not None else "MONITOR"
     per_s = part.calls / window.seconds
+    watched = _sentinel(seen)
+    at = "node: main" if watched is None else f"service: {json.dumps(watched.name)}  # whether its clients follow was not seen"
     lines = [
         f"  {PLURAL.get(part.type, part.name)}:",
-        "    node: main",
+        f"    {at}",
         f"    connections: {part.connections}  # {_line(clients)}; divided among the groups by calls",
         f"    arrivals: {{open: {{rate_per_s: {per_s:.6g}}}}}  # {per_s / max(rate, 1e-9):.1%} of {rate:,.6g}/s, {window.said}",
     ]

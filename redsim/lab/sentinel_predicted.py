@@ -46,6 +46,6 @@ def simulated(scenario: Scenario, group: str, profile: HostProfile, seed: int) -
     lines = [(at - fault_s, name, text) for at, name, text in rows if name in who]
     seen = failover_of(lines, conf.masters[0].quorum)
     told = result.summary["clients"][group]
-    lost = sum(row["lost_writes"] for row in result.summary["failovers"])
+    lost = sum(row["lost_acked_writes"] for row in result.summary["failovers"])
     figures = {"failovers": float(seen.failovers), "outage_ms": 1000 * told["unavailable_s"], "lost_writes": float(lost)}
     return seen, {**seen.instants_ms, **figures}

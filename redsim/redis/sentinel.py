@@ -69,6 +69,7 @@ class Sentinel(State):
         self.ticks = 0
         self._hz_rng = generator(seed, name, "sentinel", "hz")
         self._desync_rng = generator(seed, name, "sentinel", "desync")
+        self._phase_rng = generator(seed, name, "sentinel", "phase")
         self._hz: list[int] = []
         self._inbox: deque[tuple[Connection | None, Callable[[Any], None], Any]] = deque()
         self._busy_until_ns, self._life, self._tick_is_due = 0, 0, False
@@ -84,11 +85,12 @@ class Sentinel(State):
 
     # ---- its life
 
-    def start(self, delay_ns: int = 0) -> None:
-        """The process is there after so long, with what its configuration file says."""
+    def start(self, delay_ns: int = 0, *, is_long_up: bool = False) -> None:
+        """The process is there after so long, with what its configuration file says; `is_long_up`: as if it had been for long,
+        so that its rhythms are out of step with each other and with other Sentinels'."""
         assert not self.is_alive, f"{self.name} runs already"
         self._life += 1
-        self._after(delay_ns, self._run)
+        self._after(delay_ns, lambda: self._run(is_long_up))
 
     def kill(self) -> None:
         """SIGKILL: its connections are closed; what was flushed stays."""
@@ -116,7 +118,7 @@ class Sentinel(State):
         if self.is_alive:
             self._go_on()
 
-    def _run(self) -> None:
+    def _run(self, is_long_up: bool) -> None:
         """initSentinel, sentinelHandleConfiguration, sentinelIsRunning."""
         self.is_alive = True
         saved = self.saved
@@ -137,11 +139,20 @@ class Sentinel(State):
                 if other is not None:
                     other.runid = runid
                     share_link(self, other)
+            if is_long_up:
+                self._put_out_of_step(master)
         for master in self.masters.all:
             self.event(st.WARNING, "+monitor", f"{master.text()} quorum {master.quorum}")
         self.previous_time = self.now_ms()
         self._end_turn()
         self._after(FIRST_TICK_NS, self._tick)
+
+    def _put_out_of_step(self, master: Instance) -> None:
+        """Where in its period each rhythm is: anywhere, as ticks of 52 to 100 ms have made it drift."""
+        for ri in (master, *master.slaves.all, *master.sentinels.all):
+            info, ping, hello = self._phase_rng.integers(0, (st.INFO_PERIOD, st.PING_PERIOD, st.PUBLISH_PERIOD)).tolist()
+            ri.info_ago, ri.link.ping_ago = info, ping
+            ri.last_pub_time -= hello
 
     def _after(self, delay_ns: int, step: Callable[[], None]) -> None:
         """`step` runs then, unless the process is gone."""

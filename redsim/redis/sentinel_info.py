@@ -37,7 +37,7 @@ def refresh_info(sentinel: State, ri: Instance, info: InfoReply) -> None:
             ri.slave_master, ri.slave_conf_change_time = info.master, now
         ri.slave_master_link_up, ri.slave_priority = info.master_link_up, info.priority
         ri.slave_repl_offset = info.offset
-    ri.info_refresh = now
+    ri.info_refresh, ri.info_ago = now - ri.info_ago, 0
     if info.role != ri.role_reported:
         ri.role_reported, ri.role_reported_time = info.role, now
         if info.role == "slave":

@@ -9,6 +9,8 @@ sentinelSendHello, sentinelPublishReplyCallback, sentinelForceHelloUpdateForMast
     HELLO   2 s, to everybody
     SDOWN   the oldest unanswered PING is older than down-after
 
+Of a Sentinel that has been up for long these rhythms are out of step: each begins somewhere within its period.
+
 An attempt counts as a connection until its end is known, so that a PING is pending from then on: a killed master is down
 down-after plus a tick after its death, a stopped one up to a second later. After a switch the clock of the new master starts
 anew, the rhythm of attempts does not: with a down-after of a second or less it can be found down before the first PING.
@@ -80,7 +82,7 @@ def _ping_reply(sentinel: State, ri: Instance, reply: str) -> None:
         sentinel.send(link.cc, SCRIPT_KILL, lambda _reply: _discard(ri))
         link.pending_commands += 1
         ri.script_kill_sent = True
-    link.last_pong_time = now
+    link.last_pong_time, link.last_ping_time, link.ping_ago = now - link.ping_ago, link.last_ping_time - link.ping_ago, 0
 
 
 def _discard(ri: Instance) -> None:

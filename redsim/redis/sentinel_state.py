@@ -55,7 +55,7 @@ class Link:
 
     __slots__ = (
         "act_ping_time", "cc", "cc_conn_time", "disconnected", "last_avail_time", "last_ping_time", "last_pong_time",
-        "last_reconn_time", "pc", "pc_conn_time", "pc_last_activity", "pending_commands", "refcount",
+        "last_reconn_time", "pc", "pc_conn_time", "pc_last_activity", "pending_commands", "ping_ago", "refcount",
     )  # fmt: skip
 
     def __init__(self, now: int) -> None:
@@ -64,6 +64,7 @@ class Link:
         self.pc: Connection | None = None
         self.cc_conn_time = self.pc_conn_time = self.pc_last_activity = self.last_ping_time = self.last_reconn_time = 0
         self.act_ping_time = self.last_avail_time = self.last_pong_time = now
+        self.ping_ago = 0  # the first PONG counts as that much older
 
     def close_commands(self) -> None:
         """instanceLinkCloseConnection of cc."""
@@ -99,13 +100,13 @@ class Instance:
     __slots__ = (
         "address", "config_epoch", "down_after", "failover_delay_logged", "failover_epoch", "failover_in_progress",
         "failover_start_time", "failover_state", "failover_state_change_time", "failover_timeout", "force_failover",
-        "info_refresh", "is_master", "is_released", "is_sentinel", "is_slave", "last_hello_time", "last_master_down_reply_time",
-        "last_pub_time", "leader", "leader_epoch", "link", "master", "master_down", "master_link_down_time", "master_reboot",
-        "master_reboot_down_after", "master_reboot_since_time", "name", "o_down", "o_down_since_time", "owner", "parallel_syncs",
-        "promoted", "promoted_slave", "quorum", "reconf_done", "reconf_inprog", "reconf_sent", "role_reported",
-        "role_reported_time", "runid", "s_down",
-        "s_down_since_time", "script_kill_sent", "sentinels", "slave_conf_change_time", "slave_master", "slave_master_link_up",
-        "slave_priority", "slave_reconf_sent_time", "slave_repl_offset", "slaves", "type",
+        "info_ago", "info_refresh", "is_master", "is_released", "is_sentinel", "is_slave", "last_hello_time",
+        "last_master_down_reply_time", "last_pub_time", "leader", "leader_epoch", "link", "master", "master_down",
+        "master_link_down_time", "master_reboot", "master_reboot_down_after", "master_reboot_since_time", "name",
+        "o_down", "o_down_since_time", "owner", "parallel_syncs", "promoted", "promoted_slave", "quorum",
+        "reconf_done", "reconf_inprog", "reconf_sent", "role_reported", "role_reported_time", "runid", "s_down",
+        "s_down_since_time", "script_kill_sent", "sentinels", "slave_conf_change_time", "slave_master",
+        "slave_master_link_up", "slave_priority", "slave_reconf_sent_time", "slave_repl_offset", "slaves", "type",
     )  # fmt: skip
 
     def __init__(self, owner: "State", kind: str, name: str, address: Address, master: "Instance | None") -> None:
@@ -121,6 +122,7 @@ class Instance:
         self.s_down_since_time = self.o_down_since_time = self.master_reboot_since_time = 0
         self.down_after: int = master.down_after if master else 30_000
         self.master_reboot_down_after, self.info_refresh = 0, 0
+        self.info_ago = 0  # the first INFO counts as that much older
         self.role_reported, self.role_reported_time = ("" if self.is_sentinel else kind), now
         self.slave_conf_change_time = now
         self.quorum, self.parallel_syncs, self.failover_timeout = 0, 1, 180_000

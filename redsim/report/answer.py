@@ -11,6 +11,7 @@ from redsim.report.crash_findings import crashed
 from redsim.report.facts import number, say_count, say_share, say_us
 from redsim.report.failover_findings import failed_over
 from redsim.report.findings import SATURATED, STALL_US, command_stalls
+from redsim.report.repeats import said as said_of_repeats
 from redsim.report.replication_findings import resynced
 from redsim.run.result import Result
 
@@ -24,6 +25,8 @@ def answer(result: Result) -> str:
     stopped.
     """
     told = _refused(result) or _stalled(result) or _saturated(result) or _calm(result)
+    if result.repeats is not None:
+        return said_of_repeats(result) + (failed_over(result).strip() or told)
     begun = _stopped(result) + failed_over(result) + crashed(result)
     return begun + resynced(result) + _unanswered(result) + told + _forgotten(result)
 

@@ -17,6 +17,16 @@ DOMINATES = 0.5  # more than half of a latency is one thing
 LONG_PIPELINE = 16
 FEW = 100  # requests of which a share says something
 FAILED_SHARE = 0.01
+_LESS_LOAD = "a timeout above the longest stall, or less load on the server"
+_CURES = {  # by the error that most attempts ended in
+    "connection": "a server that comes back or is replaced (Sentinel), and retries that last as long as that takes",
+    "readonly": "clients that ask a Sentinel for the master, or a failover that ends sooner",
+    "masterdown": "replica-serve-stale-data yes, or a link that holds",
+    "noreplicas": "replicas that stay connected, or a lower min-replicas-to-write",
+    "loading": "a smaller data set to load, a replica that takes over meanwhile, retries that last",
+    "oom": "maxmemory, or a maxmemory-policy that evicts",
+    "misconf": "a disk on which BGSAVE and the AOF can be written",
+}
 
 
 def client_bound(result: Result) -> Findings:
@@ -66,7 +76,7 @@ def failing(result: Result) -> Findings:
             f"in the end; attempts that ended in an error: {why}."
         )
         severity = "critical" if failed >= 0.1 * offered else "warning"
-        yield Finding(severity, text, "a timeout above the longest stall, or less load on the server")
+        yield Finding(severity, text, _CURES.get(max(kinds, key=lambda kind: kinds[kind], default=""), _LESS_LOAD))
 
 
 def timeouts(result: Result) -> Findings:

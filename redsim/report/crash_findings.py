@@ -85,8 +85,9 @@ def time_away(result: Result) -> Findings:
     for node, row in facts.crashes(result):
         if row["serves_s"] is None:
             if not row["refuses_to_start"] and row["starts_s"] is None and row["fault"] != "exit":
-                severity = "critical" if took_over(result, node, row) is None else "warning"
-                yield Finding(severity, f"{node} does not come back in this run.", "a supervisor that starts it; a replica")
+                is_replaced = took_over(result, node, row) is not None
+                cure = "a supervisor that starts it" + ("; it comes back as a replica" if is_replaced else "; a replica")
+                yield Finding("warning" if is_replaced else "critical", f"{node} does not come back in this run.", cure)
             continue
         away_s, loading_s = number(row["serves_s"]) - number(row["at_s"]), number(row["loading_s"])
         text = f"{node} served nobody for {say_us(1e6 * away_s)}: down for {say_us(1e6 * number(row['down_s']))}, then"

@@ -16,12 +16,11 @@ from typing import Any
 from redsim.report import facts
 from redsim.report.facts import number
 from redsim.run.failover_log import master_of
+from redsim.run.failover_steps import HELD_S, cause
 from redsim.run.result import Result
 from redsim.units import S
 
 QUIET_S = 6.0  # between two events of one episode at most; +convert-to-slave comes 8 s after the old master is back
-HELD_S = 0.5  # a stall this long is worth a colour of its own beside a Sentinel's time-out
-SENTINELS_LATE_S = 2.5  # +sdown comes so long after down-after-milliseconds at the latest: the PING's phase and a tick
 FULL_SYNC = ("wait_bgsave", "bgsave", "transfer", "save", "flush", "load")
 FAULTS = {"kill": "kill -9", "os_crash": "crash of the OS", "power_loss": "power loss"}
 
@@ -103,12 +102,6 @@ def rules(result: Result, service: str) -> Any:
     return conf.master(service) if conf is not None else None
 
 
-def down_after_s(result: Result) -> float:
-    """The longest down-after-milliseconds there is."""
-    conf = result.scenario.sentinel_conf
-    return max((one.down_after_ns / S for one in conf.masters), default=0.0) if conf is not None else 0.0
-
-
 def events(result: Result) -> list[Event]:
     """What the Sentinels logged as events, as they came."""
     names = sentinels(result)
@@ -183,32 +176,6 @@ def _episode(result: Result, service: str, part: list[Event], begin: Event) -> E
     rows = [row for row in failovers(result) if part[0].at_s - 1 <= row["at_s"] <= part[-1].at_s + 1]
     old = begin.about
     return Episode(service, old, begin.at_s, tuple(part), tuple(rows), cause(result, old, begin.at_s))
-
-
-def cause(result: Result, node: str, sdown_s: float) -> tuple[float, str] | None:
-    """(when, what) happened to a node before it was taken for down: a crash, a stall of its loop, a fault of the network."""
-    first_s = sdown_s - down_after_s(result) - SENTINELS_LATE_S
-    for name, row in facts.crashes(result):
-        if name == node and first_s <= row["at_s"] <= sdown_s:
-            return float(row["at_s"]), str(row["fault"])
-    held = long_stall(result, node, sdown_s - down_after_s(result), sdown_s)
-    if held is not None:
-        return held[0], "stall"
-    for _, fault in reversed(result.scenario.file.network_faults):
-        if any(start / S <= sdown_s and end / S >= first_s for start, end in fault.spans()):
-            return max(fault.at / S, first_s), str(fault.fault)
-    return None
-
-
-def long_stall(result: Result, node: str, from_s: float, to_s: float) -> tuple[float, float, str, str] | None:
-    """(start s, length s, event, because) of the longest stall of a node that overlaps from .. to; None: none of HELD_S."""
-    mine = result.stalls[result.stalls["node"] == node]
-    ends_s = mine["start_s"] + mine["duration_us"] / 1e6
-    mine = mine[(mine["start_s"] <= to_s) & (ends_s >= from_s) & (mine["duration_us"] >= HELD_S * 1e6)]
-    if mine.empty:
-        return None
-    row = mine.sort_values("duration_us", ascending=False, kind="stable").iloc[0]
-    return float(row["start_s"]), float(row["duration_us"]) / 1e6, str(row["event"]), str(row["because"])
 
 
 # ---- servers

@@ -12,6 +12,7 @@ from redsim.report import facts
 from redsim.report import failover_facts as ff
 from redsim.report.client_findings import Findings
 from redsim.report.facts import number, say_count, say_times
+from redsim.run.failover_steps import down_after_s, long_stall
 from redsim.run.result import Finding, Result
 from redsim.units import S, say_ns
 
@@ -37,7 +38,7 @@ def say_cause(result: Result, episode: ff.Episode) -> str:
         return ""
     at_s, kind = episode.cause
     if kind == "stall":
-        held = ff.long_stall(result, episode.old, at_s, episode.begin_s)
+        held = long_stall(result, episode.old, at_s, episode.begin_s)
         return f"the {say_held(held)[0]}" if held is not None else "the stall"
     return f"the {ff.FAULTS.get(kind, kind)}"
 
@@ -66,18 +67,12 @@ def phases(result: Result, episode: ff.Episode) -> list[tuple[str, float]]:
 
     A Sentinel that leads gives the new address as soon as it knows of the promotion, before it says +switch-master.
     """
-    row = episode.failovers[0]
-    before = [event for event in episode.events if event.at_s <= row["at_s"]]
-    after = [event for event in episode.events if event.at_s >= row["at_s"]]
-    last = {event.name: event.at_s for event in before if event.who in episode.leaders}
-    down = min((event.at_s for event in before if event.name == "+sdown" and event.is_of_master), default=None)
+    row, back = episode.failovers[0], back_s(result, episode)
     marks = [
-        ("", episode.cause[0] if episode.cause is not None else None), ("+sdown", down), ("+odown", last.get("+odown")),
-        ("+elected-leader", last.get("+elected-leader")), ("the promotion", float(row["at_s"])),
-        ("+switch-master", min((event.at_s for event in after if event.name == "+switch-master"), default=None)),
+        ("", row.get("down_at_s")), ("+sdown", row.get("sdown_s")), ("+odown", row.get("odown_s")),
+        ("+elected-leader", row.get("elected_s")), ("the promotion", row["at_s"]), ("+switch-master", row.get("switch_s")),
     ]  # fmt: skip
-    back = back_s(result, episode)
-    known = [(name, at) for name, at in marks if at is not None]
+    known = [(name, float(at)) for name, at in marks if at is not None]
     if back is not None and back[1] >= row["at_s"]:
         known = [(name, at) for name, at in known if at <= back[1]] + [("the clients", back[1])]
     return [(name, max(at - before_s, 0.0)) for (_, before_s), (name, at) in pairwise(known)]
@@ -90,7 +85,8 @@ def took(result: Result) -> Findings:
             continue
         row, parts = episode.failovers[0], phases(result, episode)
         total_s, longest = sum(length for _, length in parts), max(parts, key=lambda part: part[1], default=("", 0.0))
-        begin = say_cause(result, episode) or "the first +sdown"
+        known = f"the {ff.FAULTS.get(row['because'], row['because'])}" if row.get("because") else "the first +sdown"
+        begin = say_cause(result, episode) or known
         leader = f" (leader {', '.join(episode.leaders)})" if episode.leaders else ""
         text = f"The failover from {row['from']} to {row['to']} took {say_s(total_s)} from {begin} on{leader}: "
         text += ", ".join(f"{say_s(length)} to {name}" for name, length in parts)
@@ -100,7 +96,7 @@ def took(result: Result) -> Findings:
 def lost(result: Result) -> Findings:
     """Writes that were acknowledged and are gone."""
     for row in ff.failovers(result):
-        count = number(row["lost_writes"])
+        count = number(row["lost_acked_writes"])
         if not count:
             continue
         first, last = number(row["lost_from_s"]), number(row["lost_until_s"])
@@ -186,7 +182,7 @@ def false_alarms(result: Result) -> Findings:
     for event in ff.events(result):
         if event.name != "+sdown" or not event.text.startswith(("master ", "slave ")):
             continue
-        held = ff.long_stall(result, event.about, event.at_s - ff.down_after_s(result), event.at_s)
+        held = long_stall(result, event.about, event.at_s - down_after_s(result), event.at_s)
         if held is None or (event.about, held[0]) in told:
             continue
         told.add((event.about, held[0]))
@@ -279,7 +275,7 @@ def _told(result: Result, done: list[ff.Episode]) -> str:
         away = ff.away_span(ff.followers(result)[back[0]])
         text += f"; {back[0]} got no answer for {say_s(away[1] - away[0])}" if away is not None else ""
     rows: list[dict[str, Any]] = ff.failovers(result)
-    count = sum(number(one["lost_writes"]) for one in rows)
+    count = sum(number(one["lost_acked_writes"]) for one in rows)
     text += f"; {say_count(count)} acknowledged writes were lost" if count else "; no acknowledged write was lost"
     more = len(rows) - 1
     return text + (f"; {more} more failover{'s' if more > 1 else ''} followed. " if more else ". ")

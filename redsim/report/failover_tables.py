@@ -30,7 +30,7 @@ def failover_rows(result: Result) -> Rows:
         for row in one.failovers:
             rows.append([
                 one.service, str(row["from"]), str(row["to"]), begin, leader, *times, _at(elected), _at(float(row["at_s"])),
-                _at(switched), _at(back[1] if back is not None else None), say_count(number(row["lost_writes"])),
+                _at(switched), _at(back[1] if back is not None else None), say_count(number(row["lost_acked_writes"])),
             ])  # fmt: skip
         if not one.failovers:
             to = f"nobody: {reason(result, one)[0]}"

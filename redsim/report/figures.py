@@ -14,7 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from redsim.report import durability_figures, facts, failover_figure, memory_figures, replication_figures
+from redsim.report import durability_figures, facts, failover_figure, memory_figures, repeats, replication_figures
 from redsim.report.stall_figure import stall
 from redsim.report.style import (
     BLACK,
@@ -70,6 +70,7 @@ HOW_TO_READ = {
     **durability_figures.HOW_TO_READ,
     **replication_figures.HOW_TO_READ,
     **failover_figure.HOW_TO_READ,
+    **repeats.HOW_TO_READ,
 }
 
 
@@ -79,7 +80,7 @@ HOW_TO_READ_AWAY = " Hatched: the server is down; yellow: it loads its data."
 
 def figure(result: Result, name: str, *, narrow: bool = False) -> Figure:
     """A Figure by name: stall, latency, heatmap, percentiles, throughput, blame, memory, cache, expiry, durability,
-    replication, syncs, failover; `narrow` for a phone. KeyError-free: ValueError names them.
+    replication, syncs, failover, repeats; `narrow` for a phone. KeyError-free: ValueError names them.
     """
     if name not in _DRAW:
         raise ValueError(f"no figure is called {name!r}; there are {', '.join(_DRAW)}")
@@ -304,6 +305,7 @@ def blame(result: Result, width_in: float) -> Figure:
 
 
 _DRAW: dict[str, Callable[[Result, float], Figure]] = {
+    "repeats": repeats.repeats,
     "failover": failover_figure.failover,
     "stall": stall,
     "latency": latency,
@@ -319,6 +321,7 @@ _DRAW: dict[str, Callable[[Result, float], Figure]] = {
     "syncs": replication_figures.syncs,
 }
 _ONLY_IF: dict[str, Callable[[Result], bool]] = {
+    "repeats": lambda result: bool(repeats.drawn_quantities(result)),
     "failover": failover_figure.is_failover_shown,
     "stall": lambda result: result.stall_view is not None,
     "memory": memory_figures.is_memory_shown,

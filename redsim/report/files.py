@@ -34,6 +34,8 @@ def write_report(result: Result, out_dir: Path, *, trace: bool) -> list[Path]:
     texts = {"report.html": render_html(result), "summary.json": summary_json(result)}
     texts |= {f"{name}.csv": csv_text(getattr(result, name)) for name in FRAMES}
     texts["events.log"] = events_log(result)
+    if result.repeats is not None:
+        texts["repeats.csv"] = csv_text(result.repeats.rows)
     if trace:
         texts["trace.json"] = json.dumps(plain(trace_events(result)), allow_nan=False, separators=(",", ":"))
     return [replace_file(out_dir / name, text) for name, text in texts.items()]
@@ -71,7 +73,8 @@ def summary_json(result: Result) -> str:
     """
     found = result.findings or findings(result)
     told = [{"severity": f.severity, "text": f.text, "directive": f.directive} for f in found]
-    summary = {**result.summary, "partial": result.partial, "answer": answer(result), "findings": told}
+    many = {} if result.repeats is None else {"repeats": result.repeats.summary()}
+    summary = {**result.summary, **many, "partial": result.partial, "answer": answer(result), "findings": told}
     return json.dumps(plain(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

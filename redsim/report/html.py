@@ -23,6 +23,7 @@ from redsim.report.failover_tables import client_numbers, failover_rows, sentine
 from redsim.report.figures import AWAY, GROUPS_MAX, HOW_TO_READ, HOW_TO_READ_AWAY, PER_GROUP, figure, shown_figures
 from redsim.report.findings import findings
 from redsim.report.memory_texts import memory_texts
+from redsim.report.repeats import repeats_rows
 from redsim.report.replication_findings import replica_rows
 from redsim.report.style import svg_uri
 from redsim.report.trust import trust
@@ -43,6 +44,7 @@ _UNKNOWN = {  # what the page says of a run whose summary is cut short
 }
 PERCENTILES = {"p50": "p50", "p99": "p99", "p999": "p99.9", "max": "max"}
 _TITLES = {
+    "repeats": "Over many seeds",
     "failover": "The failover",
     "stall": "The worst stall",
     "latency": "Latency over time",
@@ -125,6 +127,8 @@ def repeat_command(result: Result) -> str:
     """The shell line that runs the same scenario again with the same seed and overrides."""
     path = str(result.scenario.path) if result.scenario.path else "SCENARIO.yaml"
     words = ["redsim", "run", path, "--seed", str(result.summary.get("seed", result.scenario.file.seed))]
+    if result.repeats is not None:
+        words += ["--repeats", str(result.repeats.asked)]
     for override in result.scenario.overrides:
         words += ["--set", str(override)]
     return shlex.join(words)
@@ -190,6 +194,7 @@ def _memory_numbers(name: str, node: dict[str, Any]) -> list[list[str]]:
 
 def _tables(result: Result) -> tuple[Table, ...]:
     return (
+        Table(*repeats_rows(result)),
         _group_table(result),
         _command_table(result),
         _durability_table(result),

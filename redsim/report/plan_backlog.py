@@ -13,7 +13,7 @@ from redsim.report.files import csv_text, plain, replace_file
 from redsim.report.html import Plot, Table, template_environment
 from redsim.report.plan_backlog_figures import HOW_TO_READ, TITLES, figure
 from redsim.report.style import svg_uri
-from redsim.run.backlog_band import say_size
+from redsim.run.backlog_sizes import say_size
 from redsim.run.plan_backlog import BacklogPlan
 from redsim.units import say_bytes, say_ns
 

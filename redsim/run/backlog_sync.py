@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from redsim.run.backlog_band import ROUND_SIZES, band
 from redsim.run.backlog_outages import Outages, parse_outages
+from redsim.run.backlog_sizes import ROUND_SIZES
 from redsim.run.backlog_window import output_buffer_bytes
+from redsim.run.confidence import band
 from redsim.run.offsets import Written
 from redsim.units import S, say_ns
 

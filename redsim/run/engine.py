@@ -29,6 +29,7 @@ from redsim.run.defrag import active_defrag
 from redsim.run.durability import exposure_frame, fsyncs_frame
 from redsim.run.expiry import lag_total_s, stale_keys
 from redsim.run.failover_log import failovers as failover_log
+from redsim.run.failover_steps import with_steps
 from redsim.run.failovers import Failovers
 from redsim.run.groups import say_plan
 from redsim.run.lockstep import Lockstep
@@ -131,7 +132,9 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
         result.summary["clients"][name] |= told(service, there, scenario.file.duration)
     if sentinels is not None:
         result.summary["sentinels"] = sentinels.summary()
-        result.summary["failover_attempts"] = [one.summary() for one in failover_log(sentinels.lines)]
+        attempts = failover_log(sentinels.lines)
+        result.summary["failover_attempts"] = [one.summary() for one in attempts]
+        result.summary["failovers"] = with_steps(result, attempts)
         guesses = pd.DataFrame(sentinels.guesses(), columns=result.guesses.columns)
         result = replace(result, guesses=pd.concat([result.guesses, guesses], ignore_index=True))
     return result

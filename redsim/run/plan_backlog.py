@@ -26,11 +26,12 @@ import pandas as pd
 
 from redsim.rng import generator
 from redsim.run import engine
-from redsim.run.backlog_band import ROUND_SIZES, band, draws_needed, say_size
 from redsim.run.backlog_master import FREED, Master, master_of
 from redsim.run.backlog_outages import Away, Outages, away, parse_outages
+from redsim.run.backlog_sizes import ROUND_SIZES, say_size
 from redsim.run.backlog_sync import MORE_SIZES, Limits, SyncPlan, full_sync_spans, gathered, lengths, plan_sync
 from redsim.run.backlog_window import buffer_block_bytes, window_bytes
+from redsim.run.confidence import band, draws_needed
 from redsim.run.offsets import Written, of_frame, read_offsets
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario, load

@@ -16,14 +16,14 @@ Not modelled: memory that other processes of the box use beyond the reserve; the
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from typing import Any
 
 import pandas as pd
 
 from redsim.run import engine
+from redsim.run.confidence import one_more_below
+from redsim.run.processes import each
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
 from redsim.scenario.schema import TimelineEntry
@@ -31,8 +31,6 @@ from redsim.units import MIB, MS, S, memory_bytes, say_bytes, say_ns
 
 __all__ = ["MemoryPlan", "plan_memory"]
 
-STUDENT_T = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)  # one-sided 95 %, by degrees of freedom from 1
-NORMAL = 1.645  # the same beyond them
 KEYS_MAX = 10_000_000  # as many are simulated, not more
 SAMPLES = 200  # of memory.csv in a run
 WINDOW_MIN_NS = 10 * MS
@@ -228,13 +226,8 @@ class _Runs:
         there = scaled(self.scenario, factor, round(LONGER * factor * self.until_s * S))
         todo = [(there.with_seed(there.file.seed + i), self.node) for i in range(repeats)]
         found: list[Peak] = []
-        if min(self.processes, repeats) > 1:
-            with ProcessPoolExecutor(min(self.processes, repeats), mp_context=get_context("spawn")) as pool:
-                for peak, guesses in pool.map(_peak_of, todo):
-                    self._note(found, peak, guesses)
-        else:
-            for one in todo:
-                self._note(found, *_peak_of(one))
+        for peak, guesses in each(_peak_of, todo, self.processes):
+            self._note(found, peak, guesses)
         if factor == 1:
             self.until_s = max(peak.until_s for peak in found)
         return found
@@ -246,16 +239,9 @@ class _Runs:
         self.progress(f"{peak.keys:,} keys, seed {peak.seed}", min(len(self.done) / self.planned, 1.0))
 
 
-def upper_end(values: Sequence[float]) -> float:
-    """Below which a further value lies with 95 % confidence: mean + t s sqrt(1 + 1/n)."""
-    n = len(values)
-    t = STUDENT_T[n - 2] if n - 2 < len(STUDENT_T) else NORMAL
-    return statistics.fmean(values) + t * statistics.stdev(values) * math.sqrt(1 + 1 / n)
-
-
 def _middle(peaks: Sequence[Peak]) -> tuple[float, float]:
     """(used_memory's mean peak, the upper end of the totals)."""
-    return statistics.fmean(peak.used_bytes for peak in peaks), upper_end([peak.total_bytes for peak in peaks])
+    return statistics.fmean(peak.used_bytes for peak in peaks), one_more_below([peak.total_bytes for peak in peaks])
 
 
 def _second_size(scenario: Scenario, peaks: Sequence[Peak], room: int) -> float:

@@ -1,13 +1,16 @@
 """Result: everything a run leaves, and all a report may read. Times are int ns until a frame says otherwise in a column name."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from redsim.scenario.load import Scenario
+
+if TYPE_CHECKING:
+    from redsim.run.repeats import Repeats
 
 Ints = npt.NDArray[np.int64]
 DATASET_COLUMNS = [
@@ -121,11 +124,12 @@ class Result:
     fsyncs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=FSYNC_COLUMNS))
     roles: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=ROLE_COLUMNS))
     lost_writes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=LOST_COLUMNS))
+    repeats: "Repeats | None" = None  # what more seeds have given
     partial: bool = False  # stopped by Ctrl-C before its end
 
     def figure(self, name: str) -> Any:
         """A matplotlib Figure by name: latency, heatmap, percentiles, stall, throughput, blame, memory, cache, expiry,
-        durability, replication, syncs, failover (see redsim.report.figures)."""
+        durability, replication, syncs, failover, repeats (see redsim.report.figures)."""
         from importlib import import_module
 
         return import_module("redsim.report.figures").figure(self, name)

@@ -3,7 +3,8 @@
 Mirrors redis-sentinel as redis/sentinel.py has it, over run/sentinel_wire.py; a client as redis-py's Sentinel.discover_master: it
 asks one Sentinel after the other, and takes the first answer of one that does not have the master down.
 
-Differs: they know each other and the replicas from the start, as after a while of service. A client that listens to
+Differs: they know each other and the replicas from the start, and their timers are out of step, as after days of service, unless
+the scenario says just_started: a Sentinel's INFO comes each 10 s, and a promotion is seen by INFO. A client that listens to
 +switch-master listens to all of them.
 Not modelled: scripts that Sentinels run.
 """
@@ -32,7 +33,7 @@ from redsim.units import MS, S
 
 __all__ = ["Sentinels"]
 
-START_NS = 200 * MS  # guess: within so long they are all started, one after the other
+START_NS = 200 * MS  # guess: within so long those that are just started are, one after the other
 SAVE_FSYNCS = 4  # measured on ext4: a new file, fsync, rename, fsync of the folder, 4.0 ms; 512 bytes and fdatasync, 1.06 ms
 ASK_NS = S  # guess: how long a client without a time-out of its own waits for a Sentinel's answer
 
@@ -65,7 +66,7 @@ class Sentinels:
         self._introduce(peers)
         luck = generator(file.seed, "sentinels", "start")
         for one in self.all:
-            one.start(int(luck.integers(0, START_NS)))
+            one.start(int(luck.integers(0, START_NS)) if section.just_started else 0, is_long_up=not section.just_started)
         for fault in [fault for _, fault in file.node_faults]:
             mine = [one for one in self.all if self._strikes(fault, one)]
             if mine:
@@ -180,7 +181,9 @@ class Sentinels:
 
     def guesses(self) -> list[tuple[str, int, str]]:
         """(name, value, says) of what is a guess here and in the clients that follow a service."""
-        out = [("sentinel_start_ns", START_NS, "the Sentinels are started within so long of each other, timers out of step")]
+        section, out = self.scenario.file.sentinels, []
+        if section is not None and section.just_started:
+            out.append(("sentinel_start_ns", START_NS, "the Sentinels are started within so long of each other"))
         groups = [group for group in self.scenario.file.clients.values() if group.service is not None]
         if any(not group.timeout for group in groups):
             out.append(("sentinel_ask_ns", ASK_NS, "a client without a timeout waits so long for a Sentinel's answer"))

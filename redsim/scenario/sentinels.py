@@ -6,6 +6,7 @@
       conf: |                   # or conf_file: sentinel.conf
         sentinel monitor mymaster main 2
         sentinel down-after-milliseconds mymaster 3000
+      just_started: true        # all of them with the run; default: up for long, their INFO and PING out of step
 
 ADDRESS of `sentinel monitor` and `known-replica` is a node. Sentinels are called sentinel-1, sentinel-2, …; those of one host
 listen on ports one apart.
@@ -23,18 +24,19 @@ from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.sentinel_conf import SentinelConf, parse_sentinel_conf
 from redsim.scenario.shape import Model
 
-__all__ = ["Place", "Sentinels", "check_conf", "hosts_exist", "read_conf", "with_ports"]
+__all__ = ["COUNT_MAX", "Place", "Sentinels", "check_conf", "hosts_exist", "read_conf", "with_ports"]
 
-_COUNT_MAX = 99
+COUNT_MAX = 99
 
 
 class Sentinels(Model):
     """The part `sentinels` of a scenario file."""
 
-    count: PositiveInt | None = Field(default=None, le=_COUNT_MAX)  # None: one on each host
+    count: PositiveInt | None = Field(default=None, le=COUNT_MAX)  # None: one on each host
     hosts: list[str] = Field(min_length=1)
     conf: str = ""  # verbatim sentinel.conf text
     conf_file: str | None = None  # or a path, relative to the scenario
+    just_started: bool = False  # with the run, so that all send INFO and PING at nearly the same time; else out of step
 
     @model_validator(mode="after")
     def _places(self) -> "Sentinels":
