@@ -75,7 +75,7 @@ def test_what_is_acknowledged_from_then_on_is_lost() -> None:
 
 @pytest.mark.slow
 def test_a_second_failover_is_as_rare_as_a_real_one() -> None:
-    """Real: 4 of 120, 0.9 to 8.3 % [Clopper-Pearson, 95 %]; of the model 16 of 320. Before INFO took 20 us it was 18 of 150."""
+    """Real: 4 of 120, 0.9 to 8.3 % [Clopper-Pearson, 95 %]; of the model 16 of 320; it was 18 of 150 before INFO took 20 us."""
     assert sum(bool(trial["tries_after"]) for trial in TRIALS) == 4
     count = 0
     for seed in range(1, 121):

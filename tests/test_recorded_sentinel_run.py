@@ -163,7 +163,7 @@ def test_observers_hear_of_the_promotion_at_the_leaders_next_tick(seed: int) -> 
     unless one was sent beside that INFO and is answered after it, which puts it off by 2 s; in these seeds one is.
 
     INFO takes its server 20 us, so another Sentinel's answer to a PUBLISH of the same instant comes earlier. On a busy machine it
-    is luck: it came later in 2 of some 80 trials of this case, and the observers heard 1.93 s after the promotion."""
+    is luck: it came later in 2 of 120 trials of this case, and the observers heard 1.93 s after the promotion."""
     real = [heard_ms(seen) for name in SWITCHED for seen, _ in recorded(name) if "promoted_ms" in seen.instants_ms]
     (case,) = load_pack(only=["sentinel-kill-1s"])
     made = case.at(0)
