@@ -8,7 +8,8 @@ A server handles a command when it comes; a paused one when it goes on; a connec
 takes 50 to 500 µs. Hosts that are parted: `reset` closes their connections and refuses new ones, otherwise packets wait.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import simpy
@@ -308,3 +309,18 @@ def said(world: World, start: str) -> list[tuple[float, str, str]]:
 def masters(world: World) -> set[Address | None]:
     """Where the Sentinels that live have the master."""
     return {one.get_master_addr_by_name("mymaster") for one in world.sentinels.values() if one.is_alive}
+
+
+def leaders_by_epoch(lines: Iterable[tuple[float, str, str]]) -> dict[int, set[str]]:
+    """Who said +elected-leader, by the epoch in which it had asked for votes; `lines`: (when, who, text) in their order."""
+    epoch: dict[str, int] = {}
+    asked: dict[str, int] = {}
+    found: dict[int, set[str]] = defaultdict(set)
+    for _, who, text in lines:
+        if text.startswith("+new-epoch"):
+            epoch[who] = int(text.split()[1])
+        elif text.startswith("+try-failover"):
+            asked[who] = epoch[who]
+        elif text.startswith("+elected-leader"):
+            found[asked[who]].add(who)
+    return found

@@ -10,24 +10,9 @@ import pytest
 from redsim.redis.sentinel_wire import Address
 from redsim.rng import generator
 from redsim.units import MS, S
-from tests.sentinel_world import PORT, World, masters, said, world_of
+from tests.sentinel_world import PORT, World, leaders_by_epoch, masters, said, world_of
 
 # ---- laws
-
-
-def leaders_by_epoch(world: World) -> dict[int, set[str]]:
-    """Who said +elected-leader, by the epoch in which it had asked for votes."""
-    epoch: dict[str, int] = {}
-    asked: dict[str, int] = {}
-    found: dict[int, set[str]] = defaultdict(set)
-    for _, who, text in world.lines():
-        if text.startswith("+new-epoch"):
-            epoch[who] = int(text.split()[1])
-        elif text.startswith("+try-failover"):
-            asked[who] = epoch[who]
-        elif text.startswith("+elected-leader"):
-            found[asked[who]].add(who)
-    return found
 
 
 def hurt(world: World, seed: int, until_ns: int) -> list[str]:
@@ -83,7 +68,7 @@ def laws_hold(seed: int) -> None:
     plan = hurt(world, seed, 60 * S)
     world.run(160 * S)
     story = f"seed {seed}, {count} Sentinels: {plan}"
-    assert all(len(who) == 1 for who in leaders_by_epoch(world).values()), story
+    assert all(len(who) == 1 for who in leaders_by_epoch(world.lines()).values()), story
     votes: dict[tuple[str, str], set[str]] = defaultdict(set)
     epochs: dict[str, int] = {}
     for _, who, text in world.lines():
