@@ -276,7 +276,8 @@ def _told(result: Result, done: list[ff.Episode]) -> str:
         text += f"; {back[0]} got no answer for {say_s(away[1] - away[0])}" if away is not None else ""
     rows: list[dict[str, Any]] = ff.failovers(result)
     count = sum(number(one["lost_acked_writes"]) for one in rows)
-    text += f"; {say_count(count)} acknowledged writes were lost" if count else "; no acknowledged write was lost"
+    lost = f"; {say_count(count)} acknowledged write{'s were' if count > 1 else ' was'} lost"
+    text += lost if count else "; no acknowledged write was lost"
     more = len(rows) - 1
     return text + (f"; {more} more failover{'s' if more > 1 else ''} followed. " if more else ". ")
 
