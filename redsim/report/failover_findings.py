@@ -102,6 +102,8 @@ def lost(result: Result) -> Findings:
         first, last = number(row["lost_from_s"]), number(row["lost_until_s"])
         text = f"The failover from {row['from']} to {row['to']} lost {say_count(count)} acknowledged writes: {row['from']}"
         text += f" executed them between {first:.4g} s and {last:.4g} s, and {row['to']} never got them."
+        other = number(row.get("lost_replicated_writes"))
+        text += f" Another replica had {say_count(other)} of them: WAIT 1 would not have told." if other else ""
         cure = "WAIT 1 after a write that must survive; min-replicas-to-write 1 and min-replicas-max-lag: a master that is"
         yield Finding("critical", text, cure + " without replicas refuses writes")
 

@@ -65,6 +65,8 @@ def failovers(log: Sequence[tuple[int, str, str]]) -> list[Failover]:
             downs.pop((words[1], f"{words[2]} {words[3]}"), None)
         elif kind == "+odown":
             odowns[who, words[1]] = ns
+        elif kind == "-odown":
+            odowns.pop((who, words[1]), None)
         elif kind == "+try-failover":
             name, address = words[1], f"{words[2]} {words[3]}"
             one = Failover(name, who, address, ns, downs.get((name, address)), odowns.get((who, name)))
@@ -72,6 +74,7 @@ def failovers(log: Sequence[tuple[int, str, str]]) -> list[Failover]:
             found.append(one)
         elif kind == "+switch-master":
             _switch(found, open_by, ns, who, words)
+            odowns.pop((who, words[0]), None)
             downs.pop((words[0], f"{words[3]} {words[4]}"), None)
         else:
             _step(open_by, ns, who, kind, words)

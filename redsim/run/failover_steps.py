@@ -1,6 +1,7 @@
 """What came before a failover, and when its steps were: the failovers of summary.json, with what stalls and Sentinels' logs say.
 
-    down_at_s   the crash, the stall of the loop or the fault of the network that made Sentinels take the master for down
+    down_at_s   the crash, the stall of the loop or the fault of the network that made Sentinels take the master for down, or
+                when an operator said SENTINEL FAILOVER
     sdown_s     the first Sentinel's +sdown     odown_s, elected_s   of the Sentinel that led it
     at_s        the promoted server is a master     switch_s, switch_all_s   the first and the last Sentinel to give its address
 
@@ -19,6 +20,7 @@ __all__ = ["HELD_S", "cause", "down_after_s", "long_stall", "with_steps"]
 
 HELD_S = 0.5  # a stall this long is worth a word of its own beside a Sentinel's time-out
 SENTINELS_LATE_S = 2.5  # +sdown comes so long after down-after-milliseconds at the latest: the PING's phase and a tick
+ASKED = "SENTINEL FAILOVER"
 STEPS = {"sdown_s": "sdown_ns", "odown_s": "odown_ns", "elected_s": "elected_ns", "switch_s": "switch_first_ns",
          "switch_all_s": "switch_all_ns"}  # fmt: skip
 
@@ -31,6 +33,8 @@ def with_steps(result: Result, attempts: Sequence[Failover]) -> list[dict[str, A
         steps = {name: None if led is None or (ns := getattr(led, of)) is None else ns / S for name, of in STEPS.items()}
         sdown_s = steps["sdown_s"]
         why = cause(result, row["from"], sdown_s) if sdown_s is not None else None
+        if led is not None and led.odown_ns is None:
+            why = (led.try_ns / S, ASKED)  # nobody saw it down
         down_at_s, because = why if why is not None else (None, None)
         rows.append({**row, "down_at_s": down_at_s, "because": because, **steps})
     return rows

@@ -4,11 +4,14 @@ A promoted server knows its master's history up to some row of the stream. What 
 the promotion, is lost: when the old master takes the new one's data, or at the end of the run, if it has not come back.
 
 What nobody waited for any more when it was executed was not acknowledged: clients had given it up while their server stood
-still. Writable again is the new master when it executes the first write for which a client waits.
+still. Those of the lost ones that some replica had acknowledged, behind which WAIT 1 would have answered 1, are counted beside
+them: a replica that stays with the old master may have what the promoted one lacks.
+Writable again is the new master when it executes the first write for which a client waits.
 Differs: a write counts as acknowledged when it was executed; what was not yet answered when its server died counts, too.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,9 +29,11 @@ __all__ = ["Failover", "Failovers"]
 
 @dataclass
 class Failover:
-    """A promotion: at `at_ns` `new` became a master, which had followed `old` up to `row` of its stream; `lost_ns`: when the
-    writes were executed that only `old` had, None: not known yet; `seen_row`: of the new master's own stream, which has been
-    looked through for a write up to there; `writable_ns`: when it was executed, None: not yet."""
+    """A promotion: at `at_ns` `new` became a master, which had followed `old` up to `row` of its stream.
+
+    lost_ns      when the writes were executed that `new` never got, None: not known yet; `replicated` of them a replica had
+    writable_ns  when the first write to the new master was executed, None: not yet; its stream is looked through to `seen_row`
+    """
 
     at_ns: int
     old: str
@@ -36,17 +41,19 @@ class Failover:
     row: int
     seen_row: int
     lost_ns: np.ndarray | None = field(default=None)
+    replicated: int = 0
     writable_ns: int | None = None
 
     def summary(self) -> dict[str, Any]:
-        """As summary.json has it: at_s, from, to, writable_again_s; lost_acked_writes, how many acknowledged writes only `from`
-        had, and when it executed the first and the last of them: lost_from_s, lost_until_s; null: never, none."""
+        """As summary.json has it: at_s, from, to, writable_again_s; lost_acked_writes, how many acknowledged writes `to` never
+        got, lost_replicated_writes, how many of them another replica had acknowledged, and when `from` executed the first and the
+        last: lost_from_s, lost_until_s; null: never, none."""
         lost = self.lost_ns if self.lost_ns is not None else np.zeros(0)
         first, last = (float(lost.min()) / S, float(lost.max()) / S) if len(lost) else (None, None)
         return {
             "at_s": self.at_ns / S, "from": self.old, "to": self.new,
             "writable_again_s": None if self.writable_ns is None else self.writable_ns / S,
-            "lost_acked_writes": len(lost), "lost_from_s": first, "lost_until_s": last,
+            "lost_acked_writes": len(lost), "lost_replicated_writes": self.replicated, "lost_from_s": first, "lost_until_s": last,
         }  # fmt: skip
 
 
@@ -54,15 +61,17 @@ class Failovers:
     """All of a run.
 
     state    rows     so far
+             acked    node -> the farthest offset of its stream that a replica has acknowledged to it
     """
 
     def __init__(self, peers: dict[str, Peers]) -> None:
         self.peers = peers
         self.rows: list[Failover] = []
-        for one in peers.values():
+        self.acked = dict.fromkeys(peers, 0)
+        for name, one in peers.items():
             if one.role is not None:
                 one.role.on_change.append(self._change)
-                one.server.on_step.append(self._step)
+                one.server.on_step.append(partial(self._step, name))
 
     def _change(self, role: Role, master: Master | None) -> None:
         replica = role.replica
@@ -77,9 +86,12 @@ class Failovers:
         elif replica.followed is None:
             self._count(replica.name)
 
-    def _step(self, _now_ns: int) -> None:
-        """Whether somebody has written to a new master by now."""
-        for one in [one for one in self.rows if one.writable_ns is None]:
+    def _step(self, name: str, _now_ns: int) -> None:
+        """What replicas have acknowledged to a server, and whether somebody has written to it, if it is a new master."""
+        mine = self.peers[name].server.world
+        links = mine.wire[(mine.wire[:, dp.W_FROM] == mine.repl[dp.M_SELF]) & (mine.wire[:, dp.W_STATE] == dp.WIRE_STREAM)]
+        self.acked[name] = max(self.acked[name], int(links[:, dp.W_ACK].max(initial=0)))
+        for one in [one for one in self.rows if one.new == name and one.writable_ns is None]:
             world = self.peers[one.new].server.world
             rows, mask = int(world.repl[dp.M_ROWS]), len(world.stream) - 1
             fresh = world.stream[np.arange(max(one.seen_row, rows - mask - 1), rows) & mask]
@@ -95,8 +107,9 @@ class Failovers:
         rows, mask = int(world.repl[dp.M_ROWS]), len(world.stream) - 1
         for one in [one for one in self.rows if one.old == old and one.lost_ns is None]:
             mine = world.stream[np.arange(one.row, rows) & mask]
-            one.lost_ns = mine[_is_acknowledged(mine), dp.Y_AT].copy()
-        peer.kept_row = None
+            lost = mine[_is_acknowledged(mine)]
+            one.lost_ns, one.replicated = lost[:, dp.Y_AT].copy(), int((lost[:, dp.Y_END] <= self.acked[old]).sum())
+        peer.kept_row, self.acked[old] = None, 0
 
     def end(self) -> None:
         """The run is over: who has not come back has lost what it had alone."""

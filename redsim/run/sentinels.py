@@ -18,7 +18,7 @@ import simpy
 from redsim.host.paths import Paths
 from redsim.redis.sentinel import Sentinel
 from redsim.redis.sentinel_state import Instance, KnownMaster
-from redsim.redis.sentinel_wire import Address, GetMasterAddr
+from redsim.redis.sentinel_wire import Address, Failover, GetMasterAddr
 from redsim.rng import generator
 from redsim.run.replicas import Peers
 from redsim.run.sentinel_wire import SentinelWire
@@ -27,7 +27,8 @@ from redsim.scenario.crashes import HOST_CRASHES, NodeFault
 from redsim.scenario.disk import chosen_disk
 from redsim.scenario.load import Scenario
 from redsim.scenario.profile import disk_profile
-from redsim.scenario.schema import Group
+from redsim.scenario.schema import Group, TimelineEntry
+from redsim.scenario.sentinels import master_to_fail_over
 from redsim.scenario.services import SERVER_PORT
 from redsim.units import MS, S
 
@@ -67,6 +68,8 @@ class Sentinels:
         luck = generator(file.seed, "sentinels", "start")
         for one in self.all:
             one.start(int(luck.integers(0, START_NS)) if section.just_started else 0, is_long_up=not section.just_started)
+        for _, entry in file.sentinel_entries:
+            env.process(self._asked_for_a_failover(entry))
         for fault in [fault for _, fault in file.node_faults]:
             mine = [one for one in self.all if self._strikes(fault, one)]
             if mine:
@@ -114,6 +117,20 @@ class Sentinels:
                 one.resume()
             elif not one.is_alive:
                 one.start()
+
+    def _asked_for_a_failover(self, entry: TimelineEntry) -> Generator[simpy.Event, None, None]:
+        """An operator's SENTINEL FAILOVER."""
+        yield self.env.timeout(entry.at)
+        one, master = next(one for one in self.all if one.name == entry.node), master_to_fail_over(entry)
+        said = f"SENTINEL FAILOVER {master}: {{}}"
+
+        def answered(reply: Any, delay_ns: int) -> None:
+            self.lines.append((int(self.env.now) + delay_ns, "redis-cli", said.format(reply)))
+
+        if one.is_alive:
+            one.request(Failover(master), answered)
+        else:
+            answered("Connection refused", 0)
 
     # ---- whom clients ask
 

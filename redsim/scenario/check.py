@@ -15,7 +15,7 @@ from redsim.scenario.faults import faults_fit
 from redsim.scenario.network import network_fits, replicas_fit, root_of
 from redsim.scenario.roles import roles_fit
 from redsim.scenario.schema import Group, ScenarioFile, Size
-from redsim.scenario.sentinels import hosts_exist
+from redsim.scenario.sentinels import asked_fit, hosts_exist
 from redsim.scenario.source import Keys, dotted, show
 from redsim.units import DAY, MIB, S, say_bytes, say_ns
 
@@ -149,7 +149,7 @@ def timeline_is_short(file: ScenarioFile) -> Iterator[Fault]:
 
 
 def timeline_fits(file: ScenarioFile) -> Iterator[Fault]:
-    for i, entry in [*file.commands_at, *file.role_entries]:
+    for i, entry in file.entries:
         if not entry.run.strip():
             yield ("timeline", i, "run"), f"timeline.{i}.run is empty; write a command, e.g. KEYS *"
         if entry.times > 1 and entry.every is None:
@@ -372,7 +372,7 @@ CHECKS: tuple[Callable[[ScenarioFile], Iterator[Fault]], ...] = (
     network_fits,
     replicas_fit,
     roles_fit,
-    hosts_exist,
+    hosts_exist, asked_fit,
     disks_are_known,
     node_host_exists,
     one_conf,

@@ -24,7 +24,7 @@ from redsim.scenario.linux import Linux
 from redsim.scenario.network import Link, NetworkFault
 from redsim.scenario.roles import is_role_change
 from redsim.scenario.sentinel_conf import SENTINEL_PORT
-from redsim.scenario.sentinels import Place, Sentinels
+from redsim.scenario.sentinels import Place, Sentinels, is_of_sentinel
 from redsim.scenario.shape import Bandwidth, Duration, Memory, Model, Ttl
 from redsim.scenario.sizes import Gpareto, Lognormal, Size, Uniform
 
@@ -345,9 +345,14 @@ class ScenarioFile(Model):
     ] = Field(default_factory=list)
 
     @property
+    def entries(self) -> list[tuple[int, TimelineEntry]]:
+        """The timeline's commands of all kinds, each with its place in it."""
+        return [(i, entry) for i, entry in enumerate(self.timeline) if isinstance(entry, TimelineEntry)]
+
+    @property
     def commands_at(self) -> list[tuple[int, TimelineEntry]]:
-        """The timeline's commands, each with its place in it, without those that change roles."""
-        return [(i, e) for i, e in enumerate(self.timeline) if isinstance(e, TimelineEntry) and not is_role_change(e)]
+        """Without those that change roles and those of Sentinels."""
+        return [(i, entry) for i, entry in self.entries if not is_role_change(entry) and not is_of_sentinel(entry)]
 
     @property
     def may_change_roles(self) -> bool:
@@ -362,7 +367,12 @@ class ScenarioFile(Model):
     @property
     def role_entries(self) -> list[tuple[int, TimelineEntry]]:
         """Its REPLICAOFs, each with its place."""
-        return [(i, e) for i, e in enumerate(self.timeline) if isinstance(e, TimelineEntry) and is_role_change(e)]
+        return [(i, entry) for i, entry in self.entries if is_role_change(entry)]
+
+    @property
+    def sentinel_entries(self) -> list[tuple[int, TimelineEntry]]:
+        """Its commands of Sentinels, each with its place."""
+        return [(i, entry) for i, entry in self.entries if is_of_sentinel(entry)]
 
     @property
     def faults(self) -> list[tuple[int, DiskFault]]:

@@ -8,9 +8,11 @@
         sentinel down-after-milliseconds mymaster 3000
       just_started: true        # all of them with the run; default: up for long, their INFO and PING out of step
 
+On the timeline `{at: 10s, run: "SENTINEL FAILOVER mymaster", node: sentinel-1}`: an operator's, of a master that is well.
+
 ADDRESS of `sentinel monitor` and `known-replica` is a node. Sentinels are called sentinel-1, sentinel-2, …; those of one host
 listen on ports one apart.
-Not modelled: Sentinels with different configurations.
+Not modelled: Sentinels with different configurations, other commands of theirs on the timeline.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +26,10 @@ from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.sentinel_conf import SentinelConf, parse_sentinel_conf
 from redsim.scenario.shape import Model
 
-__all__ = ["COUNT_MAX", "Place", "Sentinels", "check_conf", "hosts_exist", "read_conf", "with_ports"]
+__all__ = [
+    "COUNT_MAX", "Place", "Sentinels", "asked_fit", "check_conf", "hosts_exist", "is_of_sentinel", "master_to_fail_over",
+    "read_conf", "with_ports",
+]  # fmt: skip
 
 COUNT_MAX = 99
 
@@ -60,6 +65,30 @@ class Place:
     name: str
     host: str
     port: int
+
+
+def is_of_sentinel(entry: Any) -> bool:
+    """Whether a timeline's command is a SENTINEL command."""
+    return bool(entry.run.split()) and entry.run.split()[0].upper() == "SENTINEL"
+
+
+def master_to_fail_over(entry: Any) -> str:
+    """What SENTINEL FAILOVER names; asked_fit() has found it to be whole."""
+    return str(entry.run.split()[2])
+
+
+def asked_fit(file: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """(path, sentence) of each SENTINEL command that is none of a Sentinel, or not FAILOVER. `file`: a ScenarioFile."""
+    names = [place.name for place in file.sentinel_places]
+    for i, entry in file.sentinel_entries:
+        shown, words = f"timeline.{i}.run {entry.run!r}", entry.run.split()
+        if len(words) != 3 or words[1].upper() != "FAILOVER":
+            yield ("timeline", i, "run"), f"{shown}: of a Sentinel's commands the timeline knows SENTINEL FAILOVER <master name>"
+        elif entry.node not in names:
+            there = f"; there is {', '.join(names)}" if names else "; there are none, add sentinels:"
+            yield ("timeline", i, "node"), f"{shown} is asked of a Sentinel, and {entry.node!r} is none{there}"
+        elif entry.times > 1:
+            yield ("timeline", i, "times"), f"{shown} runs {entry.times} times; write an entry for each"
 
 
 def hosts_exist(file: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:

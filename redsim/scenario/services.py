@@ -37,6 +37,12 @@ def read_sentinel_conf(
         above = file.nodes[rules.host].replica_of
         if above is not None:
             raise ScenarioError(f"{where(*at)}: {rules.name}: {rules.host} is a replica; monitor its master, {above}")
+    for i, entry in file.sentinel_entries:
+        name = entry.run.split()[2] if len(entry.run.split()) == 3 else ""
+        if name and conf.master(name) is None:
+            near = did_you_mean(name, [rules.name for rules in conf.masters])
+            known = near or f"; it monitors {', '.join(rules.name for rules in conf.masters)}"
+            raise ScenarioError(f"{where('timeline', i, 'run')}: no `sentinel monitor` names {name!r}{known}")
     return with_ports(conf, dict.fromkeys(file.nodes, SERVER_PORT))
 
 
