@@ -167,7 +167,7 @@ def test_a_bar_of_blame_is_the_whole_latency(narrow: bool) -> None:
 
 def test_an_unknown_figure_is_refused_with_the_known_names() -> None:
     """STYLE, rule 8: explain to the operator."""
-    with pytest.raises(ValueError, match="no figure is called 'pie'; there are failover, stall, latency"):
+    with pytest.raises(ValueError, match="no figure is called 'pie'; there are repeats, failover, stall"):
         figure(stalled(), "pie")
 
 

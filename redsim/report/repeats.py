@@ -130,7 +130,7 @@ def repeats(result: Result, width_in: float) -> Figure:
     """A strip per quantity: runs as dots, the middle nine tenths, the median and where it lies with 95 % confidence."""
     names = drawn_quantities(result)
     if result.repeats is None or not names:
-        return nothing_to_draw(width_in, "Nothing was repeated: run with --repeats")
+        return nothing_to_draw(width_in, "There is nothing to draw: run with --repeats")
     is_narrow = width_in < 6
     drawn, (ax,) = new_figure(width_in, 0.9 + 0.42 * len(names), Margins(left=1.75 if is_narrow else 3.1))
     for at, name in enumerate(reversed(names)):
