@@ -106,6 +106,7 @@ QUANTITIES: dict[str, Quantity] = {
     "promoted_ms": Quantity("to +promoted-slave", "ms", 10, is_timeless=True),
     "switch_ms": Quantity("to the first +switch-master, an observer's", "ms", 10, is_timeless=True),
     "switch_leader_ms": Quantity("to the leader's own +switch-master", "ms", 10, is_timeless=True),
+    "demoted_ms": Quantity("to +convert-to-slave of the old master", "ms", 10, is_timeless=True),
     "outage_ms": Quantity("longest time between acknowledged writes of the client", "ms", 10, is_timeless=True),
     "lost_writes": Quantity("acknowledged writes that the last master lacks", "writes", 0, is_count=True, is_timeless=True),
 }  # bars of memory: 0.5 % and 5 % of issue 4, 2 % of the design's goals; of what follows luck or the loop, as the loop's

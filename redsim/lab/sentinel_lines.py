@@ -1,6 +1,7 @@
 """What the Sentinels' log lines say of one failover: order and instants, read alike from a real log and from Result.events.
 
     +sdown (first, quorum) → +odown → +elected-leader → +promoted-slave → +switch-master (an observer's, the leader's)
+    → +convert-to-slave (the old master is told)
 
 Mirrors sentinel.c:sentinelEvent, the names of its events. Differs: of an order those lines are left out that come at either side
 of others by the age of an answer alone: -odown, and for observers +sdown, +odown, and the tries of a candidate that lost.
@@ -44,6 +45,7 @@ def failover_of(lines: Sequence[Line], quorum: int) -> FailoverSeen:
     found["sdown_ms"] = downs[0] if downs else None
     found["sdown_quorum_ms"] = downs[quorum - 1] if len(downs) >= quorum else None
     found["odown_ms"] = _earliest(by, "+odown master")
+    found["demoted_ms"] = _earliest(by, "+convert-to-slave slave")
     switched = [at for who, events in by.items() if who != leader and (at := first(events, "+switch-master")) is not None]
     found["switch_ms"] = min(switched) if switched else None
     if leader is not None:

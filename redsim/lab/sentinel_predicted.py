@@ -40,7 +40,8 @@ def simulated(scenario: Scenario, group: str, profile: HostProfile, seed: int) -
     made = with_profile(replace(scenario, file=scenario.file.model_copy(update={"seed": seed})), profile)
     result, conf = engine.run(made), scenario.sentinel_conf
     assert conf is not None, "the case has Sentinels"
-    fault_s = min(fault.at for _, fault in scenario.file.node_faults) / S
+    strikes = [fault.at for _, fault in scenario.file.node_faults]
+    fault_s = min(strikes + [entry.at for _, entry in scenario.file.sentinel_entries]) / S
     who = {place.name for place in scenario.file.sentinel_places}
     rows = result.events.itertuples(index=False)
     lines = [(at - fault_s, name, text) for at, name, text in rows if name in who]

@@ -1,7 +1,7 @@
 """A real master, its replicas and their Sentinels on loopback, one fault of the master, and a client that follows it.
 
     servers started → replicas synchronised → Sentinels started (instant 0) → a client writes
-    → kill -9, or SIGSTOP … SIGCONT, at the fault's time → until the scenario's end
+    → kill -9, SIGSTOP … SIGCONT, or SENTINEL FAILOVER, at the fault's time → until the scenario's end
     → the Sentinels' logs, the client's gaps, acknowledged keys that the last master lacks
 
 Mirrors redis-sentinel's log (server.c:serverLogRaw, in ms). The client writes, waits for the answer, thinks, writes; whatever
@@ -33,6 +33,7 @@ from redsim.lab.twin_refused import conf_text
 from redsim.scenario.crashes import NodeFault
 from redsim.scenario.errors import ScenarioError
 from redsim.scenario.load import Scenario
+from redsim.scenario.schema import TimelineEntry
 from redsim.scenario.sentinel_conf import MasterRules
 from redsim.units import MS, S
 
@@ -62,15 +63,20 @@ class SentinelsSeen:
         return {**self.failover.instants_ms, **told, "order_on_leader": 1.0, "order_on_observers": 1.0}
 
 
-def playable(scenario: Scenario) -> tuple[MasterRules, NodeFault]:
-    """(the one master's rules, its one fault); ScenarioError, naming it, for what this rig cannot do."""
+def playable(scenario: Scenario) -> tuple[MasterRules, NodeFault | TimelineEntry]:
+    """(the one master's rules, its one fault or the one SENTINEL FAILOVER); ScenarioError, naming it, for what this rig cannot
+    do."""
     file, conf = scenario.file, scenario.sentinel_conf
     if conf is None or len(conf.masters) != 1:
         raise ScenarioError(f"{scenario.where('sentinels')}: a real run has Sentinels of one master; give them one")
     rules = conf.masters[0]
     faults = [fault for _, fault in file.node_faults]
-    if file.network_faults or len(faults) != 1 or faults[0].fault not in ("kill", "pause") or faults[0].node != rules.host:
-        raise ScenarioError(f"{scenario.where('timeline')}: a real run has one fault, kill or pause, of {rules.host}")
+    asked = [entry for _, entry in file.sentinel_entries]
+    is_struck = not asked and len(faults) == 1 and faults[0].fault in ("kill", "pause") and faults[0].node == rules.host
+    if file.network_faults or file.role_entries or not (is_struck or (len(asked) == 1 and not faults)):
+        raise ScenarioError(
+            f"{scenario.where('timeline')}: a real run has one fault, kill or pause, of {rules.host}, or one SENTINEL FAILOVER"
+        )
     if all(node.replica_of is None for node in file.nodes.values()):
         raise ScenarioError(f"{scenario.where('nodes')}: a real run has {rules.host} and replicas of it; add one")
     if any(node.replica_of not in (None, rules.host) for node in file.nodes.values()) or file.links:
@@ -80,7 +86,7 @@ def playable(scenario: Scenario) -> tuple[MasterRules, NodeFault]:
         raise ScenarioError(
             f"{scenario.where('clients')}: a real run has one group, of the service {rules.name}, in a closed loop"
         )
-    return rules, faults[0]
+    return rules, asked[0] if asked else faults[0]
 
 
 def real_failover(scenario: Scenario) -> SentinelsSeen:
@@ -102,7 +108,11 @@ def real_failover(scenario: Scenario) -> SentinelsSeen:
         _expect_all_known(sentinels, rules.name, len(servers) - 1)
         _wait_until(begun_s + fault.at / S)
         clock = next(server for name, server in servers.items() if name != rules.host)
-        fault_s = _strike(fault, master, clock, begun_s, scenario.file.duration, stack)
+        if isinstance(fault, TimelineEntry):
+            fault_s = _ask_for_failover(fault, rules.name, sentinels, clock)
+            _wait_until(begun_s + scenario.file.duration / S)
+        else:
+            fault_s = _strike(fault, master, clock, begun_s, scenario.file.duration, stack)
         writer.stop()
         lines = [line for one in sentinels for line in one.lines(fault_s)]
         lost = writer.missing_at(sentinels)
@@ -123,6 +133,15 @@ def _servers(scenario: Scenario, host: str, stack: contextlib.ExitStack) -> dict
             raise ScenarioError("the real replicas did not follow their master in time; is the machine busy?")
         time.sleep(0.05)
     return servers
+
+
+def _ask_for_failover(entry: TimelineEntry, name: str, sentinels: "list[_Sentinel]", clock: RealServer) -> float:
+    """SENTINEL FAILOVER; the time of day of the command in seconds, rounded down to a millisecond as the log's lines are: the
+    first of them come in the same one."""
+    one = next(one for one in sentinels if one.name == entry.node)
+    asked_s = int(1000 * _time_of_day(clock)) / 1000
+    one.client.execute_command("SENTINEL", "FAILOVER", name)
+    return asked_s
 
 
 def _strike(

@@ -36,7 +36,8 @@ WORDS = {
     "order_on_observers": "order of the other Sentinels' events", "sdown_ms": "time to +sdown",
     "sdown_quorum_ms": "time to the quorum's +sdown", "odown_ms": "time to +odown", "elected_ms": "time to +elected-leader",
     "promoted_ms": "time to +promoted-slave", "switch_ms": "time to +switch-master",
-    "switch_leader_ms": "time to the leader's +switch-master", "outage_ms": "outage of a failover", "lost_writes": "lost writes",
+    "switch_leader_ms": "time to the leader's +switch-master", "demoted_ms": "time until the old master is demoted",
+    "outage_ms": "outage of a failover", "lost_writes": "lost writes",
 }  # fmt: skip
 TOLD = ("throughput_per_s", "p50_us", "p99_us", "p999_us", "stall_us", "timeouts", "failed")
 FEW = 2  # rows: fewer than this say little
