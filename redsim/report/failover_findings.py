@@ -12,7 +12,7 @@ from redsim.report import facts
 from redsim.report import failover_facts as ff
 from redsim.report.client_findings import Findings
 from redsim.report.facts import number, say_count, say_times
-from redsim.run.failover_steps import down_after_s, long_stall
+from redsim.run.failover_steps import ASKED, down_after_s, long_stall
 from redsim.run.result import Finding, Result
 from redsim.units import S, say_ns
 
@@ -100,12 +100,21 @@ def lost(result: Result) -> Findings:
         if not count:
             continue
         first, last = number(row["lost_from_s"]), number(row["lost_until_s"])
-        text = f"The failover from {row['from']} to {row['to']} lost {say_count(count)} acknowledged writes: {row['from']}"
-        text += f" executed them between {first:.4g} s and {last:.4g} s, and {row['to']} never got them."
+        text = f"The failover from {row['from']} to {row['to']} lost {say_writes(count)}: {row['from']} executed"
+        text += f" {'them between' if count > 1 else 'it at'} {first:.4g} s"
+        text += f"{f' and {last:.4g} s' if count > 1 else ''}, and {row['to']} never got {'them' if count > 1 else 'it'}."
         other = number(row.get("lost_replicated_writes"))
         text += f" Another replica had {say_count(other)} of them: WAIT 1 would not have told." if other else ""
         cure = "WAIT 1 after a write that must survive; min-replicas-to-write 1 and min-replicas-max-lag: a master that is"
-        yield Finding("critical", text, cure + " without replicas refuses writes")
+        cure += " without replicas refuses writes"
+        if row.get("because") == ASKED:
+            cure = "CLIENT PAUSE WRITE on the old master before a drill, and clients that listen to +switch-master"
+        yield Finding("critical", text, cure)
+
+
+def say_writes(count: float) -> str:
+    """`1 acknowledged write`, `5,926 acknowledged writes`."""
+    return f"{say_count(count)} acknowledged write{'' if count == 1 else 's'}"
 
 
 # ---- no failover
@@ -278,8 +287,7 @@ def _told(result: Result, done: list[ff.Episode]) -> str:
         text += f"; {back[0]} got no answer for {say_s(away[1] - away[0])}" if away is not None else ""
     rows: list[dict[str, Any]] = ff.failovers(result)
     count = sum(number(one["lost_acked_writes"]) for one in rows)
-    lost = f"; {say_count(count)} acknowledged write{'s were' if count > 1 else ' was'} lost"
-    text += lost if count else "; no acknowledged write was lost"
+    text += f"; {say_writes(count) if count else 'no acknowledged write'} {'were' if count > 1 else 'was'} lost"
     more = len(rows) - 1
     return text + (f"; {more} more failover{'s' if more > 1 else ''} followed. " if more else ". ")
 

@@ -16,7 +16,7 @@ from redsim.run.failover_log import Failover
 from redsim.run.result import Result
 from redsim.units import S
 
-__all__ = ["HELD_S", "cause", "down_after_s", "long_stall", "with_steps"]
+__all__ = ["ASKED", "HELD_S", "cause", "down_after_s", "long_stall", "with_steps"]
 
 HELD_S = 0.5  # a stall this long is worth a word of its own beside a Sentinel's time-out
 SENTINELS_LATE_S = 2.5  # +sdown comes so long after down-after-milliseconds at the latest: the PING's phase and a tick
