@@ -186,6 +186,18 @@ def test_of_a_replica_no_sentinels_are_written_and_that_is_said(tmp_path: Path) 
     assert any("the observed server is a replica" in said for said in seen.could_not_see)
 
 
+@pytest.mark.parametrize(("replica_id", "name", "is_doubt"), [("c" * 40, "cache", True), (OTHER_ID, "mymaster", False)])
+def test_which_master_a_replica_follows_is_found_or_said_to_be_a_doubt(
+    replica_id: str, name: str, is_doubt: bool, tmp_path: Path
+) -> None:
+    """By its run id in SENTINEL REPLICAS, else the first is taken."""
+    rows = [master("cache", ip=ADDRESSES[3], runid="d" * 40), master(), replica(1, runid=replica_id)]
+    seen = looked_at(tmp_path, bare(rows), infos={"role": "slave", "slaves": 0, "run_id": OTHER_ID})
+    assert seen.sentinel is not None
+    assert seen.sentinel.name == name
+    assert any("this replica follows: its run id tells none; cache is taken" in said for said in seen.could_not_see) is is_doubt
+
+
 # ---- several masters -----------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """What redis-cli prints of SENTINEL MASTERS, REPLICAS and SENTINELS, whole or not, and a sentinel.conf, which tells no secret."""
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,15 @@ def test_fields_that_redis_would_not_print_are_refused(changed: dict[str, Any], 
     fields = master() | {key.replace("_", "-"): str(value) for key, value in changed.items()}
     with pytest.raises(ScenarioError, match=rf"m\.txt:\d+: .*{words}"):
         records_of(tty([fields]), "m.txt")
+
+
+@pytest.mark.parametrize("missing", ["name", "quorum", "flags"])
+def test_a_json_record_that_lacks_a_field_is_one_sentence(missing: str) -> None:
+    """File and line; the cure names the file alone."""
+    fields = master()
+    del fields[missing]
+    with pytest.raises(ScenarioError, match=rf"^some/f\.json:1: .*{missing}.* > f\.json$"):
+        records_of(json.dumps([fields]), "some/f.json")
 
 
 def test_other_texts_are_not_taken_for_sentinels() -> None:

@@ -113,6 +113,12 @@ def test_each_line_is_reported_once_and_secrets_are_masked() -> None:
         ("sentinel monitor mymaster 2\n", ":1: sentinel monitor: takes NAME ADDRESS [PORT] QUORUM, not 2 words"),
         (MONITOR + MONITOR, ":2: sentinel monitor: 'mymaster' is monitored twice"),
         (MONITOR + "sentinel monitor again main 2\n", ":2: sentinel monitor: 'main' is monitored already, as 'mymaster'"),
+        (MONITOR + "sentinel monitor again main 6379 2\n", ":2: sentinel monitor: 'main' is monitored already, as 'mymaster'"),
+        ("sentinel monitor mymaster main 6379 2\nsentinel monitor again main 2\n", ":2: sentinel monitor: 'main' is monitored"),
+        (MONITOR + "sentinel known-replica mymaster r1\nsentinel known-replica mymaster r1 6379\n", ":3: sentinel known-replica"),
+        (f"sentinel monitor mymaster main {'9' * 5000}\n", f":1: sentinel monitor: {'9' * 100}… is not between 1 and"),
+        (MONITOR + f"sentinel parallel-syncs mymaster -{'9' * 5000}\n", "… is not between 0 and"),
+        (MONITOR + f"sentinel parallel-syncs mymaster x{'9' * 5000}\n", "…' is not a whole number"),
         (MONITOR + "sentinel quorum mymaster 2\n", ":2: 'quorum' is not a directive of sentinel.conf"),
         (MONITOR + "sentinel myid 12\n", ":2: sentinel myid: an id has 40 characters, not 2"),
         (MONITOR + "sentinel\n", ":2: `sentinel` alone says nothing"),
@@ -132,6 +138,13 @@ def test_a_mistake_is_one_sentence_with_its_line(text: str, words: str) -> None:
         parse_sentinel_conf(text)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_zeros_before_a_number_do_not_count() -> None:
+    """Neither as digits too many, nor in the value."""
+    rules = parse_sentinel_conf(MONITOR + f"sentinel parallel-syncs mymaster {'0' * 5000}3\n").masters[0]
+    assert rules.parallel_syncs == 3
+    assert parse_sentinel_conf(MONITOR + f"sentinel config-epoch mymaster {2**63 - 1}\n").masters[0].config_epoch == 2**63 - 1
 
 
 def test_lines_count_from_where_the_text_stands_in_the_scenario() -> None:
@@ -224,6 +237,8 @@ def test_a_directive_of_sentinel_conf_can_be_set_from_the_command_line() -> None
         ("sentinels.conf.down-after-milliseconds=1 2", "takes MS, not '1 2'"),
         ("sentinels.conf.quorum=4", "quorum 4 with 3 Sentinels"),
         ("sentinels.conf.quorum=0", "between 1 and"),
+        (f"sentinels.conf.quorum={'9' * 5000}", "… is not between 1 and"),
+        ('sentinels.conf.auth-user="abc', "sentinel auth-user: unbalanced quotes"),
         ("sentinels.conf.myid=x", "nothing that can be set for a master"),
     ],
 )
@@ -235,3 +250,27 @@ def test_a_wrong_one_is_one_sentence_with_its_place(change: str, says: str) -> N
     assert f"--set {change.split('=')[0]}" in str(error.value)
     with pytest.raises(ScenarioError, match="has no sentinels"):
         load("scenarios/learn/keys-stall.yaml", [change])
+
+
+def test_a_password_from_the_command_line_is_told_nowhere() -> None:
+    """Masked as a file's; a mistake does not quote it."""
+    conf = load("scenarios/learn/failover.yaml", ["sentinels.conf.auth-pass=geheim"]).sentinel_conf
+    assert conf is not None
+    assert (conf.report()[-1].directive, conf.report()[-1].value) == ("sentinel auth-pass", "***")
+    wrong = {
+        'auth-pass="geheim': "unbalanced quotes",
+        "auth-pass=geheim x": "takes PASSWORD, not 2 words",
+        "sentinel-pass=geheim": "",
+    }
+    for change, says in wrong.items():
+        with pytest.raises(ScenarioError) as error:
+            load("scenarios/learn/failover.yaml", [f"sentinels.conf.{change}"])
+        assert f"--set sentinels.conf.{change.split('=')[0]}=***: " in str(error.value)
+        assert says in str(error.value)
+        assert "geheim" not in str(error.value)
+
+
+def test_an_override_that_fails_begins_with_its_label() -> None:
+    """One sentence."""
+    with pytest.raises(ScenarioError, match=r"^here: sentinel auth-pass: unbalanced quotes"):
+        parse_sentinel_conf(MONITOR).with_override("auth-pass", '"abc', "here")

@@ -165,7 +165,10 @@ def _choose(told: Told, names: list[str], seen: Observation) -> tuple[str, list[
     """(the observed server's name, why that may be wrong)."""
     place, masters = seen.place, told.masters
     if place.role == "slave":
-        return names[0], []
+        above = _above(told, names, place)
+        if len(above) == 1 or len(names) == 1:
+            return (above or names)[0], []
+        return names[0], [f"which master of the Sentinels this replica follows: its run id tells none; {names[0]} is taken"]
     ids = {name: masters[name].fields.get("runid", "") if name in masters else "" for name in names}
     ports = {rules.name: str(rules.port or "") for conf in reversed(told.confs) for rules in conf.masters}
     ports |= {name: one.fields.get("port", "") for name, one in masters.items()}

@@ -93,6 +93,8 @@ def record(fields: dict[str, str], where: str, ends: str = "") -> Record:
     if kind is None:
         missing = "its flags are missing" if "flags" not in fields else "its flags are of no master, replica or Sentinel"
         raise ScenarioError(f"{ends or where}: the output is not whole, {missing}; save it anew: {_cure('master', place)}")
+    if "name" not in fields:
+        raise ScenarioError(f"{where}: the output is not whole, its name is missing; save it anew: {_cure(kind, place)}")
     last = list(fields)[-1]
     for name in NEEDED[kind]:
         if name not in fields:
@@ -174,4 +176,4 @@ def _of_json(text: str, where: str) -> list[Record]:
     rows = parsed if isinstance(parsed, list) else [parsed]
     if not all(isinstance(row, dict) and row for row in rows):
         raise ScenarioError(f"{where}:1: is no output of SENTINEL MASTERS; save it anew: {_cure('master', where)}")
-    return [record({str(name): str(value) for name, value in row.items()}, f"{where}:1") for row in rows]
+    return [record({str(name): str(value) for name, value in row.items()}, f"{where}:1", f"{where}:1") for row in rows]

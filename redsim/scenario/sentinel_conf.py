@@ -12,7 +12,7 @@ Differs: a number is a number (Redis takes 3 of `3s`); two masters of one addres
 Not modelled: whether a script is there, whether a host name resolves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +21,15 @@ from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.redis_conf import DirectiveReport, RedisConf, parse_conf
 from redsim.units import MS, S
 
-__all__ = ["SENTINEL_DIRECTIVES", "MasterRules", "SentinelConf", "parse_sentinel_conf"]
+__all__ = ["SECRET", "SENTINEL_DIRECTIVES", "SERVER_PORT", "MasterRules", "SentinelConf", "parse_sentinel_conf"]
 
 SENTINEL_PORT = 26379  # sentinel.c: REDIS_SENTINEL_PORT
+SERVER_PORT = 6379  # of every node: its name tells it from the others
 RUN_ID_CHARS = 40  # server.h: CONFIG_RUN_ID_SIZE
+SECRET = ("auth-pass", "sentinel-pass")  # their last word is told nowhere
 _INT_MAX = 2**31 - 1
+_DIGITS_MAX = 19  # of 2**63 - 1
+_SHOWN_CHARS = 100
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,21 @@ class SentinelConf:
             raise ScenarioError(f"{label}: {directive[:100]!r} is nothing that can be set for a master{near}")
         reader = _Reader(label)
         reader.name, reader.masters = directive, {rules.name: rules for rules in self.masters}
+        try:
+            given = split_args(value)
+        except ValueError as error:
+            raise reader.fail(str(error)) from error
         for name in reader.masters:
-            words = (name, *split_args(value))
+            words = (name, *given)
             if row is None:
                 reader.set(name, quorum=reader.number(value, 1, _INT_MAX, "how many Sentinels have to agree, e.g. 2"))
             elif not row.low <= len(words) <= row.high:
-                raise reader.fail(f"takes {row.usage.removeprefix('NAME ')}, not {value!r}")
+                what = f"{len(given)} words" if directive in SECRET else repr(value[:_SHOWN_CHARS])
+                raise reader.fail(f"takes {row.usage.removeprefix('NAME ')}, not {what}")
             else:
                 row.take(reader, words)
         status, says = (row.status, row.says) if row is not None else ("modelled", "how many Sentinels have to agree")
-        line = DirectiveReport(0, f"sentinel {directive}", value, status, says, "override")
+        line = DirectiveReport(0, f"sentinel {directive}", _shown(directive, (value,)), status, says, "override")
         return replace(self, masters=tuple(reader.masters.values()), lines=(*self.lines, line))
 
 
@@ -124,11 +133,15 @@ class _Reader:
 
     def number(self, text: str, low: int, high: int, what: str) -> int:
         """A whole number within bounds."""
-        if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
-            raise self.fail(f"{text!r} is not a whole number; give {what}")
-        if not low <= int(text) <= high:
-            raise self.fail(f"{text} is not between {low} and {high}; give {what}")
-        return int(text)
+        digits = text.removeprefix("-")
+        shown = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+        if not digits.isascii() or not digits.isdigit():
+            raise self.fail(f"{shown!r} is not a whole number; give {what}")
+        digits = digits.lstrip("0") or "0"
+        value = int(digits) * (-1 if text.startswith("-") else 1) if len(digits) <= _DIGITS_MAX else None
+        if value is None or not low <= value <= high:
+            raise self.fail(f"{shown} is not between {low} and {high}; give {what}")
+        return value
 
     def set(self, name: str, **fields: Any) -> None:
         """Fields of a master's rules."""
@@ -142,13 +155,18 @@ class _Reader:
 # ---- who takes which line
 
 
+def _address(host: str, port: int) -> tuple[str, int]:
+    """Who is meant, whether its port was left out or not."""
+    return host, port or SERVER_PORT
+
+
 def _monitor(r: _Reader, words: tuple[str, ...]) -> None:
     name, host = words[:2]
     port = r.number(words[2], 1, 65535, "a port, or leave it out") if len(words) == 4 else 0
     quorum = r.number(words[-1], 1, _INT_MAX, "how many Sentinels have to agree, e.g. 2")
     if name in r.masters:
         raise r.fail(f"{name!r} is monitored twice; keep one of the lines")
-    same = next((rules.name for rules in r.masters.values() if (rules.host, rules.port) == (host, port)), None)
+    same = next((one.name for one in r.masters.values() if _address(one.host, one.port) == _address(host, port)), None)
     if same is not None:
         raise r.fail(f"{host!r} is monitored already, as {same!r}; keep one of the lines")
     r.masters[name] = MasterRules(name, host, port, quorum)
@@ -172,7 +190,7 @@ def _known_replica(r: _Reader, words: tuple[str, ...]) -> None:
     r.set(words[0])
     port = r.number(words[2], 1, 65535, "a port, or leave it out") if len(words) == 3 else 0
     known = r.masters[words[0]].replicas
-    if (words[1], port) in known:
+    if _address(words[1], port) in [_address(*one) for one in known]:
         raise r.fail(f"{words[1]!r} is listed twice; keep one of the lines")
     r.set(words[0], replicas=(*known, (words[1], port)))
 
@@ -261,7 +279,6 @@ SENTINEL_DIRECTIVES: dict[str, _Directive] = {
     "resolve-hostnames": _Directive(1, 1, "yes|no", "accepted", _NAMES, False, _yes_no),
     "announce-hostnames": _Directive(1, 1, "yes|no", "accepted", _NAMES, False, _yes_no),
 }  # fmt: skip
-_SECRET = ("auth-pass", "sentinel-pass")
 _PLAIN_MODELLED = {"port": "where it listens", "loglevel": "what of its events the log has"}
 
 
@@ -327,11 +344,15 @@ def _take(reader: _Reader, line: _Line) -> None:
     row.take(reader, tuple(words))
 
 
+def _shown(directive: str, words: Sequence[str]) -> str:
+    """What may be told of a line's words."""
+    return " ".join([*words[:-1], "***"] if directive in SECRET else words)
+
+
 def _report_line(line: _Line, where: str) -> DirectiveReport:
     name, *words = line.words
     row = SENTINEL_DIRECTIVES[name]
-    shown = [*words[:-1], "***"] if name in _SECRET else words
-    return DirectiveReport(line.number, f"sentinel {name}", " ".join(shown), row.status, row.says, where)
+    return DirectiveReport(line.number, f"sentinel {name}", _shown(name, words), row.status, row.says, where)
 
 
 def _report_plain(plain: RedisConf) -> list[DirectiveReport]:

@@ -10,13 +10,12 @@ from redsim.scenario.errors import ScenarioError, did_you_mean
 from redsim.scenario.overrides import Override
 from redsim.scenario.redis_conf import RedisConf, parse_conf_file
 from redsim.scenario.schema import ScenarioFile
-from redsim.scenario.sentinel_conf import SentinelConf, parse_sentinel_conf
+from redsim.scenario.sentinel_conf import SECRET, SERVER_PORT, SentinelConf, parse_sentinel_conf
 from redsim.scenario.sentinels import check_conf, read_conf, with_ports
 from redsim.scenario.source import Source
 
 __all__ = ["SERVER_PORT", "at_masters", "read_any_conf", "read_sentinel_conf"]
 
-SERVER_PORT = 6379  # of every node: its name tells it from the others
 Where = Callable[..., str]
 
 
@@ -30,9 +29,10 @@ def read_sentinel_conf(
     first_line = source.blocks.get(at)
     conf = read_conf(section, list(file.nodes), base, source.label if first_line else where(*at), first_line or 1)
     for one in (one for one in overrides if one.is_of_sentinels):
-        conf = conf.with_override(one.directive, one.text, f"{where(*at)}: {one.label}")
+        label = f"{where(*at)}: {_label(one)}"
+        conf = conf.with_override(one.directive, one.text, label)
         for sentence in check_conf(section, conf, list(file.nodes)):
-            raise ScenarioError(f"{where(*at)}: {one.label}: {sentence}")
+            raise ScenarioError(f"{label}: {sentence}")
     for rules in conf.masters:
         above = file.nodes[rules.host].replica_of
         if above is not None:
@@ -44,6 +44,11 @@ def read_sentinel_conf(
             known = near or f"; it monitors {', '.join(rules.name for rules in conf.masters)}"
             raise ScenarioError(f"{where('timeline', i, 'run')}: no `sentinel monitor` names {name!r}{known}")
     return with_ports(conf, dict.fromkeys(file.nodes, SERVER_PORT))
+
+
+def _label(override: Override) -> str:
+    """The option as written, but for a password."""
+    return f"--set sentinels.conf.{override.directive}=***" if override.directive in SECRET else override.label
 
 
 def read_any_conf(path: Path, version: str) -> RedisConf | SentinelConf:
