@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 import redsim
 from redsim.cli import BAD_INPUT, INTERRUPTED, app
 from redsim.report.html import render_html
-from redsim.report.repeats import say_quantity, say_value
+from redsim.report.repeats import repeats_rows, said, say_quantity, say_value
 from redsim.run import repeats as many
 from redsim.run.confidence import band, mean_between, median_between
 from redsim.run.repeats import STEPS, Repeats, quantities, repeat
@@ -84,6 +85,47 @@ def test_a_run_without_a_failover_has_no_steps_of_one() -> None:
     assert "failovers.count" not in quantities(redsim.run(redsim.Scenario.from_text(PLAIN)).summary)
 
 
+def test_a_group_may_be_called_as_the_failovers_are() -> None:
+    """Its figures are its own, and those of failovers theirs."""
+    assert say_quantity("failover.p99_us") == "failover: p99"
+    assert say_quantity("failovers.unavailable_s") == "failovers: longest time without an answer"
+    assert say_quantity("failovers.count") == "failovers"
+
+
+def told(asked: int, **columns: list[float]) -> tuple[str, list[list[str]], list[str]]:
+    """The sentence, the table and its head for runs with those values, `__` for the dot."""
+    rows = pd.DataFrame({name.replace("__", "."): values for name, values in columns.items()})
+    rows.insert(0, "seed", range(1, len(rows) + 1))
+    result: Any = SimpleNamespace(repeats=Repeats("s", asked, rows), summary={"seed": 1})
+    _, head, table = repeats_rows(result)
+    return said(result), table, head
+
+
+def test_sentences_of_few_runs_claim_no_more_than_they_show() -> None:
+    """One run, three, all of them; nine of ten are told of twenty or more."""
+    one, _, head = told(9, failovers__count=[1], web__unavailable_s=[1.5], failovers__lost_acked_writes=[4])
+    assert one.startswith("Over 1 seed of 9 asked for: it has a failover; web gets no answer for 1.5 s; it loses acknowledged ")
+    assert "p5 to p95, interpolated" in head
+    nan = float("nan")
+    three, _, _ = told(3, failovers__count=[0, 1, 0], web__unavailable_s=[1, 2, 3], failovers__lost_acked_writes=[0, 4, 0])
+    assert three.startswith("Over 3 seeds: 1 of 3 runs has a failover (")
+    assert "web gets no answer for 2 s at the median, 1 s to 3 s in all of them; " in three
+    assert "acknowledged writes are lost in 1 of 3 runs, 4 at worst (in under 90.6 % with 97.5 % confidence)" in three
+    assert "in all 2 that have it" in told(3, web__unavailable_s=[1, nan, 3])[0]
+    everyone = told(3, failovers__lost_acked_writes=[1, 2, 3])[0]
+    assert "each loses acknowledged writes, 3 at worst (in over 29.2 % with 97.5 % confidence)" in everyone
+    assert "none has a failover (0 % to " in told(3, failovers__count=[0, 0, 0])[0]
+    many_runs, _, head = told(20, web__unavailable_s=[float(i) for i in range(1, 21)])
+    assert "in nine of ten" in many_runs
+    assert "nine tenths of the runs" in head
+
+
+def test_no_interval_of_a_mean_goes_below_zero() -> None:
+    """Nothing here can be negative; Student's t does not know."""
+    _, table, _ = told(3, web__failed=[0, 0, 9], main__used_memory_rss_peak_bytes=[1, 1, 2**30], web__unavailable_s=[0, 0, 9])
+    assert [row[5].partition(" to ")[0] for row in table] == ["0", "0 B", "0 ns"]
+
+
 def test_every_quantity_has_words_and_a_unit(killed: Repeats) -> None:
     """What the table says of it."""
     assert say_quantity("failover.sdown_s") == "from the fault to the first +sdown"
@@ -122,6 +164,23 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(app, ["run", str(tmp_path / "s.yaml"), "--out", str(tmp_path), "--repeats", "6"])
     assert done.exit_code == INTERRUPTED
     assert "Over 2 seeds of 6 asked for" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_that_ctrl_c_cut_short_is_the_last(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds that are told are one after the other."""
+    asked: list[int] = []
+
+    def row_of(scenario: Any) -> dict[str, Any] | None:
+        asked.append(scenario.file.seed)
+        return None if scenario.file.seed == 7 else {"seed": scenario.file.seed, "digest": "d"}
+
+    monkeypatch.setattr(many, "each", lambda function, given, processes: (function(one) for one in given))
+    monkeypatch.setattr(many, "_row_of", row_of)
+    done = repeat(redsim.Scenario.from_text(PLAIN), 6, processes=processes)
+    assert list(done.rows["seed"]) == [5, 6]
+    assert done.is_partial
+    assert asked == [5, 6, 7]
 
 
 @pytest.mark.parametrize("option", [["--repeats", "0"], ["--repeats", "2", "--processes", "0"], ["--repeats", "200000"]])

@@ -6,6 +6,7 @@ NOT modelled: nothing is computed about a server here.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,6 +32,7 @@ OTHER_WORDS = {
     "lost_acked_writes": "acknowledged writes lost by crashes",
     **{f"{which}_us": {"p999": "p99.9"}.get(which, which) for which in LATENCIES},
 }  # fmt: skip
+TENTHS_MIN = 20  # runs: of fewer, the outer tenth is less than a run at each end
 Rows = tuple[str, list[str], list[list[str]]]
 
 
@@ -39,7 +41,8 @@ def say_quantity(name: str) -> str:
     if name in OTHER_WORDS:
         return OTHER_WORDS[name]
     owner, _, what = name.rpartition(".")
-    return f"from the fault to the {STEP_WORDS[what]}" if owner == "failover" else f"{owner}: {OTHER_WORDS[what]}"
+    is_step = owner == "failover" and what in STEP_WORDS  # a client group may be called so, too
+    return f"from the fault to the {STEP_WORDS[what]}" if is_step else f"{owner}: {OTHER_WORDS[what]}"
 
 
 def say_value(name: str, value: float) -> str:
@@ -58,29 +61,60 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def _span(row: Any, count: int) -> str:
+    """`1.2 s at the median, 1.1 s to 1.5 s in nine of ten`; of fewer than TENTHS_MIN runs, in all of them."""
+    name = str(row.quantity)
+    if row.runs == 1:
+        return say_value(name, row.median) + ("" if count == 1 else " in the one run that has it")
+    few = row.runs < TENTHS_MIN
+    low, high = (say_value(name, end) for end in ((row.min, row.max) if few else (row.p5, row.p95)))
+    where = ("all of them" if row.runs == count else f"all {row.runs} that have it") if few else "nine of ten"
+    return f"{say_value(name, row.median)} at the median, {low} to {high} in {where}"
+
+
+def _said_of_failovers(repeats: Repeats) -> str:
+    hits, (low, high) = repeats.share("failovers.count")
+    if hits == repeats.count:
+        return "it has a failover" if hits == 1 else "each has a failover"
+    who = f"{hits} of {repeats.count} runs {'has' if hits == 1 else 'have'}" if hits else _none(repeats, "has")
+    return f"{who} a failover ({_percent(low)} to {_percent(high)} with 95 % confidence)"
+
+
+def _said_of_loss(repeats: Repeats) -> str:
+    hits, (least, most) = repeats.share("failovers.lost_acked_writes")
+    worst = f"{say_count(max(repeats.values('failovers.lost_acked_writes')))} at worst"
+    if hits == repeats.count:
+        who = "it loses" if hits == 1 else "each loses"
+        return f"{who} acknowledged writes, {worst} (in over {_percent(least)} with 97.5 % confidence)"
+    lost = f"acknowledged writes are lost in {hits} of {repeats.count} runs, {worst}"
+    lost = lost if hits else f"{_none(repeats, 'loses')} an acknowledged write"
+    sure = "" if _percent(most) == _percent(1) else f" (in under {_percent(most)} with 97.5 % confidence)"
+    return lost + sure
+
+
+def _none(repeats: Repeats, verb: str) -> str:
+    return f"none {verb}" if repeats.count > 1 else f"it never {verb}"
+
+
 def said(result: Result) -> str:
     """The first sentences of an answer: what of the run's figures was luck; "" for a single run."""
     repeats = result.repeats
     if repeats is None or not repeats.count:
         return ""
-    parts, of = [], f"of {repeats.count} runs"
-    if repeats.values("failovers.count"):
-        hits, (low, high) = repeats.share("failovers.count")
-        sure = f" ({_percent(low)} to {_percent(high)} with 95 % confidence)"
-        parts.append("each has a failover" if hits == repeats.count else f"{hits} {of} have a failover{sure}")
+    parts = [_said_of_failovers(repeats)] if repeats.values("failovers.count") else []
     rows = {row.quantity: row for row in facts.rows(repeats.stats)}
     for name in [name for name in rows if name.endswith(".unavailable_s")] or _worst_p999(result, repeats):
-        median, p5, p95 = (say_value(name, getattr(rows[name], of)) for of in ("median", "p5", "p95"))
         owner = name.rpartition(".")[0]
         what = f"{owner} gets no answer for" if name.endswith(".unavailable_s") else f"p99.9 of {owner} is"
-        parts.append(f"{what} {median} at the median, {p5} to {p95} in nine of ten")
+        parts.append(f"{what} {_span(rows[name], repeats.count)}")
     if repeats.values("failovers.lost_acked_writes"):
-        hits, (_, most) = repeats.share("failovers.lost_acked_writes")
-        worst = say_count(max(repeats.values("failovers.lost_acked_writes")))
-        lost = f"acknowledged writes are lost in {hits} {of}, {worst} at worst" if hits else "none loses an acknowledged write"
-        parts.append(f"{lost} (in under {_percent(most)} with 97.5 % confidence)")
-    seeds = f"Over {repeats.count} seeds" + (f" of {repeats.asked} asked for" if repeats.is_partial else "")
+        parts.append(_said_of_loss(repeats))
+    seeds = f"Over {_seeds(repeats.count)}" + (f" of {repeats.asked} asked for" if repeats.is_partial else "")
     return f"{seeds}: {'; '.join(parts)}. With seed {result.summary['seed']}: "
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' if count != 1 else ''}"
 
 
 def _worst_p999(result: Result, repeats: Repeats) -> list[str]:
@@ -91,23 +125,29 @@ def _worst_p999(result: Result, repeats: Repeats) -> list[str]:
 
 def repeats_rows(result: Result) -> Rows:
     """(caption, head, rows): a row per quantity."""
-    head = ["quantity", "runs", "median", "of it, 95 %", "mean", "of it, 95 %", "nine tenths of the runs", "least to most"]
     repeats = result.repeats
+    tenths = "p5 to p95, interpolated" if repeats and repeats.count < TENTHS_MIN else "nine tenths of the runs"
+    head = ["quantity", "runs", "median", "of it, 95 %", "mean", "of it, 95 %", tenths, "least to most"]
     if repeats is None:
         return "", head, []
 
     def span(name: str, low: float, high: float) -> str:
         return "–" if math.isnan(low) else f"{say_value(name, low)} to {say_value(name, high)}"
 
+    def mean_span(row: Any) -> str:
+        """Cut at 0 where no run is below it: Student's t knows of no such bound."""
+        low = 0.0 if row.mean_low < 0 <= row.min else row.mean_low
+        return span(str(row.quantity), low, row.mean_high)
+
     rows = []
     for row in facts.rows(repeats.stats):
         name = str(row.quantity)
         rows.append([
             say_quantity(name), str(row.runs), say_value(name, row.median), span(name, row.median_low, row.median_high),
-            say_value(name, row.mean), span(name, row.mean_low, row.mean_high), span(name, row.p5, row.p95),
+            say_value(name, row.mean), mean_span(row), span(name, row.p5, row.p95),
             span(name, row.min, row.max),
         ])  # fmt: skip
-    return f"Over {repeats.count} seeds", head, rows
+    return f"Over {_seeds(repeats.count)}", head, rows
 
 
 # ---- the figure

@@ -105,9 +105,13 @@ def repeat(
     runs = each(_row_of, todo, processes)
     try:
         for row in runs:
-            rows += [row] if row is not None else []
+            if row is None:  # Ctrl-C was in that run; a later one would leave a gap in the seeds
+                break
+            rows.append(row)
             progress(f"seed {seed + len(rows) - 1}", len(rows) / repeats)
     except KeyboardInterrupt:
+        pass
+    finally:
         runs.close()
     return Repeats(scenario.name, repeats, pd.DataFrame(rows))
 
@@ -142,7 +146,7 @@ def quantities(summary: Mapping[str, Any]) -> dict[str, float | None]:
     for name, node in summary["nodes"].items():
         out[f"{name}.used_memory_rss_peak_bytes"] = node["used_memory_rss_bytes"]["peak"]
         if node.get("crashes"):
-            out[f"{name}.lost_acked_writes"] = node["lost_acked_writes"]
+            out.setdefault(f"{name}.lost_acked_writes", node["lost_acked_writes"])  # unless the node is called `failovers`
     for name, replica in (summary.get("replicas") or {}).items():
         out[f"{name}.full_syncs"] = replica["full_syncs"]
         out[f"{name}.lag_max_s"] = replica["lag_s"]["max"]
