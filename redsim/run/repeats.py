@@ -106,12 +106,10 @@ def repeat(
     try:
         for row in runs:
             if row is None:  # Ctrl-C was in that run; a later one would leave a gap in the seeds
-                break
+                raise KeyboardInterrupt
             rows.append(row)
             progress(f"seed {seed + len(rows) - 1}", len(rows) / repeats)
     except KeyboardInterrupt:
-        pass
-    finally:
         runs.close()
     return Repeats(scenario.name, repeats, pd.DataFrame(rows))
 
