@@ -73,7 +73,42 @@ def test_a_calm_trial_has_the_stalls_alone_and_an_own_one_the_whole_timeline() -
     assert [entry.at for entry in calm.file.timeline] == [3 * S, 6 * S]
     own, at_ns = made(scenario, Trial(now_of(scenario), "own", 3, CUT_NS))
     assert own.file.timeline == scenario.file.timeline
-    assert (at_ns, own.file.duration, own.file.seed) == (5 * S, 9 * S, 3)
+    assert (at_ns, own.file.duration, own.file.seed) == (5 * S, 5 * S + 1 * S + AFTER_NS, 3)
+
+
+def test_changes_of_roles_are_left_out_as_faults_are() -> None:
+    """An operator's drill is no false failover, but --own strikes with it. A fault of a replica is none of the master."""
+    asked = trio(**{**GIVEN, "timeline": '- {at: 3s, run: "SENTINEL FAILOVER mymaster", node: sentinel-1}'})
+    assert made(asked, Trial(now_of(asked), "calm", 1, CUT_NS))[0].file.timeline == []
+    assert "own" in kinds_of(asked.file, "main")
+    other = trio(**{**GIVEN, "timeline": "- {at: 3s, fault: disconnect, node: r1, for: 1s}"})
+    assert "own" not in kinds_of(other.file, "main")
+
+
+def test_nothing_strikes_while_a_group_that_follows_does_not_ask() -> None:
+    """From its start to its stop; behind the strike it goes on, so that silence is an outage."""
+    scenario = trio(**{**GIVEN, "more": "start: 3s\n    stop: 6s\n    timeout: 100ms"})
+    for seed in range(20):
+        ready, at_ns = made(scenario, Trial(now_of(scenario), "kill", seed, CUT_NS))
+        assert 3 * S <= at_ns < 6 * S
+        assert ready.file.clients["web"].stop is None
+    short = trio(**{**GIVEN, "more": "start: 3s\n    stop: 3500ms\n    timeout: 100ms"})
+    with pytest.raises(ScenarioError, match="no room for a strike"):
+        plan_failover(short)
+
+
+def test_a_host_with_half_of_the_sentinels_is_not_called_blind() -> None:
+    """Its view would be the majority's."""
+    text = """
+question: q
+duration: 5s
+hosts: {a: {profile: default}, b: {profile: default}}
+nodes: {main: {host: a}, r1: {host: b, replica_of: main}}
+sentinels: {hosts: [a, b, b], conf: "sentinel monitor m main 2"}
+datasets: {d: {node: main, keys: 10}}
+clients: {w: {service: m, arrivals: {closed: {think: 10ms}}, commands: {SET: 1}, keys: {dataset: d}}}
+"""
+    assert kinds_of(redsim.Scenario.from_text(text).file, "main") == ["calm", "kill", "cut", "short"]
 
 
 def test_a_setting_reaches_sentinel_conf_and_every_servers_redis_conf() -> None:
@@ -134,6 +169,17 @@ def test_min_replicas_bounds_what_a_master_loses_that_is_cut_off(planned: Failov
     assert worst[least] < min(planned.values(replace(least, min_replicas=0, min_lag_s=10), "cut", "lost_acked_writes"))
 
 
+def test_a_replica_that_leaves_across_a_cut_counts_until_its_last_ack_is_old(planned: FailoverPlan) -> None:
+    """refreshGoodSlavesCount goes by the last ACK; the FIN does not come through. With a lag of 3 s the master stops after 3 to
+    4 s, with one of 10 s not within the 6 s of the cut."""
+    step = next(step for step in planned.steps if step.axis == "min-replicas")
+    by_lag = {setting.min_lag_s: setting for setting in step.tried if setting.min_replicas == 1}
+    refused = {lag_s: planned.values(setting, "cut", "refused_writes") for lag_s, setting in by_lag.items()}
+    lost = {lag_s: max(planned.values(setting, "cut", "lost_acked_writes")) for lag_s, setting in by_lag.items()}
+    assert min(refused[3]) > 0
+    assert lost[3] < 0.8 * lost[10]
+
+
 def test_runs_of_one_seed_are_struck_at_one_instant(planned: FailoverPlan) -> None:
     """Pairs: the same luck under every setting."""
     for (kind, seed), rows in planned.rows.groupby(["kind", "seed"]):
@@ -172,10 +218,13 @@ def test_the_files_tell_the_same_as_the_plan(planned: FailoverPlan, tmp_path: Pa
 
 NOW = Setting(30 * S, 2, 1, 0, 10)
 QUIET = {"sdowns": 0, "false_failovers": 0, "longest_stall_s": 0.5, "refused_writes": 0, "failovers": 1, "unavailable_s": 5.0,
-         "writable_s": 5.0, "lost_acked_writes": 1000, "redundant_s": 10.0, "reads_unavailable_s": None}  # fmt: skip
+         "writable_s": 5.0, "is_over": True, "lost_acked_writes": 1000, "redundant_s": 10.0, "reads_unavailable_s": None}  # fmt: skip
 
 
-def search(made_up: Any) -> _Search:
+ALL = ("calm", "kill", "cut", "blind", "short")
+
+
+def search(made_up: Any, now: Setting = NOW, kinds: tuple[str, ...] = ALL) -> _Search:
     """A search whose trials have `made_up(setting, kind)` beside QUIET, four seeds."""
     runs = _Runs(trio(**GIVEN), 4, CUT_NS, 1, lambda what, share: None)
 
@@ -185,14 +234,16 @@ def search(made_up: Any) -> _Search:
                 runs.done[one, kind] = [{**QUIET, "seed": seed, **made_up(one, kind)} for seed in range(4)]
 
     runs.make = make  # type: ignore[method-assign]
-    found = _Search(runs, NOW, "kill", "cut", ["calm", "kill", "cut", "blind", "short"])
+    found = _Search(runs, now, "kill", "cut", list(kinds))
     found.all([ms * MS for ms in DOWN_AFTER_MS], 3, 5)
     return found
 
 
 def test_nothing_changes_where_nothing_is_better() -> None:
-    """All settings alike: the one of now stays, but for a shorter outage."""
+    """All settings alike: the one of now stays, but for a shorter outage, and one that does not end is none."""
     assert search(lambda one, kind: {}).at == NOW
+    endless = search(lambda one, kind: {"unavailable_s": one.down_after_ns / S + 1, "is_over": False})
+    assert endless.at == NOW
     shorter = search(lambda one, kind: {"unavailable_s": one.down_after_ns / S + 1})
     assert shorter.at == replace(NOW, down_after_ns=1 * S)
 
@@ -214,6 +265,15 @@ def test_two_sentinels_have_no_quorum_that_is_safe() -> None:
     assert found.at.quorum == NOW.quorum
 
 
+def test_without_a_blind_sentinel_a_majority_is_the_least() -> None:
+    """On one host nobody can be blinded, which makes quorum 1 no safer."""
+    faster = search(lambda one, kind: {"unavailable_s": 3.0 + one.quorum}, replace(NOW, quorum=3), ("calm", "kill", "short"))
+    assert faster.at.quorum == 2
+    twice = {"kill": 1}
+    again = search(lambda one, kind: {"false_failovers": twice.get(kind, 0) * (one.quorum == 1), "unavailable_s": 3.0 + one.quorum})
+    assert again.at.quorum == 2  # 1 makes a second failover of the strike
+
+
 def test_min_replicas_is_not_taken_at_any_price() -> None:
     """Neither where writes are refused while all is well nor where nobody takes any after a kill."""
     fewer = {"lost_acked_writes": 100}
@@ -222,6 +282,11 @@ def test_min_replicas_is_not_taken_at_any_price() -> None:
     assert refuses.at.min_replicas == 0
     stuck = search(lambda one, kind: {**fewer, "writable_s": None} if one.min_replicas else {})
     assert stuck.at.min_replicas == 0
+    harmful = replace(NOW, min_replicas=2)
+    freed = search(lambda one, kind: {**fewer, "writable_s": None} if one.min_replicas == 2 else {}, harmful)
+    assert freed.at.min_replicas < 2
+    off = search(lambda one, kind: fewer if one.min_replicas and one.min_lag_s else {}, replace(NOW, min_lag_s=0))
+    assert (off.at.min_replicas, off.at.min_lag_s) in {(1, 3), (1, 10)}
 
 
 def test_more_parallel_syncs_are_taken_for_redundancy_unless_readers_pay() -> None:
@@ -242,7 +307,8 @@ NAMED = "  old: {node: main, arrivals: {open: {rate_per_s: 10}}, commands: {SET:
     [
         ({"repeats": 1}, "--repeats 1: from 2"),
         ({"down_after": "soon"}, "--down-after soon"),
-        ({"down_after": "10us"}, "a millisecond at least"),
+        ({"down_after": "10us"}, "whole milliseconds"),
+        ({"down_after": "400000h"}, "whole milliseconds"),
         ({"cut": "0s"}, "--cut 0s"),
         ({"processes": 0}, "--processes 0"),
     ],
@@ -256,7 +322,7 @@ def test_a_bad_option_is_one_sentence(options: dict[str, Any], says: str) -> Non
 def test_a_scenario_without_what_it_takes_is_refused_with_the_cure(tmp_path: Path) -> None:
     """Sentinels, a replica, clients that follow, and for --own a fault."""
     calm = trio(**{**GIVEN, "timeline": '- {at: 3s, run: "KEYS *", node: main}'})
-    with pytest.raises(ScenarioError, match="the timeline has no fault"):
+    with pytest.raises(ScenarioError, match="nothing on the timeline strikes the master"):
         plan_failover(calm, own=True)
     page = Path("scenarios/learn/keys-stall.yaml")
     with pytest.raises(ScenarioError, match="add sentinels:"):

@@ -12,8 +12,9 @@ from typing import Any
 import simpy
 
 from redsim.redis.rdb import Save
+from redsim.units import S
 
-__all__ = ["BACKLOG_MIN_BYTES", "Data", "ReplRules", "Session", "Sync", "psync_refusal"]
+__all__ = ["BACKLOG_MIN_BYTES", "Data", "ReplRules", "Session", "Sync", "Unheard", "psync_refusal"]
 
 BACKLOG_MIN_BYTES = 16384  # server.h: CONFIG_REPL_BACKLOG_SIZE_MIN
 
@@ -109,6 +110,23 @@ class Session:
     soft_since_s: int | None = None
     is_over: bool = False
     missed: int = 0
+
+
+class Unheard:
+    """Replicas that have left while no packet came through: until their FIN is there the master counts them by their last ACK."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int]] = []  # last ACK, when the FIN comes
+
+    def add(self, session: Session, ack_at_ns: int, until_ns: int) -> None:
+        """`session` is given up by its replica."""
+        if session.state == "online":
+            self._rows.append((ack_at_ns, until_ns))
+
+    def good(self, now_ns: int, max_lag_s: int) -> int:
+        """How many are good replicas to their master still (refreshGoodSlavesCount)."""
+        self._rows = [row for row in self._rows if now_ns < row[1]]
+        return sum(now_ns // S - ack_at_ns // S <= max_lag_s for ack_at_ns, _ in self._rows)
 
 
 def psync_refusal(asked: tuple[int, int], ids: tuple[int, int, int], window: tuple[int, int] | None) -> str:

@@ -157,6 +157,8 @@ class Replica:
         """It gives up the connection with its master, or the attempt to have one (freeClient, cancelReplicationHandshake)."""
         session, self.session = self.session, None
         if session is not None:
+            fin_ns = self.now_ns() + self.network.travel_ns(self.link, self.now_ns())
+            self.master.unheard.add(session, int(self.world.wire[self.link, dp.W_ACK_AT]), fin_ns)
             self.master.close(session, why)
         self._loading_from, self._lost_ns = None, None
         self.world.repl[dp.M_BUFFERING] = 0

@@ -30,7 +30,7 @@ from redsim.dataplane.replica import look_again
 from redsim.dataplane.replication import drop_backlog, ping, trim_backlog
 from redsim.dataplane.roles import refuse
 from redsim.redis.rdb import Save
-from redsim.redis.repl_session import ReplRules, Session, psync_refusal
+from redsim.redis.repl_session import ReplRules, Session, Unheard, psync_refusal
 from redsim.redis.server import Server
 from redsim.units import S
 
@@ -55,7 +55,7 @@ class Master:
     ) -> None:  # fmt: skip
         self.env, self.server, self.rules, self.name, self._snapshot = env, server, rules, name, snapshot
         self.replid, self.replid2, self.second_offset = 1, 0, -1
-        self.sessions: list[Session] = []
+        self.sessions, self.unheard = list[Session](), Unheard()
         self.lines: list[tuple[int, str]] = []
         self.full = self.partial_ok = self.partial_err = 0
         self.omem: list[tuple[int, str, int, str]] = []
@@ -388,13 +388,11 @@ class Master:
 
     def _count_good(self) -> None:
         """refreshGoodSlavesCount."""
-        if self.rules.min_replicas and not self.world.repl[dp.M_IS_REPLICA]:
-            wire, now_s = self.world.wire, self.now_s()
-            good = sum(
-                one.state == "online" and now_s - int(wire[one.link, dp.W_ACK_AT]) // S <= self.rules.max_lag_s
-                for one in self.sessions
-            )
-            refuse(self.world, dp.FEW, is_so=good < self.rules.min_replicas)
+        least, lag_s, now_s = self.rules.min_replicas, self.rules.max_lag_s, self.now_s()
+        if least and lag_s and not self.world.repl[dp.M_IS_REPLICA]:
+            ages_s = [now_s - int(self.world.wire[one.link, dp.W_ACK_AT]) // S for one in self.sessions if one.state == "online"]
+            good = sum(age_s <= lag_s for age_s in ages_s) + self.unheard.good(self.now_ns(), lag_s)
+            refuse(self.world, dp.FEW, is_so=good < least)
 
     def _log(self, text: str) -> None:
         self.lines.append((self.now_ns(), text))

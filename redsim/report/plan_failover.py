@@ -4,6 +4,7 @@ Mirrors nothing in Redis. Sentences and tables are generated from the FailoverPl
 """
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from redsim.units import S, say_ns
 __all__ = ["answer", "lines", "write_plan"]
 
 QUESTION = "Which down-after, quorum, min-replicas and parallel-syncs suit this service and its stalls?"
+FEW = 60  # runs of which the largest one in twenty is worth a word
 STRUCK = {"kill": "a kill of {}", "own": "what the timeline does to {}"}
 
 
@@ -77,9 +79,13 @@ def answer(plan: FailoverPlan) -> str:
     """The first sentences: what to set, what an outage then lasts, whether a calm run is left alone, what is lost."""
     now, chosen = plan.now, plan.chosen
     changed = say_changes(plan)
-    begin = f"With {changed}, " if changed else "The setting of now is the one to keep: with it, "
-    struck = STRUCK[plan.strike].format(plan.master)
-    said = f"{begin}{struck} leaves clients without an answer for {_middle(plan, chosen)}"
+    unsafe = [step.axis for step in plan.steps if not step.is_safe]
+    begin = f"No {' and no '.join(unsafe)} that was tried is safe. " if unsafe else ""
+    if changed:
+        begin += f"With {changed}, "
+    else:
+        begin += "With the setting of now, " if unsafe else "The setting of now is the one to keep: with it, "
+    said = f"{begin}{STRUCK[plan.strike].format(plan.master)} leaves clients without an answer for {_middle(plan, chosen)}"
     said += f" (now {_middle(plan, now)})" if changed else ""
     share = plan.share(chosen, "calm", "false_failovers")
     if share is not None:
@@ -87,12 +93,17 @@ def answer(plan: FailoverPlan) -> str:
         said += f" {_sure(share)}"
         before = plan.share(now, "calm", "false_failovers")
         said += f" (now {before.hits} of {before.runs})" if changed and before is not None and before.hits else ""
-    if plan.cut:
-        struck = "" if plan.cut == "own" else f" A {plan.master} that is cut off for {say_ns(plan.cut_ns)} loses"
-        lost = f"{_count(plan, chosen)} acknowledged writes at the median"
-        lost += f" (now {_count(plan, now)})" if changed else ""
-        said += f".{struck} {lost}" if struck else f"; {lost} are lost"
-    return said + "."
+    return said + "." + (_lost(plan, changed) if plan.cut else "")
+
+
+def _lost(plan: FailoverPlan, changed: str) -> str:
+    """What a master that is cut off loses, and what bounding that costs."""
+    who = "It" if plan.cut == "own" else f"A {plan.master} that is cut off for {say_ns(plan.cut_ns)}"
+    count = _count(plan, plan.chosen, "lost_acked_writes")
+    said = f" {who} loses {say_count(count)} acknowledged write{'' if count == 1 else 's'} at the median"
+    said += f" (now {say_count(_count(plan, plan.now, 'lost_acked_writes'))})" if changed else ""
+    refused = _count(plan, plan.chosen, "refused_writes")
+    return said + (f"; {say_count(refused)} writes are refused meanwhile." if refused else ".")
 
 
 def say_changes(plan: FailoverPlan) -> str:
@@ -104,15 +115,24 @@ def say_changes(plan: FailoverPlan) -> str:
 
 
 def _middle(plan: FailoverPlan, setting: Setting) -> str:
-    values = plan.values(setting, plan.strike, "unavailable_s")
+    runs, values = plan.of(setting, plan.strike), plan.values(setting, plan.strike, "unavailable_s")
+    lasting = len(values) - int(runs["is_over"].sum())
+    stuck = int(((runs["failovers"] > 0) & runs["writable_s"].isna()).sum())
+    said = _spread(values, lambda value: say_ns(round(value * S)))
+    said += f", and in {lasting} of {len(values)} runs it is not over by the end" if lasting else ""
+    return said + (f", and in {stuck} of {len(values)} runs nobody takes a write again" if stuck else "")
+
+
+def _spread(values: Sequence[float], say: Callable[[float], str]) -> str:
+    """The median, and what 95 % of the runs stay under; of fewer than FEW, which cannot tell that, the worst."""
     median, most = (float(one) for one in np.quantile(values, (0.5, 0.95)))
-    over = int(plan.of(setting, plan.strike)["is_over"].sum())
-    ends = "" if over == len(values) else f", and in {len(values) - over} of {len(values)} runs it is not over by the end"
-    return f"{say_ns(round(median * S))} at the median, under {say_ns(round(most * S))} in 95 %{ends}"
+    if len(values) < FEW:
+        return f"{say(median)} at the median, {say(max(values))} at worst of {len(values)}"
+    return f"{say(median)} at the median, under {say(most)} in 95 %"
 
 
-def _count(plan: FailoverPlan, setting: Setting) -> str:
-    return say_count(round(float(np.median(plan.values(setting, plan.cut, "lost_acked_writes")))))
+def _count(plan: FailoverPlan, setting: Setting, name: str) -> int:
+    return round(float(np.median(plan.values(setting, plan.cut, name))))
 
 
 def _seen(share: Share) -> str:
@@ -166,12 +186,17 @@ def _plot(plan: FailoverPlan, name: str) -> Plot:
 
 
 def _assumed(plan: FailoverPlan) -> list[str]:
-    return [
+    struck = [
         f"The master is struck at a random instant of the scenario's {say_ns(plan.duration_ns)}, the same for each setting of a"
         f" seed; the run goes on for down-after and {say_ns(AFTER_NS)}.",
         "A killed master does not come back; a host that is cut off loses the other hosts, not its clients.",
-        f"It changes only where {plan.repeats} pairs of runs show with 95 % that it is better, by {100 * MATTERS:.0f} % of"
-        f" the mean or more; down-after is {MARGIN:g} times the longest stall at least. Both figures are guesses.",
+    ]
+    if plan.strike == "own":
+        struck = [f"The timeline strikes as it is written; the run goes on for down-after and {say_ns(AFTER_NS)} behind it."]
+    return [
+        *struck,
+        f"A safe directive changes only where {plan.repeats} pairs of runs show something better, by {100 * MATTERS:.0f} %"
+        f" of the mean or more; down-after is {MARGIN:g} times the longest stall at least. Both figures are guesses.",
         "Each directive is chosen alone, in the order of the tables, the others as chosen before.",
         "A stall that the scenario does not have (a longer fork, a slower disk, a KEYS by hand) makes no false failover here.",
     ]
@@ -186,8 +211,7 @@ def _table(plan: FailoverPlan, step: Step) -> Table:
     head = [step.axis, *(_HEADS[name] for name in columns)]
     rows = []
     for setting in step.tried:
-        marks = [*(["now"] if setting == plan.now else []), *(["chosen"] if setting == step.taken else [])]
-        text = _value(step.axis, setting) + (f" ({', '.join(marks)})" if marks else "")
+        text = figures.marked(plan, _value(step.axis, setting), setting, step.taken)
         rows.append([text, *(_cell(plan, setting, name) for name in columns)])
     return Table(f"{step.axis}: {step.why}", head, rows)
 
@@ -217,5 +241,4 @@ def _cell(plan: FailoverPlan, setting: Setting, name: str) -> str:
     if not values:
         return "–"
     say = (lambda value: say_ns(round(value * S))) if column.endswith("_s") else (lambda value: say_count(round(value)))
-    median, most = (float(one) for one in np.quantile(values, (0.5, 0.95)))
-    return f"{say(median)}, 95 %: {say(most)}"
+    return f"{say(float(np.median(values)))}, worst {say(max(values))}"

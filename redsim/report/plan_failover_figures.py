@@ -14,7 +14,7 @@ from redsim.run.failover_trials import Setting
 from redsim.run.plan_failover import AXES, FailoverPlan, Step
 from redsim.units import S, say_ns
 
-__all__ = ["HOW_TO_READ", "TITLES", "figure", "shown"]
+__all__ = ["HOW_TO_READ", "TITLES", "figure", "marked", "say_min_replicas", "shown"]
 
 TITLES = {
     "outage": "What a strike costs, and what a calm run does, by down-after-milliseconds",
@@ -23,7 +23,7 @@ TITLES = {
 HOW_TO_READ = {
     "outage": f"Above, how long clients got no answer. {strips.HOW_TO_READ} Below, in how many runs without any strike a "
     "Sentinel took the healthy master for down, and in how many it was replaced; the line shows how sure that share is (95 %). "
-    "Less is faster and more nervous: the value to choose is the topmost that is free of both.",
+    "Less is faster and more nervous: the value to choose is free of both, with room for a longer stall.",
     "lost": f"{strips.HOW_TO_READ} What is lost was answered +OK by the old master and never reached the new one.",
 }  # fmt: skip
 ROW_IN = 0.4
@@ -43,7 +43,7 @@ def _step(plan: FailoverPlan, axis: str) -> Step | None:
     return next((step for step in plan.steps if step.axis == axis), None)
 
 
-def _marked(plan: FailoverPlan, text: str, setting: Setting, taken: Setting) -> str:
+def marked(plan: FailoverPlan, text: str, setting: Setting, taken: Setting) -> str:
     """Which of them is the one of now, which the one taken."""
     marks = [*(["now"] if setting == plan.now else []), *(["chosen"] if setting == taken else [])]
     return f"{text} ({', '.join(marks)})" if marks else text
@@ -73,7 +73,7 @@ def _outage(plan: FailoverPlan, narrow: bool) -> Figure:
                 low, high = share.band
                 below.barh(at + shift, share.share, height=0.3, color=colour, label=said if at == 0 else None)
                 below.plot([low, high], [at + shift, at + shift], color=GREY, linewidth=1.4, marker="|", markersize=6)
-    texts = [_marked(plan, say_ns(setting.down_after_ns), setting, step.taken) for setting in settings]
+    texts = [marked(plan, say_ns(setting.down_after_ns), setting, step.taken) for setting in settings]
     for ax in (above, below):
         _rows(ax, texts)
     above.set_xscale("log")
@@ -96,7 +96,7 @@ def _lost(plan: FailoverPlan, narrow: bool) -> Figure:
     drawn, (ax,) = new_figure(NARROW_IN if narrow else WIDE_IN, 0.9 + ROW_IN * len(settings), margins)
     for at, setting in enumerate(settings):
         strips.strip(ax, at, plan.values(setting, plan.cut, "lost_acked_writes"))
-    texts = [_marked(plan, say_min_replicas(setting, narrow=narrow), setting, step.taken) for setting in settings]
+    texts = [marked(plan, say_min_replicas(setting, narrow=narrow), setting, step.taken) for setting in settings]
     _rows(ax, texts)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_locator(MaxNLocator(4 if narrow else 7))
@@ -107,6 +107,6 @@ def _lost(plan: FailoverPlan, narrow: bool) -> Figure:
 
 def say_min_replicas(setting: Setting, *, narrow: bool = False) -> str:
     """`1, max-lag 3 s`; `0`: off."""
-    if not setting.min_replicas:
+    if not setting.min_replicas or not setting.min_lag_s:
         return "0"
     return f"{setting.min_replicas}, {'' if narrow else 'max-'}lag {setting.min_lag_s} s"

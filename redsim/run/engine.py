@@ -119,6 +119,7 @@ def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | Non
     failovers.end()
     for node in nodes.values():
         check_conservation(node.built, node.server.world)
+        node.gauge.end(node.server.world)
     for name in services:
         home = scenario.file.clients[name].node
         gather(name, places[home], [place for node, place in places.items() if node != home])

@@ -14,6 +14,7 @@ from typing import Any
 
 from redsim.run.failover_log import Failover
 from redsim.run.result import Result
+from redsim.scenario.network import NetworkFault
 from redsim.units import S
 
 __all__ = ["ASKED", "HELD_S", "cause", "down_after_s", "long_stall", "with_steps"]
@@ -59,20 +60,32 @@ def cause(result: Result, node: str, sdown_s: float) -> tuple[float, str] | None
     for row in result.summary["nodes"][node].get("crashes") or []:
         if first_s <= row["at_s"] <= sdown_s:
             return float(row["at_s"]), str(row["fault"])
-    held = long_stall(result, node, sdown_s - down_after_s(result), sdown_s)
+    least_s = min(HELD_S, down_after_s(result))
+    held = long_stall(result, node, sdown_s - down_after_s(result), sdown_s, least_s)
     if held is not None:
         return held[0], "stall"
     for _, fault in reversed(result.scenario.file.network_faults):
-        if any(start / S <= sdown_s and end / S >= first_s for start, end in fault.spans()):
-            return max(fault.at / S, first_s), str(fault.fault)
+        spans = [start / S for start, end in fault.spans() if start / S <= sdown_s and end / S >= first_s]
+        if spans and _parts_from_a_sentinel(result, fault, node):
+            return spans[-1], str(fault.fault)
     return None
 
 
-def long_stall(result: Result, node: str, from_s: float, to_s: float) -> tuple[float, float, str, str] | None:
-    """(start s, length s, event, because) of the longest stall of a node that overlaps from .. to; None: none of HELD_S."""
+def _parts_from_a_sentinel(result: Result, fault: NetworkFault, node: str) -> bool:
+    """Whether packets between the node's host and a Sentinel's are lost, or late (a link that is slow)."""
+    host, others = result.scenario.file.nodes[node].host, {place.host for place in result.scenario.file.sentinel_places}
+    if fault.between is not None and fault.fault == "slow_link":
+        return host in fault.between and not others.isdisjoint(fault.between)
+    return any(fault.strikes(*pair) for other in others - {host} for pair in ((host, other), (other, host)))
+
+
+def long_stall(
+    result: Result, node: str, from_s: float, to_s: float, least_s: float = HELD_S
+) -> tuple[float, float, str, str] | None:
+    """(start s, length s, event, because) of the longest stall of a node that overlaps from .. to; None: none of `least_s`."""
     mine = result.stalls[result.stalls["node"] == node]
     ends_s = mine["start_s"] + mine["duration_us"] / 1e6
-    mine = mine[(mine["start_s"] <= to_s) & (ends_s >= from_s) & (mine["duration_us"] >= HELD_S * 1e6)]
+    mine = mine[(mine["start_s"] <= to_s) & (ends_s >= from_s) & (mine["duration_us"] >= least_s * 1e6)]
     if mine.empty:
         return None
     row = mine.sort_values("duration_us", ascending=False, kind="stable").iloc[0]

@@ -5,12 +5,14 @@
     cut      the master's host loses all other hosts for a while; clients still reach it
     blind    a Sentinel's host and the master's lose each other; nothing is wrong with the master
     short    one Sentinel is dead when the master is killed
-    own      the scenario's faults as they are written
+    own      the timeline as it is written, from the first thing that it does to the master
 
 Of one seed the instant, the arrivals and all other luck are the same whatever the setting is: settings are compared in pairs.
-The scenario's own faults of servers and of the network are left out of all but `own`; those of disks are stalls and stay.
-Differs: the instant is anywhere in the scenario's duration, the run goes on behind it for as long as it takes.
-Not modelled: a supervisor that starts the killed master again; clients that lose the master's host, too.
+The scenario's own faults of servers and of the network, REPLICAOF and SENTINEL FAILOVER are left out of all but `own`; faults of
+disks are stalls and stay.
+Differs: the instant is anywhere in the scenario's duration in which all groups that follow ask, the run goes on behind it for as
+long as it takes, and so do the groups.
+Not modelled: a supervisor that starts the killed master again; clients that lose the master's host, too; more than one service.
 """
 
 from collections.abc import Sequence
@@ -25,11 +27,16 @@ from redsim.run.result import Result
 from redsim.scenario.crashes import NodeFault
 from redsim.scenario.load import Scenario
 from redsim.scenario.network import NetworkFault
-from redsim.scenario.schema import ScenarioFile
+from redsim.scenario.roles import is_role_change
+from redsim.scenario.schema import ScenarioFile, TimelineEntry
 from redsim.scenario.sentinel_conf import MasterRules
+from redsim.scenario.sentinels import is_of_sentinel
 from redsim.units import MS, S
 
-__all__ = ["KINDS", "Setting", "Trial", "kinds_of", "made", "measured", "now_of", "tried"]
+__all__ = [
+    "KINDS", "Setting", "Trial", "instants", "kinds_of", "made", "measured", "now_of", "rules_of", "trials_of", "tried",
+    "with_setting",
+]  # fmt: skip
 
 KINDS = ("calm", "kill", "cut", "blind", "short", "own")
 SETTLE_NS = 2 * S  # no fault before: Sentinels have pinged everybody by then
@@ -77,7 +84,8 @@ def now_of(scenario: Scenario) -> Setting:
     rules = rules_of(scenario)
     conf = scenario.confs[rules.host]
     lag_s = int(conf.get("min-replicas-max-lag"))
-    return Setting(rules.down_after_ns, rules.quorum, rules.parallel_syncs, int(conf.get("min-replicas-to-write")), lag_s)
+    least = int(conf.get("min-replicas-to-write")) if lag_s else 0  # a lag of 0 switches it off, too
+    return Setting(rules.down_after_ns, rules.quorum, rules.parallel_syncs, least, lag_s)
 
 
 def kinds_of(file: ScenarioFile, master: str) -> list[str]:
@@ -86,38 +94,68 @@ def kinds_of(file: ScenarioFile, master: str) -> list[str]:
     apart = len({node.host for node in file.nodes.values()} | {place.host for place in file.sentinel_places}) > 1
     kinds = ["calm", "kill", *(["cut"] if apart else []), *(["blind"] if _others(file, host) else [])]
     kinds += ["short"] if len(file.sentinel_places) > 1 else []
-    return kinds + (["own"] if any(_is_strike(entry) for entry in file.timeline) else [])
+    return kinds + (["own"] if any(_strikes_master(file, entry, master) for entry in file.timeline) else [])
 
 
 def _others(file: ScenarioFile, host: str) -> list[str]:
-    """Hosts of Sentinels that are not the master's."""
-    return sorted({place.host for place in file.sentinel_places if place.host != host})
+    """Hosts that are not the master's, with fewer than half of the Sentinels: who is blind there is in the minority."""
+    places = [place.host for place in file.sentinel_places]
+    return sorted({one for one in places if one != host and 2 * places.count(one) < len(places)})
 
 
 def _is_strike(entry: object) -> bool:
-    """A fault of a server, a Sentinel or the network, but a link that is only slow."""
+    """A fault of a server, a Sentinel or the network, but a link that is only slow; a change of roles."""
+    if isinstance(entry, TimelineEntry):
+        return is_role_change(entry) or is_of_sentinel(entry)
     return isinstance(entry, NodeFault) or (isinstance(entry, NetworkFault) and entry.fault != "slow_link")
+
+
+def _strikes_master(file: ScenarioFile, entry: object, master: str) -> bool:
+    """Whether it is of the master, of its host's network, or gives it up."""
+    host = file.nodes[master].host
+    if isinstance(entry, NodeFault):
+        return master == entry.node or (entry.node is None and entry.host == host)
+    if isinstance(entry, NetworkFault) and _is_strike(entry):
+        return any(entry.strikes(*pair) for other in file.hosts for pair in ((host, other), (other, host)))
+    return isinstance(entry, TimelineEntry) and is_of_sentinel(entry)
+
+
+def instants(file: ScenarioFile) -> tuple[int, int]:
+    """From when to when in ns something may strike: Sentinels have settled, all groups that follow are asking."""
+    groups = [group for group in file.clients.values() if group.service is not None]
+    first = max(file.warmup, SETTLE_NS, *(group.start for group in groups))
+    return first, min(file.duration, *(group.stop if group.stop is not None else file.duration for group in groups))
 
 
 def made(scenario: Scenario, trial: Trial) -> tuple[Scenario, int]:
     """(the scenario of a trial, when it strikes in ns: its end for a calm one)."""
     given = with_setting(scenario, trial.setting).with_seed(trial.seed)
     file = given.file
+    master = rules_of(scenario).host
     if trial.kind == "own":
-        at = min(entry.at for entry in file.timeline if _is_strike(entry))
-        return given, at
+        struck = [entry.at for entry in file.timeline if _strikes_master(file, entry, master)]
+        end = max(file.duration, max(struck) + trial.setting.down_after_ns + AFTER_NS)
+        return replace(given, file=_lasting(file, end, list(file.timeline))), min(struck)
     timeline = [entry for entry in file.timeline if not _is_strike(entry)]
     if trial.kind == "calm":
         return replace(given, file=file.model_copy(update={"timeline": timeline})), file.duration
-    first = min(max(file.warmup, SETTLE_NS), file.duration - 1)
     luck = generator(trial.seed, "plan failover", "instant")
-    at = int(luck.integers(first, file.duration))
-    strikes = _strikes(file, trial, rules_of(scenario).host, at, luck)
+    at = int(luck.integers(*instants(file)))
+    strikes = _strikes(file, trial, master, at, luck)
     end = at + trial.setting.down_after_ns + AFTER_NS
     if trial.kind in ("cut", "blind"):
         end = max(end, at + trial.cut_ns + HEALED_NS)
     timeline = [entry for entry in timeline if entry.at < end]
-    return replace(given, file=file.model_copy(update={"timeline": [*timeline, *strikes], "duration": end})), at
+    return replace(given, file=_lasting(file, end, [*timeline, *strikes])), at
+
+
+def _lasting(file: ScenarioFile, end: int, timeline: list[Any]) -> ScenarioFile:
+    """With that timeline, to that end, and with groups that follow to the end."""
+    clients = {
+        name: group.model_copy(update={"stop": None}) if group.service is not None else group
+        for name, group in file.clients.items()
+    }  # fmt: skip
+    return file.model_copy(update={"timeline": timeline, "duration": end, "clients": clients})
 
 
 def _strikes(file: ScenarioFile, trial: Trial, master: str, at: int, luck: np.random.Generator) -> list[NodeFault | NetworkFault]:
@@ -178,6 +216,7 @@ def measured(result: Result, kind: str, at_s: float) -> dict[str, Any]:
     rows = summary["failovers"]
     is_called_for = kind not in ("calm", "blind")
     first = next((row for row in rows if is_called_for and row["at_s"] >= at_s), None)
+    false = [row for row in rows if row is not first and (kind != "own" or row.get("because") in (None, "stall"))]
     groups, readers = (
         [summary["clients"][name] for name, group in file.clients.items() if group.service is not None and group.role == role]
         for role in ("master", "replica")
@@ -186,7 +225,7 @@ def measured(result: Result, kind: str, at_s: float) -> dict[str, Any]:
     over_s = (worst["unavailable_from_s"] or 0.0) + worst["unavailable_s"]
     master = rules_of(result.scenario).host
     return {
-        "fault_s": at_s, "failovers": int(first is not None), "false_failovers": len(rows) - int(first is not None),
+        "fault_s": at_s, "failovers": int(first is not None), "false_failovers": len(false),
         "sdowns": _sdowns(result, master, at_s if is_called_for else float("inf")),
         "unavailable_s": worst["unavailable_s"], "is_over": over_s < file.duration / S - 0.01,
         "promoted_s": first["at_s"] - at_s if first else None,
@@ -217,12 +256,16 @@ def _redundant_s(result: Result, row: dict[str, Any]) -> float | None:
 
 
 def _longest_stall_s(result: Result, master: str, until_s: float) -> float:
+    told = result.summary["nodes"][master]["stalls"] if until_s >= result.scenario.file.duration / S else {}
+    longest_us = max((row["max_us"] for event, row in told.items() if event != "process-stopped"), default=0.0)
     mine = result.stalls[(result.stalls["node"] == master) & (result.stalls["start_s"] < until_s)]
     mine = mine[mine["event"] != "process-stopped"]
-    return float(mine["duration_us"].max()) / 1e6 if len(mine) else 0.0
+    return max(longest_us, float(mine["duration_us"].max()) if len(mine) else 0.0) / 1e6
 
 
-def todo(scenario: Scenario, setting: Setting, kinds: Sequence[str], repeats: int, cut_ns: int) -> list[tuple[Scenario, Trial]]:
+def trials_of(
+    scenario: Scenario, setting: Setting, kinds: Sequence[str], repeats: int, cut_ns: int
+) -> list[tuple[Scenario, Trial]]:
     """The trials of a setting: each kind with as many seeds, the scenario's own first."""
     seed = scenario.file.seed
     return [(scenario, Trial(setting, kind, seed + i, cut_ns)) for kind in kinds for i in range(repeats)]

@@ -6,12 +6,14 @@
     down-after       the least with which no calm run saw a failover nor a Sentinel that took the master for down, and which is
                      MARGIN times the longest stall of the master at least
     quorum           one with which a killed master is replaced although a Sentinel is dead, and a healthy one is not although a
-                     Sentinel cannot see it; of those the one with the shortest outage
+                     Sentinel cannot see it, nor the new one after a strike; of those the one with the shortest outage; a majority
+                     at least where no Sentinel can be blinded
     min-replicas     the one that loses the fewest writes of a master that is cut off, if nothing is refused while all is well and
                      a killed master's successor takes writes again
     parallel-syncs   the one with which all replicas follow the new master the soonest, if reads from replicas fare no worse
 
-A directive is changed only where the seeds' paired differences show with 95 % that it is better; otherwise it stays as it is.
+A directive that is safe is changed only where the seeds' paired differences show something better, each with 95 %; as the best of
+several is compared, a change for nothing is likelier than one in forty. An outage that is not over by the end counts as endless.
 Differs: each directive is chosen alone, in this order; what only two of them together would do is not looked for.
 Not modelled: what the scenario does not have: a stall that is not in it makes no false failover here.
 """
@@ -23,7 +25,7 @@ from typing import Any
 import pandas as pd
 
 from redsim.run.confidence import band, mean_between
-from redsim.run.failover_trials import Setting, Trial, kinds_of, now_of, rules_of, todo, tried
+from redsim.run.failover_trials import EARLIER_NS, Setting, Trial, instants, kinds_of, now_of, rules_of, trials_of, tried
 from redsim.run.processes import each
 from redsim.run.repeats import checked
 from redsim.scenario.errors import ScenarioError
@@ -34,11 +36,13 @@ __all__ = ["AXES", "FailoverPlan", "Share", "plan_failover"]
 
 AXES = ("down-after-milliseconds", "quorum", "min-replicas", "parallel-syncs")
 DOWN_AFTER_MS = (1000, 2000, 3000, 5000, 10_000, 30_000)  # below a second the PINGs' period shrinks with it (sentinelSendPing)
-MIN_LAG_S = 3  # min-replicas-max-lag beside the one of now: replicas acknowledge once a second, in whole seconds
+MIN_LAGS_S = (3, 10)  # min-replicas-max-lag beside the one of now: replicas acknowledge once a second; 10 is the default
 MATTERS = 0.05  # guess: a mean that is better by less than a twentieth is no reason to change a directive
 MARGIN = 1.5  # guess: how much longer tomorrow's stall may be than the longest one simulated
 REPEATS, REPEATS_MAX = 12, 10_000
-CUT_NS = 30 * S
+CUT_NS, CUT_MORE_NS = 30 * S, 10 * S  # longer than down-after, so that something comes of it
+MS_MAX = 2**31 - 1  # sentinel.c takes no more
+NEVER = float("inf")
 Progress = Callable[[str, float], None]
 
 
@@ -68,6 +72,7 @@ class Step:
     tried: tuple[Setting, ...]
     taken: Setting
     why: str
+    is_safe: bool = True  # what is taken
 
 
 @dataclass(frozen=True)
@@ -139,16 +144,17 @@ def plan_failover(
     checked(repeats, processes)
     if not 2 <= repeats <= REPEATS_MAX:
         raise ScenarioError(f"--repeats {repeats}: from 2 to {REPEATS_MAX:,}; 12 tell a median, 72 without a hit less than 5 %")
-    cut_ns = _duration("--cut", cut) if cut else CUT_NS
+    given_ns = _duration("--cut", cut) if cut else None
     afters = _down_afters(down_after)
     _check(scenario, own)
     rules, file = rules_of(scenario), scenario.file
+    cut_ns = given_ns or max(CUT_NS, rules.down_after_ns + CUT_MORE_NS)
     kinds = kinds_of(file, rules.host)
     strike, cut_kind = ("own", "own") if own else ("kill", "cut" if "cut" in kinds else "")
     runs = _Runs(scenario, repeats, cut_ns, processes, progress)
     search = _Search(runs, now_of(scenario), strike, cut_kind, kinds)
     steps = search.all(afters, len(file.sentinel_places), len(file.nodes) - 1)
-    notes = _notes(scenario, kinds, own)
+    notes = _notes(scenario, kinds, own, cut_ns)
     return FailoverPlan(
         scenario.name, rules.name, rules.host, rules.port, len(file.sentinel_places), repeats, cut_ns, file.duration, strike,
         cut_kind, search.now, search.at, tuple(steps), runs.frame(), tuple(notes), tuple(runs.guesses),
@@ -160,8 +166,8 @@ def _duration(option: str, text: str) -> int:
         ns = duration_ns(text)
     except ValueError as error:
         raise ScenarioError(f"{option} {text}: {error}") from None
-    if ns < MS:
-        raise ScenarioError(f"{option} {text}: a millisecond at least, e.g. 3s")
+    if ns < MS or ns % MS or ns // MS > MS_MAX:
+        raise ScenarioError(f"{option} {text}: whole milliseconds, from 1 to {MS_MAX}, e.g. 3s")
     return ns
 
 
@@ -183,18 +189,32 @@ def _check(scenario: Scenario, own: bool) -> None:
         raise ScenarioError(
             f"{scenario.where('clients')}: no group follows the master, so nobody would see an outage; give one service: {name}"
         )
+    first, last = instants(file)
+    if last - first < EARLIER_NS:
+        raise ScenarioError(
+            f"{scenario.where('duration')}: from {say_ns(first)}, when all groups that follow ask and Sentinels have settled, to"
+            f" {say_ns(last)} there is no room for a strike; make duration longer, or start earlier and stop later"
+        )
     if own and "own" not in kinds_of(file, rules_of(scenario).host):
-        raise ScenarioError(f"{scenario.where('timeline')}: --own: the timeline has no fault of a server or the network; add one")
+        raise ScenarioError(f"{scenario.where('timeline')}: --own: nothing on the timeline strikes the master; add a fault")
 
 
-def _notes(scenario: Scenario, kinds: Sequence[str], own: bool) -> list[str]:
-    out = []
+def _notes(scenario: Scenario, kinds: Sequence[str], own: bool, cut_ns: int) -> list[str]:
+    out, rules = [], rules_of(scenario)
     if not own and "own" in kinds:
         out.append("the timeline's faults of servers and of the network are left out (--own strikes as it does)")
+    if "cut" in kinds and not own and cut_ns <= rules.down_after_ns:
+        out.append(f"a cut of {say_ns(cut_ns)} is over before the down-after of now, so nothing comes of it: a longer --cut")
+    least = {name: int(conf.get("min-replicas-to-write")) for name, conf in scenario.confs.items()}
+    if len(set(least.values())) > 1:
+        said = ", ".join(f"{name} {count}" for name, count in least.items())
+        out.append(f"min-replicas-to-write differs ({said}): a promoted server has its own, the plan tells that of {rules.host}")
+    if "short" not in kinds:
+        out.append("there is one Sentinel: nobody replaces a master when it is dead, and that is not tried")
     if "cut" not in kinds:
         out.append("all is on one host, so that nothing can be cut off from the rest: nothing is said of min-replicas")
     if "blind" not in kinds:
-        out.append("no Sentinel has a host that is not the master's: what a blind one would do is not tried")
+        out.append("no minority of Sentinels has a host apart from the master's: what a blind one would do is not tried")
     return out
 
 
@@ -213,7 +233,7 @@ class _Runs:
     def make(self, settings: Iterable[Setting], kinds: Sequence[str], says: str, share: tuple[float, float]) -> None:
         """Those that are not there yet; `share`: of the whole plan done before and after."""
         wanted = [(one, kind) for one in settings for kind in kinds if (one, kind) not in self.done]
-        trials = [trial for one, kind in wanted for trial in todo(self.scenario, one, [kind], self.repeats, self.cut_ns)]
+        trials = [trial for one, kind in wanted for trial in trials_of(self.scenario, one, [kind], self.repeats, self.cut_ns)]
         for n, ((_, trial), came) in enumerate(zip(trials, each(tried, trials, self.processes), strict=True), 1):
             self._keep(trial, came)
             self.progress(says, share[0] + (share[1] - share[0]) * n / len(trials))
@@ -226,17 +246,25 @@ class _Runs:
         self.guesses += [line for line in guesses if line not in self.guesses]
 
     def values(self, setting: Setting, kind: str, name: str) -> list[float]:
-        """A figure of all those runs; what never came is infinite."""
+        """A figure of all those runs; what never came or was not over is infinite."""
         rows = self.done.get((setting, kind), [])
-        return [float("inf") if row[name] is None else float(row[name]) for row in rows]
+        endless = [row[name] is None or (name == "unavailable_s" and not row["is_over"]) for row in rows]
+        return [NEVER if is_endless else float(row[name]) for is_endless, row in zip(endless, rows, strict=True)]
 
     def is_less(self, one: Setting, other: Setting, kind: str, name: str) -> bool:
         """Whether a figure is less with `one`, by pairs of the same seed, with 95 % confidence and by enough to matter."""
         before = self.values(other, kind, name)
         differences = [0.0 if a == b else a - b for a, b in zip(self.values(one, kind, name), before, strict=True)]
-        if any(abs(d) == float("inf") for d in differences):
-            return all(d <= 0 for d in differences)
-        return mean_between(differences)[1] < 0 and sum(differences) < -MATTERS * sum(before)
+        if any(abs(d) == NEVER for d in differences):  # their signs are all that can be compared
+            better, worse = sum(d < 0 for d in differences), sum(d > 0 for d in differences)
+            return better > 0 and band(better, better + worse)[0] > 0.5
+        kept = sum(value for value in before if value < NEVER)
+        return mean_between(differences)[1] < 0 and sum(differences) < -MATTERS * kept
+
+    def rank(self, setting: Setting, kind: str, name: str) -> tuple[int, float]:
+        """By which the least is chosen: how often it never came, the sum of the rest."""
+        values = self.values(setting, kind, name)
+        return sum(value == NEVER for value in values), sum(value for value in values if value < NEVER)
 
     def frame(self) -> pd.DataFrame:
         """All rows."""
@@ -258,11 +286,12 @@ class _Search:
 
     def all(self, down_afters: Sequence[int], sentinels: int, replicas: int) -> list[Step]:
         """The steps, in order."""
-        self.runs.make([self.now], self._kinds("calm", self.strike, self.cut, "blind", "short"), "as it is", (0.0, 0.14))
+        every = self._kinds("calm", self.strike, self.cut, "blind", "short")
+        self.runs.make([self.now], every, "as it is", (0.0, 0.14))
         steps = [self._down_after(down_afters), self._quorum(range(1, sentinels + 1))]
         steps += [self._min_replicas()] if self.cut else []
         steps += [self._parallel_syncs(sorted({1, 2, replicas - 1}))] if replicas > 2 else []
-        self.runs.make([self.at], self._kinds("calm", self.strike, self.cut, "blind", "short"), "as chosen", (0.95, 1.0))
+        self.runs.make([self.at], every, "as chosen", (0.95, 1.0))
         return steps
 
     def _kinds(self, *wanted: str) -> list[str]:
@@ -282,62 +311,74 @@ class _Search:
             and not self._has(one, "calm", "false_failovers") and not self._has(one, self.strike, "false_failovers")
         ]  # fmt: skip
         seen = f"the master's longest stall in {self.runs.repeats} calm runs of each lasts {say_ns(round(stall_s * S))}"
+        above = f"this is {MARGIN:g} times that or more"
         if not stall_s:
-            seen = f"the scenario's master has no stall in {self.runs.repeats} calm runs of each; a real one's are not in it"
+            seen = f"the scenario's master has no stall in {self.runs.repeats} calm runs of each"
+            above = "but a real one's forks, slow commands and disks are not in the scenario"
         if not calm:
-            return self._stays(AXES[0], settings, f"{seen}; no value that was tried is safe from false failovers")
+            return self._stays(AXES[0], settings, f"{seen}; no value that was tried is safe from false failovers", is_safe=False)
         best = min(calm, key=lambda one: one.down_after_ns)
         if best == self.at:
-            return self._stays(AXES[0], settings, f"{seen}; nothing shorter is safe")
+            is_least = best.down_after_ns == min(one.down_after_ns for one in settings)
+            return self._stays(AXES[0], settings, f"{seen}; nothing shorter {'was tried' if is_least else 'is safe'}")
         if self.at in calm and not self.runs.is_less(best, self.at, self.strike, "unavailable_s"):
             return self._stays(AXES[0], settings, f"{seen}; no outage is shorter with less")
-        return self._takes(AXES[0], settings, best, f"{seen}; this is {MARGIN:g} times that or more, and no Sentinel says +sdown")
+        return self._takes(AXES[0], settings, best, f"{seen}; {above}, and no Sentinel says +sdown")
 
     def _quorum(self, quorums: Iterable[int]) -> Step:
         settings = [replace(self.at, quorum=quorum) for quorum in quorums]
         self.runs.make(settings, self._kinds("calm", self.strike, "blind", "short"), "quorum", (0.5, 0.74))
         able = [one for one in settings if all(value > 0 for kind in self._kinds("short", self.strike)
                                                for value in self.runs.values(one, kind, "failovers"))]  # fmt: skip
-        sober = [one for one in able if not any(self._has(one, kind, "false_failovers") for kind in ("blind", "calm"))]
+        calm = self._kinds("calm", "blind", "short", self.strike)
+        least = 1 if "blind" in self.kinds else len(settings) // 2 + 1
+        sober = [one for one in able if one.quorum >= least and not any(self._has(one, kind, "false_failovers") for kind in calm)]
+        dead, blind = "short" in self.kinds, "blind" in self.kinds
         if not sober:
-            why = "with none that replaces a killed master is a healthy one safe from a Sentinel that cannot see it"
+            why = "with none that replaces a struck master is a healthy one safe" + (
+                " from a Sentinel that cannot see it" if blind else "")  # fmt: skip
             if not able:
-                why = "with none is a killed master always replaced while a Sentinel is dead"
-            return self._stays(AXES[1], settings, why + "; more Sentinels, an odd number of them, on hosts of their own")
-        best = min(sober, key=lambda one: sum(self.runs.values(one, self.strike, "unavailable_s")))
+                why = f"with none is a struck master always replaced{' while a Sentinel is dead' if dead else ''}"
+            return self._stays(AXES[1], settings, f"{why}; more Sentinels, an odd number, on hosts of their own", is_safe=False)
+        best = min(sober, key=lambda one: self.runs.rank(one, self.strike, "unavailable_s"))
         if self.at in sober and not self.runs.is_less(best, self.at, self.strike, "unavailable_s"):
             return self._stays(AXES[1], settings, "nothing that is as safe is faster")
-        return self._takes(AXES[1], settings, best, "it survives a dead Sentinel, and one that cannot see the master")
+        parts = [*(["a dead Sentinel"] if dead else []), *(["one that cannot see the master"] if blind else [])]
+        return self._takes(AXES[1], settings, best, f"it survives {' and '.join(parts)}" if parts else "it is a majority")
 
     def _min_replicas(self) -> Step:
-        lags = sorted({self.now.min_lag_s, min(MIN_LAG_S, self.now.min_lag_s)}, reverse=True)
+        lags = sorted({*MIN_LAGS_S, *([self.now.min_lag_s] if self.now.min_lag_s else [])}, reverse=True)
         bounded = [replace(self.at, min_replicas=1, min_lag_s=lag) for lag in lags]
         settings = list(dict.fromkeys([replace(self.at, min_replicas=0, min_lag_s=self.now.min_lag_s), self.at, *bounded]))
         self.runs.make(settings, self._kinds("calm", self.strike, self.cut), "min-replicas", (0.74, 0.9))
-        writable = [one for one in settings if not self._has(one, "calm", "refused_writes") and self._is_writable(one)]
+        writable = [one for one in settings if not self._has(one, "calm", "refused_writes") and self._is_writable(one, settings)]
         if not writable:
-            return self._stays(AXES[2], settings, "writes are refused while all is well")
-        best = min(writable, key=lambda one: sum(self.runs.values(one, self.cut, "lost_acked_writes")))
+            return self._stays(AXES[2], settings, "writes are refused while all is well", is_safe=False)
+        best = min(writable, key=lambda one: self.runs.rank(one, self.cut, "lost_acked_writes"))
         if self.at in writable and not self.runs.is_less(best, self.at, self.cut, "lost_acked_writes"):
-            return self._stays(AXES[2], settings, "nothing that takes writes while all is well loses fewer")
+            return self._stays(AXES[2], settings, "nothing that takes writes while all is well and after a strike loses fewer")
+        if self.at not in writable:
+            return self._takes(AXES[2], settings, best, "with that of now nobody takes writes after a strike or in calm")
         return self._takes(AXES[2], settings, best, "a master that is cut off stops to take writes")
 
-    def _is_writable(self, setting: Setting) -> bool:
-        """Whether somebody takes writes again after each strike after which somebody does with what is chosen so far."""
-        then, before = (self.runs.values(one, self.strike, "writable_s") for one in (setting, self.at))
-        return all(after < float("inf") for after, so_far in zip(then, before, strict=True) if so_far < float("inf"))
+    def _is_writable(self, setting: Setting, others: Sequence[Setting]) -> bool:
+        """Whether somebody takes writes again after each strike after which somebody does with any of the others."""
+        then = self.runs.values(setting, self.strike, "writable_s")
+        every = (self.runs.values(one, self.strike, "writable_s") for one in others)
+        best = [min(values) for values in zip(*every, strict=True)]
+        return all(after < NEVER for after, least in zip(then, best, strict=True) if least < NEVER)
 
     def _parallel_syncs(self, counts: Sequence[int]) -> Step:
         settings = list(dict.fromkeys([self.at, *(replace(self.at, parallel_syncs=count) for count in counts)]))
         self.runs.make(settings, self._kinds(self.strike), "parallel-syncs", (0.9, 0.95))
         fair = [one for one in settings if not self.runs.is_less(self.at, one, self.strike, "reads_unavailable_s")]
-        best = min(fair, key=lambda one: sum(self.runs.values(one, self.strike, "redundant_s")))
+        best = min(fair, key=lambda one: self.runs.rank(one, self.strike, "redundant_s"))
         if best == self.at or not self.runs.is_less(best, self.at, self.strike, "redundant_s"):
             return self._stays(AXES[3], settings, "the replicas do not follow sooner with another one")
         return self._takes(AXES[3], settings, best, "the replicas follow the new master sooner, and reads fare no worse")
 
-    def _stays(self, axis: str, settings: Sequence[Setting], why: str) -> Step:
-        return Step(axis, tuple(settings), self.at, why)
+    def _stays(self, axis: str, settings: Sequence[Setting], why: str, *, is_safe: bool = True) -> Step:
+        return Step(axis, tuple(settings), self.at, why, is_safe)
 
     def _takes(self, axis: str, settings: Sequence[Setting], best: Setting, why: str) -> Step:
         self.at = best

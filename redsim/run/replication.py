@@ -162,9 +162,8 @@ class Record:
             }  # fmt: skip
         online = [session for session in master.sessions if session.state == "online"]
         out["connected_slaves"] = len(master.sessions)
-        if master.rules.min_replicas:
-            lag = master.rules.max_lag_s
-            out["min_slaves_good_slaves"] = sum(
+        if master.rules.min_replicas and (lag := master.rules.max_lag_s):
+            out["min_slaves_good_slaves"] = master.unheard.good(now_ns, lag) + sum(
                 (now_ns - int(one.server.world.wire[session.link, dp.W_ACK_AT])) // S <= lag for session in online
             )
         for i, session in enumerate(master.sessions):

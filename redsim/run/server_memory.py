@@ -64,6 +64,7 @@ class MemoryGauge:
     defrag: ActiveDefrag | None = None
     slabs_peak: int | None = None
     reading: tuple[tuple[Any, ...], ServerMemory, dict[str, int]] | None = None
+    is_over: bool = False
     _passes: int = 0
 
     @classmethod
@@ -81,6 +82,8 @@ class MemoryGauge:
 
     def read(self, w: dp.World) -> ServerMemory:
         """The server's memory at this moment of the run; INFO memory, MEMORY STATS and the doctor are made from it."""
+        if self.is_over and self.reading is not None:
+            return self.reading[1]
         used = int(w.st[dp.USED]) + self._aof_buffer(w)
         self.used_peak = peak = max(self.used_peak, int(w.st[dp.USED_PEAK]), used)  # INFO looks, as the cron does
         clients, called = at_rest(w)
@@ -91,6 +94,11 @@ class MemoryGauge:
         found = self._read(w, used, peak, clients, called)
         self.reading = (made_from, found, self._parts(w, clients))
         return found
+
+    def end(self, w: dp.World) -> None:
+        """The run is over: what is read from now on is what there is now, whatever is counted together afterwards."""
+        self.read(w)
+        self.is_over = True
 
     def _read(self, w: dp.World, used: int, peak: int, clients: int, called: int) -> ServerMemory:
         tables = self._tables(w)
