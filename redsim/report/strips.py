@@ -16,7 +16,7 @@ from redsim.run.confidence import median_between
 __all__ = ["HOW_TO_READ", "strip"]
 
 HOW_TO_READ = (
-    "Each dot is one run with a seed of its own. The bar is where the middle nine tenths of the runs lie, the thick line their "
+    "Each dot is one run with a seed of its own. The bar is where nine tenths of the runs lie (p5 to p95), the thick line their "
     "median, the whiskers around it where the true median lies with 95 % confidence."
 )
 GOLDEN = 0.618  # neighbours in a row of its multiples lie far apart
