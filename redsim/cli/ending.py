@@ -21,28 +21,35 @@ def die(error: ScenarioError) -> NoReturn:
 
 
 @contextmanager
-def leaving(what: str) -> Iterator[None]:
-    """Bad input and files that cannot be written are one sentence; Ctrl-C says so."""
+def ending() -> Iterator[None]:
+    """Bad input is one sentence; Ctrl-C says so."""
     try:
         yield
-    except (ScenarioError, OSError) as error:
-        die(error if isinstance(error, ScenarioError) else ScenarioError(f"the {what} cannot be written ({error}); give --out"))
+    except ScenarioError as error:
+        die(error)
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
 @contextmanager
+def leaving(what: str) -> Iterator[None]:
+    """The same, and of files that cannot be written."""
+    with ending():
+        try:
+            yield
+        except OSError as error:
+            raise ScenarioError(f"the {what} cannot be written ({error}); give --out") from error
+
+
+@contextmanager
 def with_lab() -> Iterator[None]:
-    """Bad input, a missing server and a missing redis-py are one sentence; Ctrl-C says so."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "redis":
-            raise
-        die(ScenarioError("this talks to a real Redis through redis-py; `pip install 'redsim-des[lab]'` brings it"))
-    except ScenarioError as error:
-        die(error)
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    """The same, and of a missing redis-py."""
+    with ending():
+        try:
+            yield
+        except ModuleNotFoundError as error:
+            if error.name != "redis":
+                raise
+            said = "this talks to a real Redis through redis-py; `pip install 'redsim-des[lab]'` brings it"
+            raise ScenarioError(said) from error

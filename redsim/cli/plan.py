@@ -3,13 +3,21 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from redsim.cli.ending import leaving
 
 plan_app = typer.Typer(no_args_is_help=True, help="Sizes to paste into redis.conf, with the simulation that they come from.")
+
+
+def _leave(report: Any, plan: Any, what: str, folder: Path, quiet: bool) -> None:
+    """Write the plan by its module of redsim.report, and tell it."""
+    with leaving("plan"):
+        files = report.write_plan(plan, folder, f"redsim plan {what} " + shlex.join(sys.argv[3:]))
+    if not quiet:
+        typer.echo("\n".join([*report.lines(plan), f"report: {files[0]}"]))
 
 
 @plan_app.command("memory")
@@ -24,7 +32,7 @@ def plan_memory(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no answer.")] = False,
 ) -> None:
     """Peak memory of a scenario while it saves and rewrites, and the largest maxmemory that fits the box."""
-    from redsim.report.plan_memory import lines, write_plan
+    from redsim.report import plan_memory as report
     from redsim.run import plan_memory as planning
     from redsim.run.progress import share_bar
     from redsim.scenario.load import load
@@ -33,10 +41,7 @@ def plan_memory(
         loaded = load(scenario, set_ or [])
         with share_bar("planning", quiet=quiet) as progress:
             plan = planning.plan_memory(loaded, box=box, repeats=repeats, reserve=reserve, processes=processes, progress=progress)
-        folder = out or Path("reports") / loaded.name
-        files = write_plan(plan, folder, "redsim plan memory " + shlex.join(sys.argv[3:]))
-    if not quiet:
-        typer.echo("\n".join([*lines(plan), f"report: {files[0]}"]))
+    _leave(report, plan, "memory", out or Path("reports") / loaded.name, quiet)
 
 
 @plan_app.command("backlog")
@@ -59,7 +64,7 @@ def plan_backlog(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no answer.")] = False,
 ) -> None:
     """How large repl-backlog-size must be for outages to end in a partial resync, and whether a full one gets through."""
-    from redsim.report.plan_backlog import lines, write_plan
+    from redsim.report import plan_backlog as report
     from redsim.run import plan_backlog as planning
     from redsim.run.progress import share_bar
 
@@ -70,10 +75,7 @@ def plan_backlog(
                 source, outage, target=target, draws=draws, silent=silent, full_sync=full_sync, rtt=rtt, ram=ram,
                 replicas=replicas, conf=conf, version=version, seed=seed, progress=progress,
             )  # fmt: skip
-        folder = out or Path("reports") / f"{plan.name}-backlog"
-        files = write_plan(plan, folder, "redsim plan backlog " + shlex.join(sys.argv[3:]))
-    if not quiet:
-        typer.echo("\n".join([*lines(plan), f"report: {files[0]}"]))
+    _leave(report, plan, "backlog", out or Path("reports") / f"{plan.name}-backlog", quiet)
 
 
 @plan_app.command("failover")
@@ -89,7 +91,7 @@ def plan_failover(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no answer.")] = False,
 ) -> None:
     """Which down-after, quorum, min-replicas and parallel-syncs: outages against false failovers and lost writes."""
-    from redsim.report.plan_failover import lines, write_plan
+    from redsim.report import plan_failover as report
     from redsim.run import plan_failover as planning
     from redsim.run.progress import share_bar
     from redsim.scenario.load import load
@@ -100,7 +102,4 @@ def plan_failover(
             plan = planning.plan_failover(
                 loaded, repeats=repeats, down_after=down_after, cut=cut, own=own, processes=processes, progress=progress
             )
-        folder = out or Path("reports") / f"{plan.name}-failover"
-        files = write_plan(plan, folder, "redsim plan failover " + shlex.join(sys.argv[3:]))
-    if not quiet:
-        typer.echo("\n".join([*lines(plan), f"report: {files[0]}"]))
+    _leave(report, plan, "failover", out or Path("reports") / f"{plan.name}-failover", quiet)

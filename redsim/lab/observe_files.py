@@ -94,10 +94,11 @@ def sort_out(paths: list[Path]) -> tuple[list[Path], list[tuple[Path, str, str]]
     for path in paths:
         try:
             with path.open("rb") as file:
-                raw = file.read(TEXT_BYTES_MAX)
+                raw = file.read(HEAD_BYTES)
+                kind = kind_of(raw)
+                raw += file.read(TEXT_BYTES_MAX - HEAD_BYTES) if kind in OF_SENTINEL else b""
         except (OSError, ValueError):
-            raw = b""
-        kind = kind_of(raw[:HEAD_BYTES])
+            kind = ""
         if kind in OF_SENTINEL:
             sentinels.append((path, kind, raw.decode("utf-8", "replace").replace("\r\n", "\n")))
         else:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from redsim.lab.asker import Asker, as_text, masked
-from redsim.lab.observed import Observation, Window, whole
+from redsim.lab.observed import Observation, Window, flat, whole
 from redsim.lab.observed_replication import OF_SENTINEL, Replication, SeenReplica
 from redsim.lab.observed_sentinel import DOWN_AFTER_MS, WRITTEN, Instance, Place, SeenSentinel, beside, numbers
 from redsim.lab.sentinel_texts import Record, record, records_of
@@ -67,7 +67,7 @@ def read_sentinel_files(paths: Sequence[tuple[Path, str, str]], told: Told) -> N
             told.confs.append(conf_without_secrets(text, str(path)))
             told.sources.append(f"{path.name} (sentinel.conf)")
         elif kind == "sentinel-info":
-            told.infos.append(_fields_of_info(text, str(path)))
+            told.infos.append(flat(parse_info(text, str(path))))
             told.sources.append(f"{path.name} (INFO of a Sentinel)")
         else:
             found = records_of(text, str(path))
@@ -75,10 +75,6 @@ def read_sentinel_files(paths: Sequence[tuple[Path, str, str]], told: Told) -> N
             kinds = {"master": "MASTERS", "slave": "REPLICAS", "sentinel": "SENTINELS"}
             names = ", ".join(name for kind, name in kinds.items() if any(one.kind == kind for one in found))
             told.sources.append(f"{path.name} (SENTINEL {names})")
-
-
-def _fields_of_info(text: str, where: str) -> dict[str, str]:
-    return {name: value for section in parse_info(text, where).sections.values() for name, value in section.items()}
 
 
 def is_sentinel(url: str) -> bool:
@@ -106,7 +102,7 @@ def ask_sentinel(url: str, told: Told) -> None:
         if not found:
             raise ScenarioError(f"{masked(url)}: this Sentinel monitors no master; give the URL of one that does")
         raw = asker.ask("INFO", "sentinel")
-        told.infos += [_fields_of_info(as_text(raw), masked(url))] if raw is not None else []
+        told.infos += [flat(parse_info(as_text(raw), masked(url)))] if raw is not None else []
         for one in found:
             for command in ("REPLICAS", "SENTINELS"):
                 rows = asker.ask("SENTINEL", command, one.fields["name"]) or []

@@ -40,6 +40,11 @@ def say_cause(result: Result, episode: ff.Episode) -> str:
     if kind == "stall":
         held = long_stall(result, episode.old, at_s, episode.begin_s)
         return f"the {say_held(held)[0]}" if held is not None else "the stall"
+    return _the(kind)
+
+
+def _the(kind: str) -> str:
+    """`kill` → `the kill -9`."""
     return f"the {ff.FAULTS.get(kind, kind)}"
 
 
@@ -85,8 +90,7 @@ def took(result: Result) -> Findings:
             continue
         row, parts = episode.failovers[0], phases(result, episode)
         total_s, longest = sum(length for _, length in parts), max(parts, key=lambda part: part[1], default=("", 0.0))
-        known = f"the {ff.FAULTS.get(row['because'], row['because'])}" if row.get("because") else "the first +sdown"
-        begin = say_cause(result, episode) or known
+        begin = say_cause(result, episode) or (_the(row["because"]) if row.get("because") else "the first +sdown")
         leader = f" (leader {', '.join(episode.leaders)})" if episode.leaders else ""
         text = f"The failover from {row['from']} to {row['to']} took {say_s(total_s)} from {begin} on{leader}: "
         text += ", ".join(f"{say_s(length)} to {name}" for name, length in parts)

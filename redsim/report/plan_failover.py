@@ -14,6 +14,7 @@ from redsim.report.facts import say_count
 from redsim.report.files import csv_text, plain, replace_file
 from redsim.report.html import Plot, Table, template_environment
 from redsim.report.style import svg_uri
+from redsim.run.confidence import tenths
 from redsim.run.failover_trials import AFTER_NS, Setting
 from redsim.run.plan_failover import AXES, MARGIN, MATTERS, FailoverPlan, Share, Step
 from redsim.units import S, say_ns
@@ -57,7 +58,7 @@ def _figures(plan: FailoverPlan, setting: Setting) -> dict[str, object]:
 
     def middle(kind: str, name: str) -> list[float] | None:
         values = plan.values(setting, kind, name)
-        return [float(one) for one in np.quantile(values, (0.05, 0.5, 0.95))] if values else None
+        return list(tenths(values)) if values else None
 
     def share(kind: str, name: str) -> dict[str, object] | None:
         found = plan.share(setting, kind, name)
@@ -125,7 +126,7 @@ def _middle(plan: FailoverPlan, setting: Setting) -> str:
 
 def _spread(values: Sequence[float], say: Callable[[float], str]) -> str:
     """The median, and what 95 % of the runs stay under; of fewer than FEW, which cannot tell that, the worst."""
-    median, most = (float(one) for one in np.quantile(values, (0.5, 0.95)))
+    _, median, most = tenths(values)
     if len(values) < FEW:
         return f"{say(median)} at the median, {say(max(values))} at worst of {len(values)}"
     return f"{say(median)} at the median, under {say(most)} in 95 %"

@@ -4,12 +4,11 @@ Mirrors nothing in Redis. Outages that were not over by the end of their run are
 NOT modelled: nothing is computed here beyond shares and their bands.
 """
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from redsim.report import strips
-from redsim.report.style import GREY, NARROW_IN, ORANGE, PALE, RED, WIDE_IN, Margins, label, legend_below, new_figure
+from redsim.report.style import GREY, NARROW_IN, ORANGE, RED, WIDE_IN, Margins, label, legend_below, new_figure
 from redsim.run.failover_trials import Setting
 from redsim.run.plan_failover import AXES, FailoverPlan, Step
 from redsim.units import S, say_ns
@@ -49,13 +48,6 @@ def marked(plan: FailoverPlan, text: str, setting: Setting, taken: Setting) -> s
     return f"{text} ({', '.join(marks)})" if marks else text
 
 
-def _rows(ax: Axes, texts: list[str]) -> None:
-    ax.set_yticks(range(len(texts)), texts)
-    ax.set_ylim(-0.6, len(texts) - 0.4)
-    ax.grid(axis="x", color=PALE, linewidth=0.6)
-    ax.set_axisbelow(True)
-
-
 def _outage(plan: FailoverPlan, narrow: bool) -> Figure:
     step = _step(plan, AXES[0])
     assert step is not None, "it is always tried"
@@ -75,7 +67,7 @@ def _outage(plan: FailoverPlan, narrow: bool) -> Figure:
                 below.plot([low, high], [at + shift, at + shift], color=GREY, linewidth=1.4, marker="|", markersize=6)
     texts = [marked(plan, say_ns(setting.down_after_ns), setting, step.taken) for setting in settings]
     for ax in (above, below):
-        _rows(ax, texts)
+        strips.name_rows(ax, texts)
     above.set_xscale("log")
     above.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     above.xaxis.set_major_formatter(FuncFormatter(lambda s, _: say_ns(round(s * S))))
@@ -97,7 +89,7 @@ def _lost(plan: FailoverPlan, narrow: bool) -> Figure:
     for at, setting in enumerate(settings):
         strips.strip(ax, at, plan.values(setting, plan.cut, "lost_acked_writes"))
     texts = [marked(plan, say_min_replicas(setting, narrow=narrow), setting, step.taken) for setting in settings]
-    _rows(ax, texts)
+    strips.name_rows(ax, texts)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_locator(MaxNLocator(4 if narrow else 7))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from redsim.report import facts, strips
 from redsim.report.facts import say_count
-from redsim.report.style import PALE, Margins, label, new_figure, nothing_to_draw, short
+from redsim.report.style import Margins, label, new_figure, nothing_to_draw, short
 from redsim.run.repeats import LATENCIES, STEPS, Repeats
 from redsim.run.result import Result
 from redsim.units import S, say_bytes, say_ns
@@ -176,10 +176,7 @@ def repeats(result: Result, width_in: float) -> Figure:
     for at, name in enumerate(reversed(names)):
         strips.strip(ax, at, result.repeats.values(name))
     texts = [say_quantity(name).removeprefix("from the fault to the ") for name in reversed(names)]
-    ax.set_yticks(range(len(names)), [short(text, 20 if is_narrow else 44) for text in texts])
-    ax.set_ylim(-0.6, len(names) - 0.4)
-    ax.grid(axis="x", color=PALE, linewidth=0.6)
-    ax.set_axisbelow(True)
+    strips.name_rows(ax, [short(text, 20 if is_narrow else 44) for text in texts])
     if names[0].endswith("_us"):
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda us, _: say_ns(round(us * 1000))))

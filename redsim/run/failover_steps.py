@@ -22,8 +22,8 @@ __all__ = ["ASKED", "HELD_S", "cause", "down_after_s", "long_stall", "with_steps
 HELD_S = 0.5  # a stall this long is worth a word of its own beside a Sentinel's time-out
 SENTINELS_LATE_S = 2.5  # +sdown comes so long after down-after-milliseconds at the latest: the PING's phase and a tick
 ASKED = "SENTINEL FAILOVER"
-STEPS = {"sdown_s": "sdown_ns", "odown_s": "odown_ns", "elected_s": "elected_ns", "switch_s": "switch_first_ns",
-         "switch_all_s": "switch_all_ns"}  # fmt: skip
+STEPS = {"sdown_s": "sdown_s", "odown_s": "odown_s", "elected_s": "elected_s", "switch_s": "switch_first_s",
+         "switch_all_s": "switch_all_s"}  # by their names in an attempt's summary
 
 
 def with_steps(result: Result, attempts: Sequence[Failover]) -> list[dict[str, Any]]:
@@ -31,7 +31,8 @@ def with_steps(result: Result, attempts: Sequence[Failover]) -> list[dict[str, A
     rows = []
     for row in result.summary["failovers"]:
         led = _attempt(row, attempts)
-        steps = {name: None if led is None or (ns := getattr(led, of)) is None else ns / S for name, of in STEPS.items()}
+        told = led.summary() if led is not None else {}
+        steps = {name: told.get(of) for name, of in STEPS.items()}
         sdown_s = steps["sdown_s"]
         why = cause(result, row["from"], sdown_s) if sdown_s is not None else None
         if led is not None and led.odown_ns is None:

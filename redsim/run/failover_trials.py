@@ -34,18 +34,17 @@ from redsim.scenario.sentinels import is_of_sentinel
 from redsim.units import MS, S
 
 __all__ = [
-    "KINDS", "Setting", "Trial", "instants", "kinds_of", "made", "measured", "now_of", "rules_of", "trials_of", "tried",
+    "Setting", "Trial", "instants", "kinds_of", "made", "measured", "now_of", "rules_of", "trials_of", "tried",
     "with_setting",
 ]  # fmt: skip
 
-KINDS = ("calm", "kill", "cut", "blind", "short", "own")
 SETTLE_NS = 2 * S  # no fault before: Sentinels have pinged everybody by then
 AFTER_NS = 20 * S  # an election that nobody won is given up after 10 s; then a second to the promotion, some to the clients
 HEALED_NS = 20 * S  # +convert-to-slave of the old master comes 8 s after it is back, at an INFO
 EARLIER_NS = S  # before the master a Sentinel dies
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Setting:
     """What is chosen: of sentinel.conf, and of redis.conf of all servers (`min_lag_s`: min-replicas-max-lag)."""
 
@@ -122,7 +121,7 @@ def _strikes_master(file: ScenarioFile, entry: object, master: str) -> bool:
 
 def instants(file: ScenarioFile) -> tuple[int, int]:
     """From when to when in ns something may strike: Sentinels have settled, all groups that follow are asking."""
-    groups = [group for group in file.clients.values() if group.service is not None]
+    groups = file.followers.values()
     first = max(file.warmup, SETTLE_NS, *(group.start for group in groups))
     return first, min(file.duration, *(group.stop if group.stop is not None else file.duration for group in groups))
 
@@ -151,11 +150,8 @@ def made(scenario: Scenario, trial: Trial) -> tuple[Scenario, int]:
 
 def _lasting(file: ScenarioFile, end: int, timeline: list[Any]) -> ScenarioFile:
     """With that timeline, to that end, and with groups that follow to the end."""
-    clients = {
-        name: group.model_copy(update={"stop": None}) if group.service is not None else group
-        for name, group in file.clients.items()
-    }  # fmt: skip
-    return file.model_copy(update={"timeline": timeline, "duration": end, "clients": clients})
+    lasting = {name: group.model_copy(update={"stop": None}) for name, group in file.followers.items()}
+    return file.model_copy(update={"timeline": timeline, "duration": end, "clients": file.clients | lasting})
 
 
 def _strikes(file: ScenarioFile, trial: Trial, master: str, at: int, luck: np.random.Generator) -> list[NodeFault | NetworkFault]:
@@ -218,7 +214,7 @@ def measured(result: Result, kind: str, at_s: float) -> dict[str, Any]:
     first = next((row for row in rows if is_called_for and row["at_s"] >= at_s), None)
     false = [row for row in rows if row is not first and (kind != "own" or row.get("because") in (None, "stall"))]
     groups, readers = (
-        [summary["clients"][name] for name, group in file.clients.items() if group.service is not None and group.role == role]
+        [summary["clients"][name] for name, group in file.followers.items() if group.role == role]
         for role in ("master", "replica")
     )
     worst = max(groups, key=lambda group: group["unavailable_s"])
@@ -227,7 +223,7 @@ def measured(result: Result, kind: str, at_s: float) -> dict[str, Any]:
     return {
         "fault_s": at_s, "failovers": int(first is not None), "false_failovers": len(false),
         "sdowns": _sdowns(result, master, at_s if is_called_for else float("inf")),
-        "unavailable_s": worst["unavailable_s"], "is_over": over_s < file.duration / S - 0.01,
+        "unavailable_s": worst["unavailable_s"], "is_over": _is_before_the_end(result, over_s),
         "promoted_s": first["at_s"] - at_s if first else None,
         "writable_s": first["writable_again_s"] - at_s if first and first["writable_again_s"] is not None else None,
         "redundant_s": _redundant_s(result, first) if first else None,
@@ -252,7 +248,12 @@ def _redundant_s(result: Result, row: dict[str, Any]) -> float | None:
     others = [name for name in result.scenario.file.nodes if name not in (row["from"], row["to"])]
     phases = result.syncs[result.syncs["replica"].isin(others) & (result.syncs["end_s"] > row["at_s"])]
     last_s = float(phases["end_s"].max()) if len(phases) else row["at_s"]
-    return last_s - row["at_s"] if last_s < result.scenario.file.duration / S - 0.01 else None
+    return last_s - row["at_s"] if _is_before_the_end(result, last_s) else None
+
+
+def _is_before_the_end(result: Result, at_s: float) -> bool:
+    """Whether something was over then, not cut off by the end of the run."""
+    return at_s < result.scenario.file.duration / S - 0.01
 
 
 def _longest_stall_s(result: Result, master: str, until_s: float) -> float:

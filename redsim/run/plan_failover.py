@@ -184,7 +184,7 @@ def _check(scenario: Scenario, own: bool) -> None:
         raise ScenarioError(f"{scenario.where()}: plan failover needs Sentinels; add sentinels: with hosts and conf")
     if len(file.nodes) < 2:
         raise ScenarioError(f"{scenario.where('nodes')}: there is no replica that could take over; add one with replica_of")
-    if not any(group.service is not None and group.role == "master" for group in file.clients.values()):
+    if not any(group.role == "master" for group in file.followers.values()):
         name = rules_of(scenario).name
         raise ScenarioError(
             f"{scenario.where('clients')}: no group follows the master, so nobody would see an outage; give one service: {name}"

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from redsim.run import engine
-from redsim.run.confidence import band, mean_between, median_between
+from redsim.run.confidence import band, mean_between, median_between, tenths
 from redsim.run.processes import each
 from redsim.run.result import Result
 from redsim.scenario.errors import ScenarioError
@@ -77,7 +77,7 @@ class Repeats:
         for name in self.quantities:
             values = self.values(name)
             if values:
-                p5, median, p95 = (float(one) for one in np.quantile(values, (0.05, 0.5, 0.95)))
+                p5, median, p95 = tenths(values)
                 rows.append((name, len(values), float(np.mean(values)), *mean_between(values), median, *median_between(values),
                              p5, p95, min(values), max(values)))  # fmt: skip
         return pd.DataFrame(rows, columns=STATS)

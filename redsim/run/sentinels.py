@@ -185,13 +185,12 @@ class Sentinels:
     def attach(self, places: dict[str, Place], peers: dict[str, Peers]) -> dict[str, Service]:
         """The scenario's groups that follow a service, each at its master; by their names."""
         out = {}
-        for name, group in self.scenario.file.clients.items():
-            if group.service is not None:
-                mine = {node: (place.server, place.number(name)) for node, place in places.items()}
-                out[name] = Service(self.env, name, mine, group.node, lambda at, group=group: self.ask(group, at))  # type: ignore[misc]
-                out[name].begin()
-                if group.follow == "switch-master" and group.role == "master":
-                    self.tell(group, out[name])
+        for name, group in self.scenario.file.followers.items():
+            mine = {node: (place.server, place.number(name)) for node, place in places.items()}
+            out[name] = Service(self.env, name, mine, group.node, lambda at, group=group: self.ask(group, at))  # type: ignore[misc]
+            out[name].begin()
+            if group.follow == "switch-master" and group.role == "master":
+                self.tell(group, out[name])
         for node, place in places.items():
             Watch.on(self.env, peers[node], {place.number(name): service for name, service in out.items()})
         return out
@@ -201,7 +200,7 @@ class Sentinels:
         section, out = self.scenario.file.sentinels, []
         if section is not None and section.just_started:
             out.append(("sentinel_start_ns", START_NS, "the Sentinels are started within so long of each other"))
-        groups = [group for group in self.scenario.file.clients.values() if group.service is not None]
+        groups = self.scenario.file.followers.values()
         if any(not group.timeout for group in groups):
             out.append(("sentinel_ask_ns", ASK_NS, "a client without a timeout waits so long for a Sentinel's answer"))
         if groups:

@@ -31,7 +31,7 @@ def kind_of_load(file: ScenarioFile) -> str:
     groups = file.clients.values()
     if not groups and not file.commands_at:
         return AT_REST
-    if any(group.service is not None for group in groups):
+    if file.followers:
         return "failover"
     if any(group.timeout is not None for group in groups):
         return "time-outs"

@@ -365,6 +365,11 @@ class ScenarioFile(Model):
         return self.sentinels.places(SENTINEL_PORT) if self.sentinels is not None else []
 
     @property
+    def followers(self) -> dict[str, Group]:
+        """Groups that follow a service."""
+        return {name: group for name, group in self.clients.items() if group.service is not None}
+
+    @property
     def role_entries(self) -> list[tuple[int, TimelineEntry]]:
         """Its REPLICAOFs, each with its place."""
         return [(i, entry) for i, entry in self.entries if is_role_change(entry)]
